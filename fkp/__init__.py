@@ -1,0 +1,25 @@
+"""fkp: train, search, track and serve a 68-point face landmark model on a Ray cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fkp.model.net import Net
+    from fkp.predict import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["Net", "Predictor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import fkp` stays free of torch, Lightning, Ray and MLflow.
+    if name == "Net":
+        from fkp.model.net import Net
+
+        return Net
+    if name == "Predictor":
+        from fkp.predict import Predictor
+
+        return Predictor
+    raise AttributeError(f"module 'fkp' has no attribute {name!r}")

@@ -1,0 +1,247 @@
+"""A trained model as a folder: weights, ONNX, config, metrics, card and checksums. No pickle anywhere.
+
+- weights.safetensors: state of the Network
+- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N
+- config.json: the whole run
+- metrics.json: whatever was measured, by name
+- card.md: what a reader must know
+- SHA256SUMS: of all the others, in the format of sha256sum
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fkp import config as configs
+from fkp.config import Config
+from fkp.errors import FkpError
+
+if TYPE_CHECKING:
+    from fkp.model.registry import Network
+
+SUMS = "SHA256SUMS"
+FILES = ("weights.safetensors", "model.onnx", "config.json", "metrics.json", "card.md")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose checksums held when it was opened.
+
+    Attributes:
+        path: The folder.
+        config: The run that made it.
+        metrics: Content of metrics.json.
+        digest: Hex sha256 of SHA256SUMS: names this exact model.
+    """
+
+    path: Path
+    config: Config
+    metrics: dict[str, Any]
+    digest: str
+
+    @property
+    def onnx_path(self) -> Path:
+        """The network for ONNX Runtime."""
+        return self.path / "model.onnx"
+
+    @property
+    def card(self) -> str:
+        """Content of card.md."""
+        return (self.path / "card.md").read_text(encoding="utf-8")
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and check every file against its checksum.
+
+    Raises:
+        FkpError: It is no bundle, a file is missing or changed, or its config is of another version.
+    """
+    folder = Path(path)
+    if not (folder / SUMS).is_file():
+        raise FkpError(f"{folder} is not a bundle (no {SUMS} in it): name the folder that training printed")
+    sums = (folder / SUMS).read_bytes()
+    lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
+    listed = {name: digest for digest, _, name in lines}
+    for name in FILES:
+        if name not in listed:
+            raise FkpError(f"bundle {folder}: {SUMS} does not list {name}: write the bundle again")
+        try:
+            actual = _sha256(folder / name)
+        except OSError as error:
+            raise FkpError(f"bundle {folder}: cannot read {name} ({error.strerror}): copy the bundle again") from error
+        if actual != listed[name]:
+            raise FkpError(f"bundle {folder}: {name} differs from its checksum: copy the bundle again, do not serve it")
+    config = configs.build(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest())
+
+
+def write_bundle(path: str | Path, network: Network, config: Config, metrics: dict[str, Any], card: str) -> Bundle:
+    """Write a bundle in one step: it appears whole, or what was at `path` before stays untouched.
+
+    Args:
+        path: Folder to make or to replace; one that is no bundle is refused.
+        network: The trained network.
+        config: The run.
+        metrics: JSON-able measurements.
+        card: Markdown.
+
+    Raises:
+        FkpError: The disk is full or the place cannot be written.
+    """
+    folder = Path(path)
+    if folder.exists() and not (folder / SUMS).is_file():
+        raise FkpError(f"{folder} exists and is not a bundle: choose another place")
+    with _replacing(folder) as unfinished:
+        from safetensors.torch import save
+
+        (unfinished / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+        (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (unfinished / "card.md").write_text(card, encoding="utf-8")
+        state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        # Not by save_file: it makes the file private, and a full disk would not be an OSError.
+        (unfinished / "weights.safetensors").write_bytes(save(state))
+        export_onnx(network, config, unfinished / "model.onnx")
+        _write_sums(unfinished)
+    return open_bundle(folder)
+
+
+def update_bundle(path: str | Path, metrics: dict[str, Any], card: str) -> Bundle:
+    """Replace the metrics and the card of a bundle, as atomically as `write_bundle`.
+
+    Raises:
+        FkpError: See `open_bundle` and `write_bundle`.
+    """
+    bundle = open_bundle(path)
+    with _replacing(bundle.path) as unfinished:
+        for name in FILES:
+            shutil.copyfile(bundle.path / name, unfinished / name)
+        (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (unfinished / "card.md").write_text(card, encoding="utf-8")
+        _write_sums(unfinished)
+    return open_bundle(path)
+
+
+def load_network(bundle: Bundle) -> Network:
+    """Rebuild the network from config.json and weights.safetensors, in evaluation mode."""
+    from safetensors.torch import load_file
+
+    from fkp.model.registry import Network
+
+    network = Network(bundle.config)
+    network.load_state_dict(load_file(bundle.path / "weights.safetensors"))
+    return network.eval()
+
+
+def export_onnx(network: Network, config: Config, path: Path) -> None:
+    """Write the network as one ONNX file with a free batch size."""
+    import torch
+
+    # Exported from a copy in plain layout, so that neither training mode nor channels_last leaks into the graph.
+    from fkp.model.registry import Network
+
+    plain = Network(config).eval()
+    plain.load_state_dict(network.state_dict())
+    example = torch.zeros(2, config.input.channels, config.input.size_px, config.input.size_px, dtype=torch.uint8)
+    with _quiet_exporter(), torch.no_grad():
+        torch.onnx.export(
+            plain,
+            (example,),
+            path,
+            input_names=["crops_u8"],
+            output_names=["points_px", "scale_px"],
+            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+    _forget_source(path)
+
+
+def _forget_source(path: Path) -> None:
+    """Take out what the exporter notes of every node: stack traces with paths of the machine that made it."""
+    import onnx
+
+    model = onnx.load(path)
+    for part in (
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of `folder` when the block ends well."""
+    unfinished: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        unfinished.chmod(0o755)
+        yield unfinished
+        _exchange(unfinished, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FkpError(f"cannot write bundle {folder}: {reason}: nothing was changed; free some space or choose another place") from error
+    finally:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _exchange(new: Path, place: Path) -> None:
+    """Rename `new` to `place`; what stood there is put back if that fails."""
+    for file in new.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())  # A full disk may show only now, while the old bundle still stands.
+    if not place.exists():
+        os.rename(new, place)
+        return
+    aside = place.with_name(f".{place.name}-old-{os.getpid()}")
+    os.rename(place, aside)
+    try:
+        os.rename(new, place)
+    except OSError:
+        os.rename(aside, place)
+        raise
+    shutil.rmtree(aside)
+
+
+def _write_sums(folder: Path) -> None:
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in FILES]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hold back the exporter's advice to developers of torch; its errors still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,260 @@
+"""One frozen Config is one whole run. A flag, a YAML line and a search sample are the same dotted path."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fkp.errors import FkpError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which faces, and which of them train, validate and test."""
+
+    source: Literal["synthetic", "ytfaces", "folder"] = Field(
+        "synthetic", description="synthetic: made here; ytfaces: `python -m fkp.data fetch`; folder: your own set in the same layout"
+    )
+    root: str | None = Field(None, description="folder of the set; by default data/synthetic or data/ytfaces")
+    split: Literal["identity", "published"] = Field(
+        "identity", description="identity: whole persons by fold; published: the two CSV files, which share persons and clips"
+    )
+    test_fold: int = Field(0, ge=0, le=4, description="fold of persons that test (identity split)")
+    val_fold: int = Field(1, ge=0, le=4, description="fold of persons held out of training to choose by")
+    label_shift_px: tuple[float, float] | None = Field(
+        None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"
+    )
+    cache_dir: str = Field(".cache", description="where decoded crops are kept; shared by all workers of a machine")
+    limit: int | None = Field(None, ge=1, description="use only the first N faces of each part (a quick trial)")
+    synthetic_faces: int = Field(3000, ge=10, description="size of the synthetic set")
+    synthetic_seed: int = Field(0, ge=0, description="seed of the synthetic set")
+
+    @model_validator(mode="after")
+    def _folds_differ(self) -> DataConfig:
+        if self.split == "identity" and self.test_fold == self.val_fold:
+            raise ValueError(f"test_fold and val_fold are both {self.test_fold}: choose different folds")
+        return self
+
+
+class InputConfig(_Section):
+    """What the network sees of a face."""
+
+    size_px: int = Field(128, ge=32, le=512, multiple_of=16, description="side of the square crop in pixels")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: RGB")
+    crop_scale: float = Field(1.3, ge=1.0, le=3.0, description="side of the crop as a multiple of the face box's longer side")
+
+
+class AugmentConfig(_Section):
+    """Random changes of the training crops, on whole batches. Ranges are at strength 1."""
+
+    strength: float = Field(1.0, ge=0.0, le=3.0, description="multiplies every range and probability below; 0 turns all off")
+    flip: float = Field(0.5, ge=0.0, le=0.5, description="probability of mirroring; not multiplied by strength, but off at 0")
+    rotate_deg: float = Field(20.0, ge=0.0, le=90.0, description="standard deviation of the rotation, cut off at twice that")
+    scale: float = Field(0.10, ge=0.0, le=0.5, description="standard deviation of the log of the zoom, cut off at twice that")
+    shift: float = Field(0.05, ge=0.0, le=0.3, description="standard deviation of the shift as a part of the crop, cut off at twice that")
+    light: float = Field(0.25, ge=0.0, le=1.0, description="standard deviation of contrast, brightness and gamma")
+    noise: float = Field(0.3, ge=0.0, le=1.0, description="probability of sensor noise")
+    blur: float = Field(0.2, ge=0.0, le=1.0, description="probability of a blur")
+    downscale: float = Field(0.2, ge=0.0, le=1.0, description="probability of a lower resolution")
+    jpeg: float = Field(0.2, ge=0.0, le=1.0, description="probability of JPEG compression")
+    occlude: float = Field(0.3, ge=0.0, le=1.0, description="probability of a covered rectangle")
+
+
+class ModelConfig(_Section):
+    """The network. The registry's names are checked where it is built: `python -m fkp.model` lists them."""
+
+    arch: str = Field("resnet", description="name in the registry: resnet, mobile, seed_cnn")
+    width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels of the first stage")
+    depth: int = Field(2, ge=1, le=8, description="blocks in each stage")
+    head: Literal["direct", "heatmap"] = Field("heatmap", description="direct: coordinates by regression; heatmap: soft-argmax")
+    loss: Literal["smooth_l1", "wing", "mse", "laplace"] = Field(
+        "smooth_l1", description="loss of the points; laplace is the likelihood that also trains the scale of the error"
+    )
+    code_weight: float = Field(0.3, ge=0.0, le=10.0, description="weight of the maps' own cross-entropy beside the loss (heatmap head)")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout before the last layer of a direct head")
+
+
+class OptimConfig(_Section):
+    """How the weights move."""
+
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adamw decays weights apart from the gradient")
+    lr: float = Field(3e-3, gt=0, le=1.0, description="peak learning rate for the global batch")
+    weight_decay: float = Field(0.02, ge=0.0, le=1.0, description="weight decay")
+    schedule: Literal["onecycle", "cosine", "plateau", "constant"] = Field(
+        "onecycle", description="learning rate over the run; plateau divides by 10 when the validation error stalls"
+    )
+    warmup: float = Field(0.1, ge=0.0, le=0.5, description="part of the run spent on warming up (onecycle, cosine)")
+    global_batch_size: int = Field(64, ge=1, description="faces in a step over all workers")
+    grad_clip: float = Field(1.0, ge=0.0, description="largest norm of the gradient; 0 turns it off")
+    ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="decay a step of the averaged weights that are validated and kept; 0: none")
+
+
+class TrainConfig(_Section):
+    """How long to train and what to keep."""
+
+    epochs: int = Field(60, ge=1, description="passes over the training faces")
+    max_minutes: float | None = Field(None, gt=0, description="stop after this time, whatever the epoch")
+    early_stop_epochs: int | None = Field(None, ge=1, description="stop when the validation error has not improved for so many epochs")
+    keep_checkpoints: int = Field(2, ge=1, description="how many of the best checkpoints to keep")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor multiplies it natively")
+    seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
+
+
+class ScaleConfig(_Section):
+    """On what to train."""
+
+    num_workers: int = Field(2, ge=0, description="Ray Train workers; 0 trains in this process without a cluster")
+    cpus_per_worker: int = Field(1, ge=1, description="cores, and so threads, of a worker")
+    use_gpu: Literal["auto", "yes", "no"] = Field("auto", description="auto: a GPU for each worker when the cluster has enough")
+    max_failures: int = Field(3, ge=0, description="how often a lost worker is replaced before the run fails")
+
+
+class TrackConfig(_Section):
+    """Names and places."""
+
+    run_name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the run; the same name continues a broken run"
+    )
+    experiment: str = Field("fkp", min_length=1, description="MLflow experiment")
+    storage: str = Field("runs", min_length=1, description="folder of checkpoints and bundles")
+
+
+class Config(_Section):
+    """A whole run as plain JSON: `Config.model_validate(json)` and `config.model_dump(mode="json")` are inverse."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    input: InputConfig = Field(default_factory=InputConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    scale: ScaleConfig = Field(default_factory=ScaleConfig)
+    track: TrackConfig = Field(default_factory=TrackConfig)
+
+    def digest(self) -> str:
+        """Twelve hex digits that change with every setting but the name of the run."""
+        plain = self.model_dump(mode="json")
+        plain["track"].pop("run_name")
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def build(*layers: Mapping[str, Any]) -> Config:
+    """Merge nested or dotted settings, later ones first in rank, and validate them.
+
+    Raises:
+        FkpError: A key is unknown or a value is out of range; every fault is named by its dotted path.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for path, value in dotted(layer):
+            _put(merged, path.split("."), value)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise FkpError("; ".join(_explain(fault) for fault in error.errors())) from error
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        FkpError: The file cannot be read or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise FkpError(f"cannot read settings {path}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise FkpError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise FkpError(f"{path} must be a mapping of settings such as `optim: {{lr: 0.003}}`")
+    return content
+
+
+def from_args(argv: list[str], prog: str, about: str) -> Config:
+    """Make the Config of a command line: `[--config FILE.yaml] [--section.key VALUE ...]`.
+
+    Flags win over the file. `--help` prints every setting with the text that stands beside its field.
+
+    Raises:
+        FkpError: See `build` and `read_yaml`.
+        SystemExit: After `--help`.
+    """
+    from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
+
+    class CommandLine(Config, BaseSettings):
+        model_config = SettingsConfigDict(frozen=True, extra="forbid")
+        config: str | None = Field(None, description="YAML file of settings; flags win over it")
+
+    CommandLine.__doc__ = about
+    try:
+        given: dict[str, Any] = dict(
+            CliSettingsSource(
+                CommandLine,
+                cli_prog_name=prog,
+                cli_parse_args=argv,
+                cli_exit_on_error=False,
+                cli_avoid_json=True,
+                cli_hide_none_type=True,
+                cli_parse_none_str="null",
+            )()
+        )
+    except SettingsError as error:
+        message = str(error).removeprefix("error parsing CLI: ")
+        stray = message.removeprefix("unrecognized arguments: ")
+        raise FkpError(_unknown(stray.split()[0].lstrip("-").split("=")[0]) if stray != message else message) from error
+    # A flag of several numbers turns `null` into a list that holds it.
+    given = {path: None if value == [None] else value for path, value in dotted(given)}
+    path = given.pop("config", None)
+    layers = [read_yaml(path)] if path else []
+    layers.append(given)
+    return build(*layers)
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flatten nested settings to pairs of dotted path and value."""
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def known_paths() -> list[str]:
+    """Every dotted path of a Config."""
+    return [path for path, _ in dotted(Config().model_dump())]
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise FkpError(f"setting {'.'.join(path)} lies inside a plain value: write one or the other")
+    tree[path[-1]] = value
+
+
+def _unknown(path: str) -> str:
+    paths: Iterable[str] = known_paths()
+    near = difflib.get_close_matches(path, paths, n=1, cutoff=0.6)
+    return f"unknown setting {path}" + (f": did you mean {near[0]}?" if near else ": --help lists them all")
+
+
+def _explain(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return _unknown(path)
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"setting {path}: {message} (got {fault['input']!r})" if not isinstance(fault["input"], dict) else f"setting {path}: {message}"

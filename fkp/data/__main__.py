@@ -1,0 +1,135 @@
+"""python -m fkp.data fetch | verify | stats | synth"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from fkp.config import DataConfig, build, from_args
+from fkp.errors import FkpError, run_command
+
+ROOT = Path("data/ytfaces")
+MANIFEST = Path("data/manifest.csv")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one subcommand.
+
+    Raises:
+        FkpError: Whatever the subcommand cannot do; the message is for the terminal.
+    """
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.command != "stats":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
+    args.handler(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fkp.data", description="Bring, check and describe sets of labelled faces.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fetch = _command(commands, "fetch", _fetch, "download the YouTube-Faces keypoint set, or copy it from a folder")
+    fetch.add_argument("--root", type=Path, default=ROOT, help="where the set goes (default: %(default)s)")
+    fetch.add_argument("--source", type=Path, metavar="DIR", help="use the set in this folder instead of a download")
+    fetch.add_argument("--url", help="address of the archive (default: upstream's at its pinned commit)")
+    fetch.add_argument("--retries", type=_count, help="further tries when the download breaks (default: 4)")
+    _add_manifest(fetch)
+
+    verify = _command(commands, "verify", _verify, "compare every labelled frame with the manifest")
+    verify.add_argument("--root", type=Path, default=ROOT, help="folder of the set (default: %(default)s)")
+    _add_manifest(verify)
+
+    stats = _command(commands, "stats", _stats, "print what is in a set; further flags such as --data.test_fold are those of training")
+    stats.add_argument("--root", help="short for --data.root")
+    stats.add_argument("--source", choices=get_args(DataConfig.model_fields["source"].annotation), help="short for --data.source")
+
+    synth = _command(commands, "synth", _synth, "draw a set of synthetic faces")
+    synth.add_argument("--root", type=Path, default=Path("data/synthetic"), help="where the set goes (default: %(default)s)")
+    for name in ("faces", "seed"):
+        field = DataConfig.model_fields[f"synthetic_{name}"]
+        synth.add_argument(f"--{name}", type=int, default=field.default, help=f"{field.description} (default: %(default)s)")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, handler: Callable[[argparse.Namespace], None], about: str
+) -> argparse.ArgumentParser:
+    # No abbreviations: stats hands what it does not know to the Config, and `--sou` must not mean two things.
+    parser = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_manifest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="sha256 of every labelled frame (default: %(default)s)")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from fkp.data import fetch
+
+    if args.source is not None:
+        if args.url is not None:
+            raise FkpError("--source and --url exclude each other: name the one the set comes from")
+        frames, differing = fetch.adopt(args.source, args.root, args.manifest)
+        print(f"{args.root}: {frames} labelled frames copied from {args.source}, all decode; {differing} differ from upstream's bytes")
+        return
+    url = args.url or fetch.UPSTREAM_URL
+    print(f"fetching {url}", file=sys.stderr)
+    retries = fetch.RETRIES if args.retries is None else args.retries
+    fetched = fetch.fetch(args.root, args.manifest, url, retries)
+    how = "" if fetched else "; it was whole already, nothing was downloaded"
+    print(f"{args.root}: every labelled frame is as in {args.manifest}{how}")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from fkp.data import verify
+
+    listed = verify.read_manifest(args.manifest)
+    if not args.root.is_dir():
+        raise FkpError(f"there is no set at {args.root}: `python -m fkp.data fetch` brings it, or name its folder with --root")
+    faults = verify.check(args.root, listed)
+    for fault in faults:
+        print(fault)
+    if faults:
+        kinds = [fault.what for fault in faults]
+        summary = ", ".join(f"{what}: {kinds.count(what)}" for what in dict.fromkeys(kinds))
+        sys.stdout.flush()
+        raise FkpError(
+            f"{args.root} is not the set of {args.manifest} ({len(listed)} frames; {summary}): "
+            "`python -m fkp.data fetch` replaces it, unless you keep re-encoded frames on purpose"
+        )
+    print(f"{args.root}: all {len(listed)} labelled frames are as in {args.manifest}")
+
+
+def _stats(args: argparse.Namespace) -> None:
+    from fkp.data import verify
+
+    short = {"--data.root": args.root, "--data.source": args.source}
+    flags = [text for flag, value in short.items() if value is not None for text in (flag, value)]
+    config = from_args([*flags, *args.rest], "python -m fkp.data stats", "Print what is in a set.")
+    for line in verify.describe(config.data).lines():
+        print(line)
+
+
+def _synth(args: argparse.Namespace) -> None:
+    # The Config holds the bounds of both numbers.
+    data = build({"data.synthetic_faces": args.faces, "data.synthetic_seed": args.seed}).data
+    from fkp.data.synthetic import write_set
+
+    write_set(args.root, data.synthetic_faces, data.synthetic_seed)
+    print(f"{args.root}: {data.synthetic_faces} synthetic faces")
+
+
+if __name__ == "__main__":
+    run_command(main)

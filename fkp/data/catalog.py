@@ -1,0 +1,171 @@
+"""What a labelled set holds: frames, points, persons, folds. Every reader of labels goes through here.
+
+A set is a folder in the upstream layout of udacity/P1_Facial_Keypoints:
+
+    training_frames_keypoints.csv   test_frames_keypoints.csv   training/   test/
+
+The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<suffix>`; then 136 numbers
+x0,y0,...,x67,y67 in pixels of the frame. The synthetic set and a user's own set use the same layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fkp.config import DataConfig
+from fkp.errors import FkpError
+from fkp.landmarks import NUM_POINTS
+
+PARTS = ("training", "test")
+NUM_FOLDS = 5
+
+#: The constant error of each source's labels, (x, y) in image pixels: label = place of the feature + shift. The
+#: YouTube-Faces labels come from a machine. Networks of five families, each averaged with its own mirrored answer,
+#: place the features 1.15 px to the left of them; 0.8 px in y is less certain, because no mirror shows it.
+LABEL_SHIFT_PX: dict[str, tuple[float, float]] = {"ytfaces": (1.15, 0.8), "synthetic": (0.0, 0.0), "folder": (0.0, 0.0)}
+
+#: A point further outside its frame than this part of the frame's longer side is a broken label, not a cut-off face.
+MAX_OUTSIDE = 0.5
+
+_FILE_NAME = re.compile(r"(?P<identity>.+)_(?P<video>\d)(?P<frame>\d+)\.\w+")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The labelled frames of a set, in the order of the CSV files.
+
+    Attributes:
+        root: Folder of the set.
+        table: One row a frame: part ("training" or "test": the CSV it stands in), file, identity, video, frame, fold.
+        points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files.
+        label_shift_px: (2,) float32, see `LABEL_SHIFT_PX`.
+        digest: Hex sha256 over the CSV files: the version of the labels.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    points_raw_px: np.ndarray
+    label_shift_px: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def points_px(self) -> np.ndarray:
+        """(N, 68, 2) float32, the labels with their constant shift taken out: where the features are in the frame."""
+        return unshift(self.points_raw_px, self.label_shift_px)
+
+    def path(self, row: int) -> Path:
+        """Where a frame lies on disk."""
+        return self.root / self.table["part"].iat[row] / self.table["file"].iat[row]
+
+    def rows(self, part: str, data: DataConfig) -> np.ndarray:
+        """Row numbers of one part of a split.
+
+        Args:
+            part: "train", "val" or "test".
+            data: Says which split and which folds. Both splits hold one fold of persons out of training to choose by.
+        """
+        fold = self.table["fold"].to_numpy()
+        published_test = self.table["part"].to_numpy() == "test"
+        test = fold == data.test_fold if data.split == "identity" else published_test
+        val = (fold == data.val_fold) & ~test
+        chosen = {"train": ~test & ~val, "val": val, "test": test}[part]
+        return np.flatnonzero(chosen)[: data.limit]
+
+
+def load(data: DataConfig) -> Catalog:
+    """Read the labels of the configured set.
+
+    Raises:
+        FkpError: The set is missing, or a CSV has a wrong shape, a value that is not a finite number, a point far
+            outside its frame's possible size, a file name of another form, or a frame listed twice.
+    """
+    root = root_of(data)
+    tables, points, digest = [], [], hashlib.sha256()
+    for part in PARTS:
+        path = root / f"{part}_frames_keypoints.csv"
+        files, part_points, content = _read_csv(path)
+        digest.update(content)
+        names = pd.DataFrame([_parse_name(name, path) for name in files], columns=["identity", "video", "frame"])
+        tables.append(names.assign(part=part, file=files))
+        points.append(part_points)
+    # The cast holds the columns to whole numbers when one of the two files labels nothing.
+    table = pd.concat(tables, ignore_index=True).astype({"video": int, "frame": int})
+    if not len(table):
+        raise FkpError(f"{root}: the two CSV files label no frame: add one row a frame")
+    table["fold"] = table["identity"].map(fold_of)
+    double = table.duplicated(["part", "file"])
+    if double.any():
+        raise FkpError(f"{root}: frame {table['file'][double].iat[0]} is labelled twice in one file: keep one row")
+    shift = data.label_shift_px if data.label_shift_px is not None else LABEL_SHIFT_PX[data.source]
+    columns = ["part", "file", "identity", "video", "frame", "fold"]
+    return Catalog(root, table[columns], np.concatenate(points), np.array(shift, np.float32), digest.hexdigest())
+
+
+def root_of(data: DataConfig) -> Path:
+    """The folder of the configured set.
+
+    Raises:
+        FkpError: `data.source=folder` without `data.root`.
+    """
+    if data.root is not None:
+        return Path(data.root)
+    if data.source == "folder":
+        raise FkpError("data.source=folder needs data.root: name the folder of your set")
+    return Path("data") / data.source
+
+
+def unshift(points_raw_px: np.ndarray, label_shift_px: np.ndarray) -> np.ndarray:
+    """Take the labels' constant shift out. The only place that does; the only inverse is adding it back."""
+    return points_raw_px - np.asarray(label_shift_px, np.float32)
+
+
+def fold_of(identity: str) -> int:
+    """Fold of a person, 0 to 4: a hash of the name, so that it never depends on who else is in the set."""
+    return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) % NUM_FOLDS
+
+
+def check_points_inside(points_px: np.ndarray, height: int, width: int, name: str) -> None:
+    """Accept points a little outside the frame (a face cut off by the border), refuse broken labels.
+
+    Raises:
+        FkpError: A point lies further outside than `MAX_OUTSIDE` of the frame's longer side.
+    """
+    outside = np.maximum(-points_px, points_px - np.array([width - 1, height - 1])).max()
+    if outside > MAX_OUTSIDE * max(height, width):
+        raise FkpError(f"{name}: a point lies {outside:.0f} px outside the {width} x {height} frame: correct or remove its label")
+
+
+def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
+    try:
+        content = path.read_bytes()
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise FkpError(f"{path} is missing: `python -m fkp.data fetch` brings the set, `python -m fkp.data synth` makes one") from error
+    except (OSError, ValueError) as error:
+        raise FkpError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    # pandas makes an index of the first columns when the rows are longer than the header.
+    columns = table.shape[1] + (0 if isinstance(table.index, pd.RangeIndex) or table.empty else table.index.nlevels)
+    if columns != 1 + 2 * NUM_POINTS:
+        raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * NUM_POINTS} coordinates")
+    numbers = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
+    broken = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+    if len(broken):
+        raise FkpError(f"{path}, line {broken[0] + 2}: a coordinate is not a finite number: correct or remove the line")
+    return [str(name) for name in table.iloc[:, 0]], numbers.reshape(-1, NUM_POINTS, 2), content
+
+
+def _parse_name(name: str, path: Path) -> dict[str, str | int]:
+    match = _FILE_NAME.fullmatch(name)
+    if match is None or "/" in name or "\\" in name:
+        raise FkpError(f"{path}: file name {name!r} is not of the form <Identity>_<clip digit><frame digit>.jpg")
+    return {"identity": match["identity"], "video": int(match["video"]), "frame": int(match["frame"])}

@@ -1,0 +1,236 @@
+"""Frames decoded once into compact crops that all workers of a machine share, and the Lightning DataModule on top.
+
+The cache is a folder of .npy files, opened as memory maps: the pages are the kernel's, so a second worker costs
+nothing. Training crops are `augment.WIDE` times wider than the network's; the others are the network's own, made by
+the very `Crop` that the Predictor uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from fkp.config import Config
+from fkp.data import catalog as catalogs
+from fkp.data.catalog import Catalog
+from fkp.errors import FkpError
+from fkp.vision import image as images
+from fkp.vision.augment import WIDE, Augment, wide_size_px
+from fkp.vision.crop import Crop, box_of_points
+
+#: Part of the cache's name; raise it when the crops' content changes for the same Config.
+_CACHE_VERSION = 2
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """Crops of one part of a split.
+
+    Attributes:
+        crops_u8: (N, C, W, W) uint8, a read-only memory map.
+        points_px: (N, 68, 2) float32 in pixels of these crops, labels without their shift.
+        rows: (N,) rows in the catalog.
+    """
+
+    crops_u8: np.ndarray
+    points_px: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class CropCache:
+    """The crops a run trains and validates on; `digest` is the sha256 over the labels and the bytes of all its frames."""
+
+    train: CropSet
+    val: CropSet
+    digest: str
+
+
+def open_cache(config: Config) -> CropCache:
+    """Open the run's crops; decode and check every frame first when no process has done so yet.
+
+    The cache appears under its final name in one step, so two processes may build it at once: one of them wins.
+
+    Raises:
+        FkpError: The set is missing or has a broken label or frame, a part of the split is empty, or the disk is full.
+    """
+    catalog = catalogs.load(config.data)
+    folder = Path(config.data.cache_dir) / _cache_key(catalog, config)
+    if not folder.is_dir():
+        _build(catalog, config, folder)
+    parts = {
+        part: CropSet(*(np.load(folder / f"{part}_{name}.npy", mmap_mode="r") for name in ("crops", "points", "rows")))
+        for part in ("train", "val")
+    }
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    return CropCache(digest=meta["data_digest"], **parts)
+
+
+def _cache_key(catalog: Catalog, config: Config) -> str:
+    """Name of the cache: changes with the labels, the split, the crop, and any frame's size or time on disk."""
+    stamps = []
+    for row in range(len(catalog)):
+        try:
+            status = catalog.path(row).stat()
+        except OSError as error:
+            raise FkpError(f"frame {catalog.path(row)} is missing: `python -m fkp.data verify` names all that are") from error
+        stamps.append((status.st_size, status.st_mtime_ns))
+    data = config.data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
+    parts = [_CACHE_VERSION, catalog.digest, catalog.label_shift_px.tolist(), data, config.input.model_dump(), WIDE, stamps]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _build(catalog: Catalog, config: Config, folder: Path) -> None:
+    """Decode and crop every training and validation frame into `folder`."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+    except OSError as error:
+        raise FkpError(f"cannot make the crop cache {folder.parent}: {error.strerror}: set data.cache_dir") from error
+    try:
+        digest = hashlib.sha256(catalog.digest.encode())
+        size = config.input.size_px
+        for part, scale, crop_px in (
+            ("train", config.input.crop_scale * WIDE, wide_size_px(size)),
+            ("val", config.input.crop_scale, size),
+        ):
+            _build_part(catalog, config, part, scale, crop_px, unfinished, digest)
+        for row in catalog.rows("test", config.data):
+            # Not kept, but a broken test frame must show now and not after the training.
+            *_, data = _read_face(catalog, row, size, config.input.crop_scale)
+            digest.update(hashlib.sha256(data).digest())
+        meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
+        (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        try:
+            os.rename(unfinished, folder)
+        except OSError:
+            if not folder.is_dir():  # Otherwise another process has just finished the same crops.
+                raise
+    except OSError as error:
+        raise FkpError(f"cannot write the crop cache {folder}: {error.strerror}: free some space or set data.cache_dir") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _build_part(catalog: Catalog, config: Config, part: str, scale: float, crop_px: int, folder: Path, digest: Any) -> None:
+    rows = catalog.rows(part, config.data)
+    if not len(rows):
+        raise FkpError(f"the {part} part of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds")
+    channels = config.input.channels
+    shape = (len(rows), channels, crop_px, crop_px)
+    crops = np.lib.format.open_memmap(folder / f"{part}_crops.npy", "w+", np.uint8, shape)
+    points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
+    for index, row in enumerate(rows):
+        crop, frame, data = _read_face(catalog, row, crop_px, scale)
+        digest.update(hashlib.sha256(data).digest())
+        crops[index] = crop.apply(frame, channels)
+        points[index] = crop.do(catalog.points_px[row])
+    crops.flush()
+    np.save(folder / f"{part}_points.npy", points)
+    np.save(folder / f"{part}_rows.npy", rows)
+
+
+def _read_face(catalog: Catalog, row: int, crop_px: int, scale: float) -> tuple[Crop, images.Image, bytes]:
+    frame, data = read_frame(catalog, row)
+    return label_crop(catalog.points_px[row], crop_px, scale, str(catalog.path(row))), frame, data
+
+
+def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
+    """Decode one labelled frame and check its label against it; also return the file's bytes.
+
+    Raises:
+        FkpError: The frame is missing or broken, or a point lies far outside it.
+    """
+    path = catalog.path(row)
+    data = images.read_bytes(path)
+    frame = images.decode(data, f"frame {path}")
+    catalogs.check_points_inside(catalog.points_raw_px[row], frame.shape[0], frame.shape[1], str(path))
+    return frame, data
+
+
+def label_crop(points_px: np.ndarray, size_px: int, scale: float, name: str) -> Crop:
+    """The crop of a labelled face: `scale` times the longer side of its points' box.
+
+    Raises:
+        FkpError: All points lie on one line, so that the face has no size.
+    """
+    try:
+        return Crop.of_box(box_of_points(points_px), size_px, scale)
+    except ValueError as error:
+        raise FkpError(f"{name}: the label has no extent ({error}): correct or remove it") from error
+
+
+class _Batches(Dataset[Any]):
+    """Whole batches at once: indexing a memory map by a list copies each crop exactly once."""
+
+    def __init__(self, crop_set: CropSet) -> None:
+        self.crop_set = crop_set
+
+    def __len__(self) -> int:
+        return len(self.crop_set.points_px)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.crop_set.crops_u8[indices]), torch.from_numpy(self.crop_set.points_px[indices])
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class FacesDataModule(pl.LightningDataModule):
+    """Batches of (crops_u8, points_px) for Lightning; training batches are augmented on the device.
+
+    Args:
+        config: The run.
+        batch_size: Faces a step of this worker.
+    """
+
+    def __init__(self, config: Config, batch_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.batch_size = batch_size
+        self.augment = Augment(config.augment, config.input.size_px)
+        self.cache: CropCache | None = None
+
+    def setup(self, stage: str) -> None:
+        if self.cache is None:
+            self.cache = open_cache(self.config)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.cache is not None
+        data = _Batches(self.cache.train)
+        # The last, smaller batch is dropped only when there is another: batch statistics of a few faces are noise.
+        workers = self.trainer.world_size if self.trainer is not None else 1
+        drop = len(data) >= 2 * self.batch_size * workers
+        return DataLoader(data, self.batch_size, sampler=self._sampler(data, shuffle=True), drop_last=drop, collate_fn=_as_is)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        assert self.cache is not None
+        data = _Batches(self.cache.val)
+        return DataLoader(data, 2 * self.batch_size, sampler=self._sampler(data, shuffle=False), collate_fn=_as_is)
+
+    def _sampler(self, data: _Batches, shuffle: bool) -> DistributedSampler[Any]:
+        """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on."""
+        workers, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        # Seeded by place in the run, so that a resumed run sees the batches that the unbroken one would have seen.
+        place = (self.config.train.seed, self.trainer.global_step, self.trainer.global_rank)
+        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(str(place).encode()).digest()[:7]))
+        return self.augment(*batch, generator)

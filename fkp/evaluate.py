@@ -1,0 +1,260 @@
+"""A bundle measured on the labelled faces it was not trained on, against both truths.
+
+python -m fkp.evaluate --bundle DIR --split identity|published|all
+
+One path: the frame through `vision.image`, the box of the label without its shift, and from there the Predictor.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import numpy as np
+
+from fkp.config import DataConfig
+from fkp.data import catalog as catalogs
+from fkp.data.catalog import Catalog
+from fkp.errors import FkpError, run_command
+from fkp.exposure import Exposure, exposure
+from fkp.landmarks import OUTER_EYE_CORNERS, REGIONS
+from fkp.model import metrics
+from fkp.model.metrics import NORMALISER, TRUTHS, Truth
+from fkp.vision import image as images
+from fkp.vision.crop import box_of_points
+
+if TYPE_CHECKING:
+    from fkp.bundle import Bundle
+    from fkp.predict import Face
+
+SPLITS: tuple[str, ...] = get_args(DataConfig.model_fields["split"].annotation)
+SOURCES: tuple[str, ...] = get_args(DataConfig.model_fields["source"].annotation)
+DEFAULT_OUT = Path("out/evaluation")
+
+#: Levels, in percent, whose coverage stands in the tables.
+LEVELS_PCT = (68, 95)
+
+_SUMMARY_ROWS: dict[str, str] = {
+    "nme_interocular_pct": "NME %",
+    "nme_inner51_interocular_pct": "NME %, 51 inner points",
+    "median_nme_interocular_pct": "median NME %",
+    "auc_08_pct": "AUC@8 % (of 100)",
+    "failure_08_pct": "failure % at 8 %",
+    "failure_10_pct": "failure % at 10 %",
+    **{f"coverage_{level}_pct": f"% of points in the stated {level} % radius" for level in LEVELS_PCT},
+}
+_REGION_ROWS: dict[str, str] = {f"nme_{region}_interocular_pct": region.replace("_", " ") for region in REGIONS}
+
+
+class Finder(Protocol):
+    """What is evaluated: a `Predictor`, or whatever answers like one."""
+
+    def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
+        """Return one face a box."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions on the test part of one split.
+
+    Attributes:
+        catalog: The labelled set.
+        data: Which split and folds.
+        rows: (N,) rows of the catalog.
+        points_px: (N, 68, 2) float32, predicted, in pixels of the frames.
+        expected_error_px: (N, 68) float32, predicted, in pixels of the frames.
+        exposure: What of these faces was seen in training.
+    """
+
+    catalog: Catalog
+    data: DataConfig
+    rows: np.ndarray
+    points_px: np.ndarray
+    expected_error_px: np.ndarray
+    exposure: Exposure
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def files(self) -> list[str]:
+        """File name of each face's frame."""
+        return self.catalog.table["file"].iloc[self.rows].tolist()
+
+    @property
+    def identities(self) -> list[str]:
+        """Person of each face."""
+        return self.catalog.table["identity"].iloc[self.rows].tolist()
+
+    @property
+    def title(self) -> str:
+        """The split, its size and its source in a few words."""
+        fold = f" (persons of fold {self.data.test_fold})" if self.data.split == "identity" else " (the test CSV file)"
+        limit = f", cut to the first {self.data.limit}" if self.data.limit else ""
+        return f"{self.data.split} split{fold}: {len(self)} faces of {len(set(self.identities))} persons, {self.data.source}{limit}"
+
+    def truth_px(self, truth: Truth = "unshifted") -> np.ndarray:
+        """(N, 68, 2) float32 labels: `raw` as they stand in the CSV files, `unshifted` without their constant shift."""
+        every = {"raw": self.catalog.points_raw_px, "unshifted": self.catalog.points_px}[truth]
+        return every[self.rows]
+
+    def nme_interocular_pct(self, truth: Truth = "unshifted") -> np.ndarray:
+        """(N,) error of each face, see `metrics.nme_interocular_pct`."""
+        return metrics.nme_interocular_pct(self.points_px, self.truth_px(truth))
+
+    def coverage(self, levels: Sequence[float] | np.ndarray, truth: Truth = "unshifted") -> np.ndarray:
+        """(L,) observed fraction of points inside the radius of each stated level, see `metrics.coverage`."""
+        return metrics.coverage(metrics.point_error_px(self.points_px, self.truth_px(truth)), self.expected_error_px, levels)
+
+    def metrics(self, truth: Truth = "unshifted") -> dict[str, float]:
+        """`metrics.summary` against one truth, and `coverage_<level>_pct` for each of `LEVELS_PCT`."""
+        observed = self.coverage([level / 100 for level in LEVELS_PCT], truth)
+        covered = {f"coverage_{level}_pct": 100 * float(part) for level, part in zip(LEVELS_PCT, observed, strict=True)}
+        return {**metrics.summary(self.points_px, self.truth_px(truth)), **covered}
+
+    def summary_rows(self) -> list[tuple[str, float, float]]:
+        """Rows (label, against raw labels, against labels without the shift) of the table over all points."""
+        return self._rows(_SUMMARY_ROWS)
+
+    def region_rows(self) -> list[tuple[str, float, float]]:
+        """Rows like `summary_rows`, the NME of each region."""
+        return self._rows(_REGION_ROWS)
+
+    def _rows(self, labels: dict[str, str]) -> list[tuple[str, float, float]]:
+        raw, unshifted = self.metrics("raw"), self.metrics("unshifted")
+        return [(label, raw[key], unshifted[key]) for key, label in labels.items()]
+
+
+def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bundle | None = None) -> Evaluation:
+    """Predict every face of the test part of a split.
+
+    Args:
+        predictor: A `Predictor` or whatever answers like one.
+        catalog: The labelled set.
+        data: Says which split and which folds.
+        bundle: What made the predictor; tells which of the faces were trained on.
+
+    Raises:
+        FkpError: The part is empty, a frame is missing or broken, a label cannot be used, or an answer is not finite.
+    """
+    rows = catalog.rows("test", data)
+    if not len(rows):
+        raise FkpError(f"the test part of the {data.split} split of {catalog.root} is empty: choose another split")
+    truth_px = catalog.points_px
+    faces = [_predict(predictor, catalog, row, truth_px[row]) for row in rows]
+    return Evaluation(
+        catalog=catalog,
+        data=data,
+        rows=rows,
+        points_px=np.stack([face.points_px for face in faces]),
+        expected_error_px=np.stack([face.expected_error_px for face in faces]),
+        exposure=exposure(bundle, catalog, data),
+    )
+
+
+def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]:
+    """Content of metrics.json: for each split its size, its exposure and the figures against both truths."""
+    return {
+        "model": bundle.digest,
+        "normaliser": NORMALISER,
+        "splits": {
+            evaluation.data.split: {
+                "source": evaluation.data.source,
+                "labels_sha256": evaluation.catalog.digest,
+                "label_shift_px": evaluation.catalog.label_shift_px.tolist(),
+                "faces": len(evaluation),
+                "persons": len(set(evaluation.identities)),
+                "exposure": asdict(evaluation.exposure),
+                **{truth: evaluation.metrics(truth) for truth in TRUTHS},
+            }
+            for evaluation in evaluations
+        },
+    }
+
+
+def format_table(evaluation: Evaluation) -> str:
+    """One split as text for the terminal."""
+    shift = evaluation.catalog.label_shift_px
+    wide, left, right = 40, len(TRUTHS["raw"]), len(TRUTHS["unshifted"])
+    lines = [
+        evaluation.title,
+        f"normaliser: {NORMALISER}; label shift: ({shift[0]:g}, {shift[1]:g}) px",
+        evaluation.exposure.note,
+        f"{'':{wide}}  {TRUTHS['raw']}  {TRUTHS['unshifted']}",
+    ]
+    lines += [f"{label:{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.summary_rows()]
+    lines += [f"{f'NME %, {label}':{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.region_rows()]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate a bundle: print one table a split, write metrics.json and report.html."""
+    from fkp.predict import Predictor
+    from fkp.report import write_json, write_report
+
+    arguments = _parse(argv)
+    predictor = Predictor(arguments.bundle)
+    data = _data(predictor.config.data, arguments.source, arguments.root)
+    catalog = catalogs.load(data)
+    evaluations = []
+    for split in SPLITS if arguments.split == "all" else (arguments.split,):
+        evaluation = evaluate(predictor, catalog, data.model_copy(update={"split": split}), predictor.bundle)
+        print(format_table(evaluation), end="\n\n", flush=True)
+        evaluations.append(evaluation)
+    figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
+    report = write_report(arguments.out / "report.html", evaluations, predictor.bundle)
+    print(f"figures: {figures}\nreport:  {report}")
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    from fkp.predict import DEFAULT_BUNDLE
+
+    about = "Measure a bundle on the test part of a labelled set; the set is the bundle's own unless a flag names another."
+    parser = argparse.ArgumentParser(prog="python -m fkp.evaluate", description=about)
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=(*SPLITS, "all"),
+        default=SPLITS[0],
+        help=f"{DataConfig.model_fields['split'].description} (default: %(default)s)",
+    )
+    for name, options in (("source", {"choices": SOURCES}), ("root", {"metavar": "DIR"})):
+        parser.add_argument(f"--{name}", f"--data.{name}", dest=name, help=DataConfig.model_fields[name].description, **options)
+    parser.add_argument(
+        "--out", default=DEFAULT_OUT, type=Path, metavar="DIR", help="for metrics.json and report.html (default: %(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConfig:
+    """The bundle's own data settings under the flags. Another source brings its own folder and label shift."""
+    update: dict[str, Any] = {}
+    if source is not None and source != trained.source:
+        update = {"source": source, "root": None, "label_shift_px": None}
+    if root is not None:
+        update["root"] = root
+    return trained.model_copy(update=update)
+
+
+def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
+    path = catalog.path(row)
+    frame = images.read(path)
+    height, width = frame.shape[:2]
+    catalogs.check_points_inside(catalog.points_raw_px[row], height, width, str(path))
+    box_xyxy = box_of_points(truth_px)
+    left, right = OUTER_EYE_CORNERS
+    if (box_xyxy[2:] <= box_xyxy[:2]).any() or (truth_px[left] == truth_px[right]).all():
+        raise FkpError(f"{path}: the label has no extent or its outer eye corners coincide: correct or remove it")
+    (face,) = predictor(frame, [box_xyxy])
+    if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
+        raise FkpError(f"{path}: the model's answer is not finite: its training has diverged, train it again")
+    return face
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""The network: registry, backbones, heads, losses, metrics, and `Net`, the LightningModule around them."""

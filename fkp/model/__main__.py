@@ -1,0 +1,26 @@
+"""python -m fkp.model: the registered architectures with their size under the default settings."""
+
+from __future__ import annotations
+
+from fkp import config as configs
+from fkp.errors import run_command
+
+
+def main() -> None:
+    """Print one line an architecture and head."""
+    from fkp.model.registry import Network, names
+
+    for arch in names():
+        for head in ("direct", "heatmap"):
+            settings: dict[str, object] = {"model.arch": arch, "model.head": head}
+            if arch == "seed_cnn":
+                if head == "heatmap":
+                    continue
+                settings |= {"input.size_px": 224}
+            network = Network(configs.build(settings))
+            millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+            print(f"model.arch={arch:10} model.head={head:8} {millions:6.2f} M parameters")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,123 @@
+"""Feature extractors, each registered under its name in `model.arch`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fkp.config import InputConfig, ModelConfig
+from fkp.errors import FkpError
+from fkp.model.registry import register
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
+    """Convolution without bias, batch normalisation and, by default, ReLU."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    if act:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut: He et al., "Deep Residual Learning", CVPR 2016, figure 5 left."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        last = conv_bn(outputs, outputs, act=False)
+        self.body = nn.Sequential(conv_bn(inputs, outputs, stride=stride), last)
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else conv_bn(inputs, outputs, kernel=1, stride=stride, act=False)
+        # Starting as the identity lets a deep stack train from the first step (Goyal et al. 2017, section 5.1).
+        nn.init.zeros_(cast(nn.BatchNorm2d, last[1]).weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x), inplace=True)
+
+
+class InvertedBlock(nn.Module):
+    """Widen, filter each channel, narrow: Sandler et al., "MobileNetV2", CVPR 2018."""
+
+    EXPANSION = 3
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        middle = inputs * self.EXPANSION
+        self.body = nn.Sequential(
+            conv_bn(inputs, middle, kernel=1),
+            conv_bn(middle, middle, stride=stride, groups=middle),
+            conv_bn(middle, outputs, kernel=1, act=False),
+        )
+        self.has_shortcut = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.has_shortcut else self.body(x)
+
+
+class Staged(nn.Module):
+    """A stem of stride 2 and four stages of stride 4, 8, 16 and 32, each of `depth` blocks."""
+
+    def __init__(self, block: type[nn.Module], model: ModelConfig, channels_in: int) -> None:
+        super().__init__()
+        w = model.width
+        self.channels = [w, 2 * w, 4 * w, 4 * w]
+        self.strides = [4, 8, 16, 32]
+        self.stem = conv_bn(channels_in, w, stride=2)
+        stages: list[nn.Module] = []
+        inputs = w
+        for outputs in self.channels:
+            blocks = [block(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(model.depth)]
+            stages.append(nn.Sequential(*blocks))
+            inputs = outputs
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, crops: Tensor) -> list[Tensor]:
+        x = self.stem(crops)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+@register("resnet")
+def resnet(model: ModelConfig, inputs: InputConfig) -> nn.Module:
+    """Residual blocks; `model.width` channels at stride 4, four times as many at 16 and 32."""
+    return Staged(ResidualBlock, model, inputs.channels)
+
+
+@register("mobile")
+def mobile(model: ModelConfig, inputs: InputConfig) -> nn.Module:
+    """Depthwise separable blocks: few multiplications, for small processors."""
+    return Staged(InvertedBlock, model, inputs.channels)
+
+
+@register("seed_cnn")
+class SeedCnn(nn.Module):
+    """The student project's network: five plain convolutions, three linear layers, 224 px grey.
+
+    Kept as it was, as the baseline of every table; the last of its linear layers (1024 to 136) is the direct head's,
+    which also encodes as it did: (p - 100) / 50. `model.width` and `model.depth` do not change it.
+    """
+
+    def __init__(self, model: ModelConfig, inputs: InputConfig) -> None:
+        super().__init__()
+        if (inputs.size_px, inputs.channels) != (224, 1):
+            raise FkpError("model.arch=seed_cnn needs input.size_px=224 and input.channels=1: its linear layers fit no other crop")
+        layers: list[Any] = []
+        channels = 1
+        for outputs, kernel in ((32, 5), (64, 4), (128, 3), (256, 3), (512, 3)):
+            layers += [nn.Conv2d(channels, outputs, kernel), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            channels = outputs
+        layers += [nn.Dropout(0.1), nn.Flatten(), nn.Linear(8192, 2048), nn.ReLU(inplace=True)]
+        layers += [nn.Dropout(0.25), nn.Linear(2048, 1024), nn.ReLU(inplace=True), nn.Dropout(0.25)]
+        self.layers = nn.Sequential(*layers)
+        self.channels = [1024]
+        self.strides = [224]
+
+    def forward(self, crops: Tensor) -> list[Tensor]:
+        return [self.layers(crops)[:, :, None, None]]

@@ -1,0 +1,70 @@
+"""Losses of points, in percent of the crop's side, so that they mean the same at every input size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Side of the crop that the student project's code (p - 100) / 50 belongs to, as percent of the crop in one unit.
+_SEED_UNIT_PCT = 100 * 50 / 224
+
+_WING_PCT = 4.0
+_WING_CURVE_PCT = 0.8
+
+
+def smooth_l1(error_pct: Tensor) -> Tensor:
+    """Huber's loss: quadratic up to 1 % of the crop, linear beyond, so that gross label errors pull less."""
+    return F.smooth_l1_loss(error_pct, torch.zeros_like(error_pct), beta=1.0)
+
+
+def wing(error_pct: Tensor) -> Tensor:
+    """Wing loss, Feng et al., CVPR 2018, equation 5: logarithmic, and so steep, for small errors."""
+    size = error_pct.abs()
+    offset = _WING_PCT - _WING_PCT * math.log1p(_WING_PCT / _WING_CURVE_PCT)
+    return torch.where(size < _WING_PCT, _WING_PCT * torch.log1p(size / _WING_CURVE_PCT), size - offset).mean()
+
+
+def mse(error_pct: Tensor) -> Tensor:
+    """Mean square of the error of (p - 100) / 50 in a crop of 224 px: the student project's loss."""
+    return (error_pct / _SEED_UNIT_PCT).square().mean()
+
+
+def radial_laplace_nll(error_pct: Tensor, scale_pct: Tensor) -> Tensor:
+    """Negative log-likelihood of 2-D errors under p(e) = exp(-|e| / s) / (2 pi s^2), without its constant.
+
+    The most likely s of a sample is half its mean radius, so 2 s is the expected error of the point.
+
+    Args:
+        error_pct: (N, 68, 2).
+        scale_pct: (N, 68), s.
+    """
+    radius = torch.sqrt(error_pct.square().sum(-1) + 1e-6)  # The constant keeps the gradient finite at zero.
+    return (2 * torch.log(scale_pct) + radius / scale_pct).mean()
+
+
+#: `model.loss` to the loss of the points; "laplace" is not here, because its likelihood is the loss of the points.
+POINT_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"smooth_l1": smooth_l1, "wing": wing, "mse": mse}
+
+
+def total(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tensor, size_px: int) -> Tensor:
+    """Loss that trains points and scales.
+
+    The likelihood always trains the scale. With `laplace` it trains the points too; with every other loss the points
+    follow that loss alone.
+
+    Args:
+        name: `model.loss`.
+        points_px: (N, 68, 2) predicted, crop pixels.
+        scale_px: (N, 68) predicted, crop pixels.
+        truth_px: (N, 68, 2), crop pixels.
+        size_px: Side of the crop.
+    """
+    to_pct = 100 / size_px
+    error_pct = (points_px - truth_px) * to_pct
+    if name == "laplace":
+        return radial_laplace_nll(error_pct, scale_px * to_pct)
+    return POINT_LOSSES[name](error_pct) + radial_laplace_nll(error_pct.detach(), scale_px * to_pct)

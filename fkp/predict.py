@@ -1,0 +1,217 @@
+"""Pictures to faces with a bundle, on ONNX Runtime: the offline end of the path that serving walks too.
+
+python -m fkp.predict PHOTO... --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fkp.bundle import Bundle, open_bundle
+from fkp.errors import FkpError, run_command
+from fkp.landmarks import NUM_POINTS
+from fkp.vision import image as images
+from fkp.vision.crop import Crop
+
+if TYPE_CHECKING:
+    from fkp.vision.detect import FaceDetector
+
+DEFAULT_BUNDLE = Path("saved_models/champion")
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face of a picture, everything in pixels of that picture.
+
+    Attributes:
+        box_xyxy: (4,) float32, the box the crop was made from: tight around the 68 points.
+        score: The detector's confidence, 1 for a box that was given.
+        points_px: (68, 2) float32.
+        expected_error_px: (68,) float32, how far from the truth the network expects each point to be.
+    """
+
+    box_xyxy: np.ndarray
+    score: float
+    points_px: np.ndarray
+    expected_error_px: np.ndarray
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON, rounded to hundredths of a pixel."""
+        return {
+            "box": np.round(self.box_xyxy.astype(float), 2).tolist(),
+            "score": round(self.score, 4),
+            "keypoints": np.round(self.points_px.astype(float), 2).tolist(),
+            "expected_error_px": np.round(self.expected_error_px.astype(float), 2).tolist(),
+        }
+
+
+class Predictor:
+    """Finds points with a bundle; safe to share between threads.
+
+    Args:
+        bundle: A bundle or its folder.
+        threads: Cores a call may use; crops of one call run as one batch.
+
+    Raises:
+        FkpError: See `open_bundle`.
+    """
+
+    def __init__(self, bundle: Bundle | str | Path, threads: int = 1) -> None:
+        import onnxruntime
+
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.config = self.bundle.config
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(self.bundle.onnx_path), options, providers=["CPUExecutionProvider"])
+        self._detector: FaceDetector | None = None
+
+    def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
+        """Find the faces of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, see `vision.image.decode`.
+            boxes_xyxy: Boxes tight around each face's points; without them the detector looks for faces.
+
+        Returns:
+            One `Face` a box, in their order, or the detector's faces, best first; no face is an empty list.
+
+        Raises:
+            ValueError: A box is not finite or has no area.
+            FkpError: The detector is not installed.
+        """
+        if boxes_xyxy is None:
+            found = self.detector.detect(image)
+            boxes, scores = [face.box_xyxy for face in found], [face.score for face in found]
+        else:
+            boxes, scores = [np.asarray(box, np.float32) for box in boxes_xyxy], [1.0] * len(boxes_xyxy)
+        if not boxes:
+            return []
+        crops = [self.crop(box) for box in boxes]
+        pixels = np.stack([crop.apply(image, self.config.input.channels) for crop in crops])
+        points_crop_px, error_crop_px = self.run(pixels)
+        return [
+            Face(box, score, crop.undo(points), error * np.float32(crop.px_per_crop_px))
+            for box, score, crop, points, error in zip(boxes, scores, crops, points_crop_px, error_crop_px, strict=True)
+        ]
+
+    @property
+    def detector(self) -> FaceDetector:
+        """The face detector, loaded when first needed."""
+        if self._detector is None:
+            from fkp.vision.detect import FaceDetector
+
+            self._detector = FaceDetector()
+        return self._detector
+
+    def crop(self, box_xyxy: np.ndarray) -> Crop:
+        """The crop this bundle's network wants of a box."""
+        return Crop.of_box(box_xyxy, self.config.input.size_px, self.config.input.crop_scale)
+
+    def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the network.
+
+        Args:
+            crops_u8: (N, C, S, S) uint8.
+
+        Returns:
+            points_px (N, 68, 2) and expected_error_px (N, 68), float32 in crop pixels.
+        """
+        points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})
+        return points_px, 2 * scale_px  # The expected radius under the head's density, see losses.radial_laplace_nll.
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Annotate pictures; the status is 1 when any of them could not be read."""
+    arguments = _parse(argv)
+    predictor = Predictor(arguments.bundle)
+    out = Path(arguments.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FkpError(f"cannot make {out}: {error.strerror}") from error
+    results, failed = [], 0
+    for path, name in zip(arguments.photos, _names(arguments.photos), strict=True):
+        try:
+            results.append(_annotate(predictor, path, out / f"{name}.annotated.png", arguments.box))
+        except FkpError as error:
+            # One broken picture must not cost the others; the status tells.
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    _write_tables(out, results, predictor.bundle.digest)
+    print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} pictures: {out}/faces.json, {out}/faces.csv and pictures")
+    return 1 if failed else 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fkp.predict", description="Find 68 points on each face of each picture.")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or WebP")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for annotated pictures, faces.json and faces.csv")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
+    parser.add_argument(
+        "--box", action="append", type=_box, metavar="X0,Y0,X1,Y1", help="face box in pixels, instead of detection; may be repeated"
+    )
+    return parser.parse_args(argv)
+
+
+def _box(text: str) -> np.ndarray:
+    try:
+        box = np.array([float(part) for part in text.split(",")], np.float32)
+        Crop.of_box(box, 32, 1.0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1") from error
+    return box
+
+
+def _annotate(predictor: Predictor, path: str, target: Path, boxes: list[np.ndarray] | None) -> dict[str, list[dict[str, object]]]:
+    from fkp.vision.draw import draw_face
+
+    image = images.read(path)
+    faces = predictor(image, boxes)
+    canvas = image
+    for face in faces:
+        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
+    images.write(target, canvas)
+    return {"picture": str(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}  # type: ignore[dict-item]
+
+
+def _names(photos: list[str]) -> list[str]:
+    """One output name a picture; pictures of the same name in different folders get a number."""
+    names: dict[str, None] = {}
+    for photo in photos:
+        name = stem = Path(photo).stem
+        number = 1
+        while name in names:  # Also a number may be taken, by a picture that is called so.
+            number += 1
+            name = f"{stem}-{number}"
+        names[name] = None
+    return list(names)
+
+
+def _write_tables(out: Path, results: list[dict[str, list[dict[str, object]]]], digest: str) -> None:
+    try:
+        (out / "faces.json").write_text(json.dumps({"model": digest, "pictures": results}, indent=1) + "\n", encoding="utf-8")
+        with (out / "faces.csv").open("w", newline="", encoding="utf-8") as handle:
+            table = csv.writer(handle)
+            table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
+            for result in results:
+                for number, face in enumerate(result["faces"]):
+                    points = [value for point in face["keypoints"] for value in point]  # type: ignore[attr-defined]
+                    table.writerow([result["picture"], number, face["score"], *points])
+    except OSError as error:
+        raise FkpError(f"cannot write the results in {out}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,161 @@
+"""A training from start to finish: crops, workers, the best checkpoint as a bundle, its figures, the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fkp import config as configs
+from fkp.config import Config
+from fkp.data import catalog as catalogs
+from fkp.model.metrics import NORMALISER, TRUTHS
+from fkp.train.run import Run, open_run
+
+if TYPE_CHECKING:
+    from fkp.bundle import Bundle
+    from fkp.evaluate import Evaluation
+    from fkp.track import Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a finished training left its results, and how long this process trained, workers' start-up included."""
+
+    bundle_path: Path
+    report_path: Path
+    mlflow_uri: str
+    mlflow_run_id: str
+    evaluations: list[Evaluation]
+    minutes: float
+
+
+def train(config: Config) -> Outcome:
+    """Train a model as configured, or go on with the unfinished run of the same name.
+
+    What can be wrong with the input is found before a worker starts: the architecture, every frame and label, the
+    run's name, the record's address.
+
+    Raises:
+        FkpError: Anything the user can mend.
+    """
+    from fkp import track
+    from fkp.data.dataset import open_cache
+    from fkp.model.registry import Network
+
+    Network(config)
+    _make_synthetic(config)
+    absolute = with_absolute_paths(config)
+    cache = open_cache(absolute)
+    with open_run(absolute) as run:
+        tags = {"data_digest": cache.digest, "split": config.data.split, "config_digest": config.digest()}
+        with track.recording(run.config, tags, run.mlflow_run_id) as record:
+            run.mlflow_run_id = record.run_id
+            run.save()
+            began = time.monotonic()
+            best = _fit(run, record)
+            minutes = (time.monotonic() - began) / 60
+            # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
+            given = configs.build(config.model_dump(), {"track": {"run_name": run.name}})
+            outcome = _publish(run, best, given, cache.digest, record, minutes)
+        run.finished = True
+        run.save()
+    return outcome
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same run for processes that start in another folder."""
+    changes = {
+        "data.root": str(catalogs.root_of(config.data).absolute()),
+        "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
+        "track.storage": str(Path(config.track.storage).absolute()),
+    }
+    return configs.build(config.model_dump(), changes)
+
+
+def _make_synthetic(config: Config) -> None:
+    if config.data.source == "synthetic":
+        from fkp.data.synthetic import write_set
+
+        write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
+
+
+def _fit(run: Run, record: Record) -> Path:
+    """Train and return the best checkpoint."""
+    from fkp.train.progress import ProgressBar
+
+    with ProgressBar(run.name) as bar:
+        if run.config.scale.num_workers:
+            from fkp.train.ray_backend import fit_on_ray
+
+            return fit_on_ray(run, record.logger_arguments(), bar.update)
+        from fkp.train import loop
+
+        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, loop.mlflow_logger(record.logger_arguments()))
+
+
+def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record: Record, minutes: float) -> Outcome:
+    """Write the bundle, evaluate it on the test part of both splits, and log it all."""
+    from fkp.bundle import update_bundle, write_bundle
+    from fkp.evaluate import SPLITS, evaluate, to_json
+    from fkp.exposure import LABELS_DIGEST
+    from fkp.model.net import Net
+    from fkp.predict import Predictor
+    from fkp.report import ced_figure, prediction_grid, write_report
+    from fkp.vision import image as images
+
+    net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    catalog = catalogs.load(run.config.data)
+    known = {"data_digest": data_digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
+    bundle = write_bundle(run.bundle_path, net.network, given, known, "")
+    predictor = Predictor(bundle)
+    evaluations = [evaluate(predictor, catalog, run.config.data.model_copy(update={"split": split}), bundle) for split in SPLITS]
+    figures = to_json(evaluations, bundle)
+    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, data_digest, evaluations))
+    report_path = write_report(run.folder / "report.html", evaluations, bundle)
+    (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
+    (run.folder / "ced.png").write_bytes(ced_figure(own))
+    images.write(run.folder / "predictions.png", prediction_grid(own))
+    _log(run, record, bundle, evaluations)
+    return Outcome(run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
+
+
+def _log(run: Run, record: Record, bundle: Bundle, evaluations: Sequence[Evaluation]) -> None:
+    for evaluation in evaluations:
+        for truth in TRUTHS:
+            record.log_metrics({f"test_{evaluation.data.split}_{truth}_{key}": value for key, value in evaluation.metrics(truth).items()})
+        record.log_tags({f"test_{evaluation.data.split}_exposure": evaluation.exposure.note})
+    record.log_tags({"bundle_digest": bundle.digest})
+    record.log_artifacts(bundle.path, "bundle")
+    for name in ("report.html", "ced.png", "predictions.png"):
+        record.log_artifacts(run.folder / name, "evaluation")
+
+
+def _card(config: Config, data_digest: str, evaluations: Sequence[Evaluation]) -> str:
+    """What a reader of the bundle must know, with the figures as measured."""
+    colour = "grey" if config.input.channels == 1 else "RGB"
+    lines = [
+        f"# {config.track.run_name}",
+        "",
+        "A 68-point face landmark model (iBUG order). Input: a square crop around a face; output: points in its pixels and",
+        "a scale of the error per point.",
+        "",
+        f"- architecture: {config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
+        f"- crop: {config.input.size_px} px, {colour}, {config.input.crop_scale} x the box of the points",
+        f"- trained on: {config.data.source}, {config.data.split} split, data digest {data_digest[:16]}",
+        "- trained again by: `python -m fkp.train --config config.json --track.run_name NEW_NAME`",
+        "",
+        f"Test figures, NME in percent of the {NORMALISER}, box from the labels:",
+        "",
+        "| split | faces | NME, labels without their shift | NME, raw labels | failures at 8 %, without shift | what training saw |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in evaluations:
+        unshifted, raw = found.metrics("unshifted"), found.metrics("raw")
+        lines.append(
+            f"| {found.data.split} | {len(found)} | {unshifted['nme_interocular_pct']:.2f} | {raw['nme_interocular_pct']:.2f} "
+            f"| {unshifted['failure_08_pct']:.1f} % | {found.exposure.note} |"
+        )
+    return "\n".join(lines) + "\n"

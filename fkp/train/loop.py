@@ -1,0 +1,215 @@
+"""The Lightning loop of one worker. It is the same with Ray and without: callers hand in what differs."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer, WeightAveraging
+from pytorch_lightning.loggers import MLFlowLogger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from fkp.config import Config
+from fkp.data.dataset import FacesDataModule
+from fkp.errors import FkpError
+from fkp.model.net import VAL_NME, Net
+
+Report = Callable[[Mapping[str, float]], None]
+
+LAST_CHECKPOINT = "last.ckpt"
+
+_MAP_THRESHOLD, _TRIM_THRESHOLD = 1 << 30, (1 << 31) - 1
+#: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's malloc.h.
+_MALLOPT = {-3: _MAP_THRESHOLD, -1: _TRIM_THRESHOLD}
+#: The same for a process that has not begun, where it holds for all its threads.
+MALLOC_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(_MAP_THRESHOLD),
+    "MALLOC_TRIM_THRESHOLD_": str(_TRIM_THRESHOLD),
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
+class ProgressReport(pl.Callback):
+    """Measures images per second and tells the driver where the run stands; stops a run whose loss is lost."""
+
+    #: Seconds between two reports.
+    EVERY_S = 1.0
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self._epoch_began = self._last_told = 0.0
+        self._nme = float("nan")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.is_global_zero and time.monotonic() - self._last_told >= self.EVERY_S:
+            self._tell(trainer, self._images_per_s(trainer, batch_idx + 1))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            pl_module.log("images_per_s", self._images_per_s(trainer, trainer.num_training_batches))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        self._nme = float(metrics[VAL_NME])
+        loss = float(metrics["train_loss"])
+        if loss != loss or abs(loss) == float("inf"):
+            raise FkpError(f"the training loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr or set optim.grad_clip")
+        if trainer.is_global_zero:
+            self._tell(trainer, float(metrics["images_per_s"]))
+
+    def _images_per_s(self, trainer: pl.Trainer, batches: float) -> float:
+        batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        return batches * batch_size * trainer.world_size / max(time.monotonic() - self._epoch_began, 1e-9)
+
+    def _tell(self, trainer: pl.Trainer, images_per_s: float) -> None:
+        self._last_told = time.monotonic()
+        # A stop by time or patience ends before this many steps.
+        steps = int(trainer.estimated_stepping_batches)
+        epoch = trainer.current_epoch
+        self.report({"step": trainer.global_step, "steps": steps, "epoch": epoch, "nme": self._nme, "images_per_s": images_per_s})
+
+
+def fit(
+    config: Config,
+    *,
+    world_size: int,
+    report: Report,
+    logger: MLFlowLogger | bool,
+    callbacks: list[pl.Callback],
+    checkpoint: Path | None,
+    on_gpu: bool,
+    prepare: Callable[[pl.Trainer], pl.Trainer] = lambda trainer: trainer,
+    **trainer_options: Any,
+) -> None:
+    """Train in this process, as the only one or as one worker of a group.
+
+    Args:
+        config: The run.
+        world_size: Workers in the group; the global batch is divided by it here and nowhere else.
+        report: Called about once a second on rank 0 with step, steps, epoch, nme and images_per_s.
+        logger: Where rank 0 logs metrics, or False.
+        callbacks: What keeps the checkpoints.
+        checkpoint: Where to go on from.
+        on_gpu: Whether each worker has a GPU.
+        prepare: Last change of the Trainer, Ray's.
+        trainer_options: Strategy and plugins, Ray's.
+
+    Raises:
+        FkpError: The global batch does not divide by the workers, or the loss is no longer finite.
+    """
+    _quiet_lightning()
+    _keep_freed_memory()
+    if not on_gpu:
+        torch.set_num_threads(config.scale.cpus_per_worker)
+    pl.seed_everything(config.train.seed, workers=True, verbose=False)
+    train = config.train
+    trainer = pl.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=1 if world_size == 1 or on_gpu else "auto",
+        max_epochs=train.epochs,
+        precision=precision(config, on_gpu),  # type: ignore[arg-type]
+        gradient_clip_val=config.optim.grad_clip or None,
+        callbacks=[*_callbacks(config, logger), ProgressReport(report), *callbacks],
+        logger=logger,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        use_distributed_sampler=False,  # The data module brings its own.
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        **trainer_options,
+    )
+    net = Net(config.model_dump(mode="json")).to(memory_format=torch.channels_last)
+    data = FacesDataModule(config, batch_size=worker_batch_size(config, world_size))
+    prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+
+
+def mlflow_logger(arguments: Mapping[str, str]) -> MLFlowLogger | bool:
+    """Lightning's logger for a run that the driver began; False for no arguments."""
+    return MLFlowLogger(**dict[str, Any](arguments)) if arguments else False
+
+
+def fit_in_process(config: Config, folder: Path, report: Report, logger: MLFlowLogger | bool) -> Path:
+    """Train in this process, without Ray; goes on from the folder's last checkpoint.
+
+    Returns:
+        The checkpoint of the least validation error.
+
+    Raises:
+        FkpError: A GPU is demanded and there is none; and see `fit`.
+    """
+    keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_last=True, save_top_k=config.train.keep_checkpoints, mode="min")
+    last = folder / LAST_CHECKPOINT
+    checkpoint = last if last.is_file() else None
+    on_gpu = config.scale.use_gpu != "no" and torch.cuda.is_available()
+    if config.scale.use_gpu == "yes" and not on_gpu:
+        raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
+    fit(config, world_size=1, report=report, logger=logger, callbacks=[keep], checkpoint=checkpoint, on_gpu=on_gpu)
+    return Path(keep.best_model_path)
+
+
+def worker_batch_size(config: Config, world_size: int) -> int:
+    """Faces a step of one worker.
+
+    Raises:
+        FkpError: The global batch does not divide by the workers.
+    """
+    size, rest = divmod(config.optim.global_batch_size, world_size)
+    if rest or not size:
+        raise FkpError(f"optim.global_batch_size={config.optim.global_batch_size} does not divide by {world_size} workers")
+    return size
+
+
+def precision(config: Config, on_gpu: bool) -> str:
+    """Lightning's name of the precision; `auto` takes bf16 only where the processor multiplies it natively.
+
+    Elsewhere bf16 is emulated and slower than fp32.
+    """
+    native = torch.cuda.is_bf16_supported() if on_gpu else bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    wanted = config.train.precision
+    return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and native) else "32-true"
+
+
+def _callbacks(config: Config, logger: MLFlowLogger | bool) -> list[pl.Callback]:
+    train, callbacks = config.train, list[pl.Callback]()
+    if logger:
+        callbacks.append(LearningRateMonitor("epoch"))
+    if config.optim.ema_decay:
+        # Lightning's EMAWeightAveraging averages tensor by tensor; this is the same in half the time.
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay)))
+    if train.early_stop_epochs is not None:
+        callbacks.append(EarlyStopping(VAL_NME, patience=train.early_stop_epochs, mode="min"))
+    if train.max_minutes is not None:
+        callbacks.append(Timer(datetime.timedelta(minutes=train.max_minutes), interval="epoch"))
+    return callbacks
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed activations for the next step; elsewhere nothing is changed.
+
+    It would return each block of megabytes to the kernel, and a step would take some 30,000 page faults: a fifth of
+    its time. Only the main thread's blocks obey; see `MALLOC_ENVIRONMENT` for workers whose loop runs in another.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in _MALLOPT.items():
+            libc.mallopt(parameter, value)
+
+
+def _quiet_lightning() -> None:
+    """Hold back advice that does not fit here: the data is in memory already, so no loader processes are wanted."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")

@@ -1,0 +1,39 @@
+"""One progress bar on the driver, wherever the workers are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class ProgressBar:
+    """Steps done, validation NME, images per second and the time left, on stderr."""
+
+    def __init__(self, name: str) -> None:
+        # Without a terminal (a log file, CI) a line every half minute is enough.
+        pause = 0.5 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(total=0, desc=name, unit="step", mininterval=pause, dynamic_ncols=True)
+        self._started = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.close()
+
+    def update(self, progress: Mapping[str, float]) -> None:
+        """Show what `loop.ProgressReport` told."""
+        bar = self._bar
+        if not self._started:
+            # A resumed run begins in the middle; its earlier steps must not count as this process's speed.
+            bar.reset(total=int(progress["steps"]))
+            bar.initial = bar.n = int(progress["step"])
+            self._started = True
+        bar.set_postfix_str(
+            f"epoch {int(progress['epoch']) + 1}, NME {progress['nme']:.2f} %, {progress['images_per_s']:.0f} images/s", refresh=False
+        )
+        bar.update(int(progress["step"]) - bar.n)

@@ -1,0 +1,1 @@
+"""From bytes to a square crop and back: decode, crop, augment, draw. Nothing else in fkp resizes or crops."""

@@ -1,0 +1,97 @@
+"""A face box as a square crop, and the affine that made it. Every crop in fkp comes from here.
+
+Pixel coordinates have integers at pixel centres: the first pixel covers [-0.5, 0.5].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fkp.vision.image import Image
+
+#: Largest factor of supersampling; a face that is shrunk more than this aliases a little.
+_MAX_SUPERSAMPLING = 8
+
+
+def box_of_points(points_px: np.ndarray) -> np.ndarray:
+    """Return the tight box [x0, y0, x1, y1] of (..., 68, 2) points, as (..., 4) float32."""
+    return np.concatenate([points_px.min(axis=-2), points_px.max(axis=-2)], axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square window on an image, sampled on a `size_px` x `size_px` grid.
+
+    Attributes:
+        center_px: Middle of the window, (x, y) in image pixels.
+        side_px: Length of the window's side in image pixels.
+        size_px: Side of the crop in crop pixels.
+        angle_deg: Clockwise rotation of the window in the image.
+    """
+
+    center_px: tuple[float, float]
+    side_px: float
+    size_px: int
+    angle_deg: float = 0.0
+
+    @classmethod
+    def of_box(cls, box_xyxy: np.ndarray, size_px: int, scale: float) -> Crop:
+        """Window of `scale` times the longer side of a box, around its middle.
+
+        Raises:
+            ValueError: The box is not finite or has no area.
+        """
+        x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+        side = max(x1 - x0, y1 - y0)
+        if not math.isfinite(x0 + y0 + x1 + y1) or min(x1 - x0, y1 - y0) <= 0:
+            raise ValueError(f"a face box needs finite corners and some area, got {[x0, y0, x1, y1]}")
+        return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(2, 3) float64 affine: image pixels to crop pixels."""
+        zoom = self.size_px / self.side_px
+        angle = math.radians(self.angle_deg)
+        cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+        middle = (self.size_px - 1) / 2
+        x, y = self.center_px
+        return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
+
+    def apply(self, image: Image, channels: int) -> np.ndarray:
+        """Sample the window; what lies outside the image is black.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            channels: 1 for grey (ITU-R BT.601 luma), 3 for RGB.
+
+        Returns:
+            (channels, size_px, size_px) uint8.
+        """
+        pixels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if channels == 1 else image
+        # Bilinear sampling aliases when it shrinks: sample on a finer grid and average it.
+        fine = min(max(math.ceil(self.side_px / self.size_px - 0.25), 1), _MAX_SUPERSAMPLING)
+        matrix = self.matrix * fine
+        matrix[:, 2] += (fine - 1) / 2
+        crop = cv2.warpAffine(pixels, matrix, (self.size_px * fine,) * 2, flags=cv2.INTER_LINEAR)
+        if fine > 1:
+            crop = cv2.resize(crop, (self.size_px,) * 2, interpolation=cv2.INTER_AREA)
+        return crop[None] if channels == 1 else np.ascontiguousarray(crop.transpose(2, 0, 1))
+
+    def do(self, points_px: np.ndarray) -> np.ndarray:
+        """Map (..., 2) points from image pixels to crop pixels."""
+        matrix = self.matrix
+        return (points_px @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+    def undo(self, points_crop_px: np.ndarray) -> np.ndarray:
+        """Map (..., 2) points from crop pixels back to image pixels."""
+        matrix = cv2.invertAffineTransform(self.matrix)
+        return (points_crop_px @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+    @property
+    def px_per_crop_px(self) -> float:
+        """Image pixels that one crop pixel spans; turns a length in the crop into one in the image."""
+        return self.side_px / self.size_px

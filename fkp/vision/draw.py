@@ -1,0 +1,57 @@
+"""Faces drawn into a picture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fkp.landmarks import EDGES, REGIONS
+from fkp.vision.image import Image
+
+#: RGB, one a region; readable on skin and for the common colour-vision deficiencies (Okabe & Ito 2008).
+REGION_COLOURS: dict[str, tuple[int, int, int]] = {
+    "jaw": (86, 180, 233),
+    "left_brow": (230, 159, 0),
+    "right_brow": (230, 159, 0),
+    "nose": (240, 228, 66),
+    "left_eye": (0, 158, 115),
+    "right_eye": (0, 158, 115),
+    "mouth": (213, 94, 0),
+}
+_COLOUR_OF_POINT = {point: REGION_COLOURS[region] for region, points in REGIONS.items() for point in points}
+_SUBPIXEL_BITS = 4
+
+
+def draw_face(
+    image: Image,
+    points_px: np.ndarray,
+    box_xyxy: np.ndarray | None = None,
+    truth_px: np.ndarray | None = None,
+) -> Image:
+    """Return a copy of an RGB picture with one face drawn: edges, points, its box, and the true points in white.
+
+    Args:
+        image: (H, W, 3) uint8.
+        points_px: (68, 2) in image pixels.
+        box_xyxy: (4,) or None.
+        truth_px: (68, 2) or None.
+    """
+    canvas = image.copy()
+    span = float(np.ptp(points_px, axis=0).max())
+    thickness = max(1, round(span / 150))
+    radius = max(1.0, span / 110)
+    for a, b in EDGES:
+        cv2.line(canvas, _fixed(points_px[a]), _fixed(points_px[b]), _COLOUR_OF_POINT[a], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for point, place in enumerate(points_px):
+        cv2.circle(canvas, _fixed(place), round(radius * 2**_SUBPIXEL_BITS), _COLOUR_OF_POINT[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    if truth_px is not None:
+        for place in truth_px:
+            cv2.circle(canvas, _fixed(place), round(radius * 0.7 * 2**_SUBPIXEL_BITS), (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    if box_xyxy is not None:
+        cv2.rectangle(canvas, _fixed(box_xyxy[:2]), _fixed(box_xyxy[2:]), (255, 255, 255), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return canvas
+
+
+def _fixed(place: np.ndarray) -> tuple[int, int]:
+    x, y = np.clip(np.round(np.asarray(place) * 2**_SUBPIXEL_BITS), -(2**24), 2**24).astype(int)
+    return int(x), int(y)

@@ -1,0 +1,94 @@
+"""What many tests share: a synthetic set, a tiny run, a tiny bundle, real frames where they are."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fkp import config as configs
+from fkp.bundle import Bundle, write_bundle
+from fkp.config import Config
+
+torch.set_num_threads(1)
+
+REPO = Path(__file__).resolve().parents[1]
+REAL_SETS = [REPO / "data/ytfaces", REPO.parent / "shared/data/P1_Facial_Keypoints/data"]
+
+#: File name -> (picture, (68, 2) labels), for one of the two CSV files of a set.
+Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Path:
+    """The YouTube-Faces set; tests that need it are skipped where it is not."""
+    named = [Path(os.environ["FKP_REAL_DATA"])] if "FKP_REAL_DATA" in os.environ else []
+    for root in [*named, *REAL_SETS]:
+        if (root / "training_frames_keypoints.csv").is_file():
+            return root
+    pytest.skip("the YouTube-Faces frames are not there: `python -m fkp.data fetch` brings them, or name their folder in FKP_REAL_DATA")
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 synthetic faces of 30 persons; made in seconds."""
+    from fkp.data import synthetic
+
+    root = tmp_path_factory.mktemp("synthetic") / "set"
+    synthetic.write_set(root, faces=160, seed=7)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run of a network that answers in milliseconds, in this process; its crop cache is shared by all tests."""
+    return configs.build(
+        {
+            "data.source": "synthetic",
+            "data.root": str(synthetic_root),
+            "data.cache_dir": str(tmp_path_factory.mktemp("cache")),
+            "input.size_px": 64,
+            "model": {"arch": "resnet", "width": 8, "depth": 1, "head": "heatmap"},
+            "optim.global_batch_size": 16,
+            "train": {"epochs": 1, "precision": "fp32"},
+            "scale": {"num_workers": 0, "use_gpu": "no"},
+            "track.storage": str(tmp_path_factory.mktemp("runs")),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of an untrained network. Read only: a test that changes it copies it first."""
+    from fkp.model.registry import Network
+
+    torch.manual_seed(0)
+    network = Network(tiny_config)
+    # Untrained maps are flat, and their expectation the middle of any crop. Steep ones follow what the crop shows.
+    torch.nn.init.constant_(network.head.temperature, 40.0)
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", network, tiny_config, {"val_nme_interocular_pct": 50.0}, "# Tiny\n")
+
+
+@pytest.fixture(scope="session")
+def write_frames() -> Callable[[Path, Frames, Frames], Path]:
+    """`write_frames(root, training, test)` writes a set of PNG frames in the upstream layout and returns `root`."""
+
+    def write(root: Path, training: Frames, test: Frames) -> Path:
+        for part, frames in (("training", training), ("test", test)):
+            (root / part).mkdir(parents=True)
+            with (root / f"{part}_frames_keypoints.csv").open("w", newline="") as handle:
+                table = csv.writer(handle)
+                table.writerow(["", *range(136)])
+                for name, (image, points_px) in frames.items():
+                    table.writerow([name, *np.asarray(points_px).ravel().tolist()])
+                    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+                    (root / part / name).write_bytes(encoded.tobytes())
+        return root
+
+    return write

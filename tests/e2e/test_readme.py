@@ -1,0 +1,134 @@
+"""What the README tells a person to type, typed: the demo, then every command and the Python lines on its results."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a checkout brings, where the demo has run once, smaller than `make demo` runs it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("configs", "saved_models", "data/manifest.csv"):
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+    small = ["--data.synthetic_faces=120", "--input.size_px=64", "--model.width=8", "--train.epochs=2", "--optim.global_batch_size=16"]
+    done = run(folder, [sys.executable, "-m", "fkp.demo", *small])
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "demo.txt").write_text(done.stdout)
+    shutil.copytree(folder / "runs/demo", folder / "runs/first")
+    shutil.copyfile(next((folder / "data/synthetic/test").iterdir()), folder / "photo.jpg")
+    return folder
+
+
+def run(folder: Path, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+    return subprocess.run(command, cwd=folder, env={**inherited, **environment}, capture_output=True, text=True, check=False)
+
+
+def typed(pattern: str) -> list[str]:
+    """The one command of the README that matches, as arguments for this interpreter, without its comment."""
+    found = [line.split("#")[0].split() for line in README.splitlines() if re.match(rf"    \.venv/bin/{pattern}", line)]
+    assert len(found) == 1, f"the README has {len(found)} commands like {pattern}"
+    head = found[0][0].removeprefix(".venv/bin/")
+    return [sys.executable, *found[0][1:]] if head == "python" else [str(Path(sys.executable).parent / head), *found[0][1:]]
+
+
+def test_the_demo_says_where_everything_is(place: Path) -> None:
+    said = dict(
+        line.split(maxsplit=1) for line in (place / "demo.txt").read_text().splitlines() if re.match(r"(picture|report|model|runs) ", line)
+    )
+    assert (place / said["picture"]).stat().st_size > 1000
+    assert (place / said["report"]).stat().st_size > 1000
+    assert (place / said["model"] / "SHA256SUMS").is_file()
+    assert said["runs"].startswith("sqlite:///")
+
+
+def test_evaluate_as_typed(place: Path) -> None:
+    done = run(place, typed(r"python -m fkp\.evaluate"))
+    assert done.returncode == 0, done.stderr
+    assert "held out" in done.stdout
+    assert "flattered" in done.stdout
+    assert (place / "out/evaluation/report.html").is_file()
+
+
+def test_predict_as_typed(place: Path) -> None:
+    done = run(place, typed(r"python -m fkp\.predict"))
+    assert done.returncode == 0, done.stderr
+    assert (place / "out/photo.annotated.png").is_file()
+    assert (place / "out/faces.json").is_file()
+    assert (place / "out/faces.csv").is_file()
+
+
+def test_the_python_lines_run(place: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = run(place, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    assert "(68, 2)" in done.stdout
+
+
+def test_stats_as_typed_name_the_missing_set(place: Path) -> None:
+    done = run(place, typed(r"python -m fkp\.data stats"))
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing: `python -m fkp\.data fetch` .*\n", done.stderr)
+
+
+def test_training_as_typed_without_the_set_is_one_sentence(place: Path) -> None:
+    done = run(place, typed(r"python -m fkp\.train --config configs/ytfaces\.yaml --optim"))
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
+    assert not (place / "runs/first/checkpoints").exists()
+
+
+def test_an_unreachable_record_is_one_sentence_and_nothing_is_begun(place: Path) -> None:
+    flags = ["--data.synthetic_faces=120", "--track.run_name=unreachable"]
+    done = run(place, [sys.executable, "-m", "fkp.train", *flags], MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot reach MLflow at http://127.0.0.1:9 ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_mlflow_shows_the_runs(place: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [*typed("mlflow ui"), "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (place / "mlflow.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        assert "fkp" in ask(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=fkp", server)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def ask(url: str, server: subprocess.Popen[bytes]) -> str:
+    """The answer of a server that is still starting."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        assert server.poll() is None, "the server stopped"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"{url} did not answer")

@@ -1,0 +1,228 @@
+"""One Config: three ways to say the same, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from fkp import config as configs
+from fkp.config import Config
+from fkp.errors import FkpError
+
+SAME = [
+    ("optim.lr", "3e-3", "3e-3", 0.003),
+    ("model.arch", "mobile", "mobile", "mobile"),
+    ("model.width", "16", "16", 16),
+    ("data.label_shift_px", "1.15,0.8", "[1.15, 0.8]", (1.15, 0.8)),
+    ("data.label_shift_px", "null", "null", None),
+    ("train.max_minutes", "2.5", "2.5", 2.5),
+    ("train.max_minutes", "null", "null", None),
+    ("data.limit", "7", "7", 7),
+    ("track.run_name", "night-1", "night-1", "night-1"),
+]
+
+
+def from_flags(*argv: str) -> Config:
+    return configs.from_args(list(argv), "python -m fkp.train", "Train.")
+
+
+def write_yaml(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def value_of(config: Config, path: str) -> Any:
+    return dict(configs.dotted(config.model_dump()))[path]
+
+
+# --- three ways to say the same ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "flag", "line", "value"), SAME, ids=[f"{row[0]}={row[1]}" for row in SAME])
+def test_flag_yaml_and_dotted_path_agree(tmp_path: Path, path: str, flag: str, line: str, value: Any) -> None:
+    section, field = path.split(".")
+    nested = write_yaml(tmp_path, f"{section}:\n  {field}: {line}\n")
+    expected = configs.build({path: value})
+    assert value_of(expected, path) == value
+    assert from_flags(f"--{path}", flag) == expected
+    assert from_flags(f"--{path}={flag}") == expected
+    assert from_flags("--config", str(nested)) == expected
+    nested.write_text(f"{path}: {line}\n")
+    assert from_flags("--config", str(nested)) == expected
+    assert configs.build({section: {field: value}}) == expected
+
+
+def test_nothing_said_is_the_default() -> None:
+    assert from_flags() == configs.build() == Config()
+
+
+def test_flags_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, "optim: {lr: 0.01, weight_decay: 0.5}\ndata: {label_shift_px: [1, 2]}\n")
+    config = from_flags("--optim.lr", "0.02", "--config", str(path), "--data.label_shift_px", "null")
+    assert (config.optim.lr, config.optim.weight_decay, config.data.label_shift_px) == (0.02, 0.5, None)
+
+
+def test_later_layers_win() -> None:
+    config = configs.build({"optim": {"lr": 0.1, "warmup": 0.3}}, {"optim.lr": 0.2})
+    assert (config.optim.lr, config.optim.warmup) == (0.2, 0.3)
+
+
+def test_negative_numbers_by_flag() -> None:
+    assert from_flags("--data.label_shift_px=-1.5,-0.5").data.label_shift_px == (-1.5, -0.5)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"optim.lrr": 1}, "unknown setting optim.lrr: did you mean optim.lr?"),
+        ({"optim": {"lrr": 1}}, "unknown setting optim.lrr: did you mean optim.lr?"),
+        ({"modle": {"arch": "x"}}, "unknown setting modle"),
+        ({"frobnicate": 1}, "unknown setting frobnicate: --help lists them all"),
+        ({"optim.lr": -1}, "setting optim.lr: Input should be greater than 0 (got -1)"),
+        ({"optim.lr": float("nan")}, "setting optim.lr: Input should be a finite number"),
+        ({"input.size_px": 100}, "setting input.size_px: Input should be a multiple of 16 (got 100)"),
+        ({"input.channels": 2}, "setting input.channels: Input should be 1 or 3"),
+        ({"model.head": "none"}, "setting model.head: Input should be 'direct' or 'heatmap' (got 'none')"),
+        ({"track.run_name": "../up"}, "setting track.run_name"),
+        ({"optim": 3}, "setting optim"),
+        ({"data": {"test_fold": 1, "val_fold": 1}}, "setting data: test_fold and val_fold are both 1: choose different folds"),
+        ({"optim.lr.x": 3}, "setting optim.lr"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(FkpError) as caught:
+        configs.build(settings)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(FkpError, match=r"optim\.lr.*; .*train\.epochs|train\.epochs.*; .*optim\.lr"):
+        configs.build({"optim.lr": 0, "train.epochs": 0})
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--optim.lrr", "1"], "unknown setting optim.lrr: did you mean optim.lr?"),
+        (["--optim.lrr=1"], "unknown setting optim.lrr: did you mean optim.lr?"),
+        (["--optim.l", "0.1"], "unknown setting optim.l: did you mean optim.lr?"),
+        (["--optim.lr", "fast"], "setting optim.lr: Input should be a valid number"),
+        (["--optim.lr"], "--optim.lr"),
+        (["stray"], "unknown setting stray"),
+    ],
+    ids=str,
+)
+def test_bad_flags_are_named(argv: list[str], says: str) -> None:
+    with pytest.raises(FkpError) as caught:
+        from_flags(*argv)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_key_in_yaml(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, "optim:\n  learning_rate: 0.1\n  weight_decai: 0.1\n")
+    with pytest.raises(FkpError, match=r"unknown setting optim\.weight_decai: did you mean optim\.weight_decay\?"):
+        from_flags("--config", str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("optim: {lr: 0.1", "is not valid YAML"),
+        ("- 1\n- 2\n", "must be a mapping of settings"),
+        ("just words", "must be a mapping of settings"),
+    ],
+)
+def test_broken_yaml(tmp_path: Path, text: str, says: str) -> None:
+    path = write_yaml(tmp_path, text)
+    with pytest.raises(FkpError, match=says) as caught:
+        from_flags("--config", str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FkpError, match=r"cannot read settings .*absent\.yaml: No such file"):
+        from_flags("--config", str(tmp_path / "absent.yaml"))
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(FkpError, match=r"cannot read settings .*binary\.yaml"):
+        from_flags("--config", str(path))
+
+
+def test_empty_yaml_is_no_setting(tmp_path: Path) -> None:
+    assert from_flags("--config", str(write_yaml(tmp_path, "# nothing yet\n"))) == Config()
+
+
+def test_equal_folds_are_fine_where_they_are_not_used() -> None:
+    assert configs.build({"data": {"split": "published", "test_fold": 1, "val_fold": 1}}).data.val_fold == 1
+
+
+# --- the object -------------------------------------------------------------------------------------------------
+
+
+def test_json_round_trip() -> None:
+    config = configs.build({"data.label_shift_px": (1.15, 0.8), "train.max_minutes": 3, "optim.lr": 0.1, "track.run_name": "a"})
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    assert configs.build(config.model_dump(mode="json")) == config
+
+
+def test_frozen() -> None:
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.optim.lr = 1.0
+    with pytest.raises(ValidationError, match="frozen"):
+        config.optim = configs.OptimConfig()
+    assert hash(config) == hash(Config())
+
+
+def test_digest_ignores_the_name_of_the_run_alone() -> None:
+    digest = Config().digest()
+    assert len(digest) == 12
+    assert int(digest, 16) >= 0
+    assert configs.build({"track.run_name": "other"}).digest() == digest
+    changes: dict[str, Any] = {"optim.lr": 0.1, "train.seed": 1, "track.experiment": "other", "data.limit": 5, "augment.flip": 0.1}
+    digests = {configs.build({path: value}).digest() for path, value in changes.items()}
+    assert len(digests | {digest}) == len(changes) + 1
+
+
+def test_known_paths() -> None:
+    paths = configs.known_paths()
+    assert len(paths) == len(set(paths))
+    assert {"optim.lr", "data.label_shift_px", "track.run_name"} <= set(paths)
+
+
+def _fields(section: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
+    """(path, help) of every setting."""
+    found: list[tuple[str, str]] = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += _fields(inner, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, field.description or ""))
+    return found
+
+
+def test_help_prints_the_text_of_every_field(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    with pytest.raises(SystemExit) as caught:
+        from_flags("--help")
+    assert caught.value.code == 0
+    printed = "".join(capsys.readouterr().out.split())  # Lines are wrapped.
+    fields = _fields(Config)
+    assert len(fields) == len(configs.known_paths())
+    for path, text in fields:
+        assert text, f"{path} has no help"
+        assert f"--{path}" in printed
+        assert "".join(text.split()) in printed, path

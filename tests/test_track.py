@@ -1,0 +1,103 @@
+"""The record, in a real store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from fkp import track
+from fkp.config import build
+from fkp.errors import FkpError
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return MlflowClient(track.tracking_uri())
+
+
+def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("kept")
+    with track.recording(build({"optim.lr": 0.25}), {"data_digest": "abc"}) as record:
+        record.log_metrics({"test_nme": 4.5})
+        record.log_artifacts(tmp_path / "note.txt", "notes")
+    run = store.get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optim.lr"] == "0.25"
+    assert run.data.params["scale.num_workers"] == "2"
+    assert run.data.metrics["test_nme"] == 4.5
+    assert run.data.tags["data_digest"] == "abc"
+    assert run.data.tags["git_commit"]
+    assert [item.path for item in store.list_artifacts(record.run_id, "notes")] == ["notes/note.txt"]
+    assert (tmp_path / "mlartifacts" / "fkp").is_dir(), "artifacts lie beside the database"
+
+
+def test_system_metrics_are_recorded(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    with track.recording(build(), {}, None) as record:
+        until = time.monotonic() + 30
+        while "system/cpu_utilization_percentage" not in store.get_run(record.run_id).data.metrics and time.monotonic() < until:
+            time.sleep(0.5)
+    assert "system/cpu_utilization_percentage" in store.get_run(record.run_id).data.metrics
+
+
+def test_a_resumed_run_is_the_same_run(store: MlflowClient) -> None:
+    with track.recording(build(), {}) as first:
+        pass
+    with track.recording(build(), {}, first.run_id) as second:
+        assert store.get_run(first.run_id).info.status == "RUNNING"
+        assert second.run_id == first.run_id
+    assert store.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_failure_is_recorded_with_its_reason(store: MlflowClient) -> None:
+    with pytest.raises(FkpError), track.recording(build(), {}) as record:
+        raise FkpError("the reason")
+    run = store.get_run(record.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"] == "FkpError: the reason"
+
+
+def test_a_server_that_does_not_answer_is_one_sentence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with (
+        pytest.raises(FkpError, match=r"cannot reach MLflow at http://127\.0\.0\.1:9 .*start the server or unset"),
+        track.recording(build(), {}),
+    ):
+        pass
+
+
+def test_a_store_that_cannot_be_opened_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(FkpError, match="cannot use the MLflow store sqlite:"), track.recording(build(), {}):
+        pass
+
+
+def test_the_default_store_is_a_file_of_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert track.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_the_commit_says_when_files_differ_from_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert track.git_commit() == "unknown"
+    (tmp_path / "file").write_text("one")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", *arguments], check=True)
+    assert len(track.git_commit()) == 40
+    (tmp_path / "file").write_text("two")
+    assert track.git_commit().endswith("+changes")
+
+
+def test_importing_it_imports_no_mlflow() -> None:
+    code = "import fkp.track, sys; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

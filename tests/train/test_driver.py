@@ -1,0 +1,55 @@
+"""A training from start to finish, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from fkp import track
+from fkp.bundle import open_bundle
+from fkp.config import Config
+from fkp.errors import FkpError
+from fkp.train.driver import train
+
+
+def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..., Config]) -> None:
+    outcome = train(small_run(train__epochs=2))
+    bundle = open_bundle(outcome.bundle_path)
+    assert bundle.metrics["test"]["identity"]["unshifted"]["nme_interocular_pct"] > 0
+    assert bundle.metrics["test"]["published"]["exposure"]["frames_trained"] > 0, "the published split shares persons"
+    assert "seen" in bundle.card or "trained on" in bundle.card
+    assert outcome.report_path.read_text().count("data:image/") > 10
+    store = MlflowClient(outcome.mlflow_uri)
+    run = store.get_run(outcome.mlflow_run_id)
+    assert run.info.status == "FINISHED"
+    assert {"val_nme_interocular_pct", "train_loss", "images_per_s", "test_identity_unshifted_nme_interocular_pct"} <= set(run.data.metrics)
+    assert any(key.startswith("lr-") for key in run.data.metrics)
+    assert run.data.tags["data_digest"] == bundle.metrics["data_digest"]
+    assert {item.path for item in store.list_artifacts(run.info.run_id, "bundle")} >= {"bundle/model.onnx", "bundle/SHA256SUMS"}
+    assert {item.path for item in store.list_artifacts(run.info.run_id, "evaluation")} >= {
+        "evaluation/ced.png",
+        "evaluation/predictions.png",
+    }
+    with pytest.raises(FkpError, match="is finished"):
+        train(small_run(train__epochs=2))
+
+
+def test_the_bundle_keeps_the_settings_as_given(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = train(small_run(train__epochs=1).model_copy(update={"track": small_run().track.model_copy(update={"storage": "there"})}))
+    assert open_bundle(outcome.bundle_path).config.track.storage == "there", "no path of this machine travels with a model"
+
+
+def test_what_is_wrong_is_found_before_anything_begins(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    for change, sentence in (
+        ({"model__arch": "resnett"}, "unknown architecture 'resnett': model.arch is one of mobile, resnet, seed_cnn"),
+        ({"model__arch": "seed_cnn"}, "input.size_px=224"),
+        ({"data__source": "folder", "data__root": str(tmp_path / "none")}, "is missing"),
+    ):
+        with pytest.raises(FkpError, match=sentence):
+            train(small_run(**change))
+    assert not (tmp_path / "runs").exists()
+    assert not Path(track.tracking_uri().removeprefix("sqlite:///")).exists()

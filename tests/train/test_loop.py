@@ -1,0 +1,93 @@
+"""The Lightning loop in this process, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from fkp.config import Config, build
+from fkp.errors import FkpError
+from fkp.model import losses
+from fkp.model.net import Net
+from fkp.train import loop
+
+
+def fit(config: Config, folder: Path) -> tuple[Path, list[Mapping[str, float]]]:
+    told: list[Mapping[str, float]] = []
+    return loop.fit_in_process(config, folder, told.append, False), told
+
+
+def test_the_error_falls_and_the_best_checkpoint_is_kept(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    best, told = fit(small_run(train__epochs=12, augment__strength=0.0), tmp_path / "checkpoints")
+    errors = [progress["nme"] for progress in told if progress["nme"] == progress["nme"]]
+    assert errors[-1] < 0.6 * errors[0]
+    assert isinstance(Net.load_from_checkpoint(best, weights_only=True), Net)
+    assert len(list((tmp_path / "checkpoints").glob("best-*.ckpt"))) == 2  # train.keep_checkpoints
+    assert told[-1]["step"] == told[-1]["steps"]
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
+    small_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema_decay: float
+) -> None:
+    """Epoch, step, optimiser, schedule, averaged weights, order and augmentation all go on."""
+    config = small_run(train__epochs=4, optim__ema_decay=ema_decay)
+    fit(config, tmp_path / "unbroken")
+
+    class Killed(Exception):
+        pass
+
+    def break_off(progress: Mapping[str, float]) -> None:
+        if progress["epoch"] == 2:
+            raise Killed
+
+    monkeypatch.setattr(loop.ProgressReport, "EVERY_S", 0.0)
+    with pytest.raises(Killed):
+        loop.fit_in_process(config, tmp_path / "broken", break_off, False)
+    fit(config, tmp_path / "broken")
+    unbroken, broken = (
+        torch.load(tmp_path / name / loop.LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")
+    )
+    assert broken["global_step"] == unbroken["global_step"]
+    assert broken["epoch"] == unbroken["epoch"]
+    for name, value in unbroken["state_dict"].items():
+        torch.testing.assert_close(broken["state_dict"][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_training_stops_early_when_nothing_improves(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    config = small_run(train__epochs=50, train__early_stop_epochs=2, optim__lr=1e-9, optim__schedule="constant", optim__ema_decay=0)
+    _, told = fit(config, tmp_path / "checkpoints")
+    assert told[-1]["epoch"] < 10
+
+
+def test_training_stops_when_its_time_is_over(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    _, told = fit(small_run(train__epochs=100_000, train__max_minutes=0.03), tmp_path / "checkpoints")
+    assert told[-1]["epoch"] < 1000
+
+
+def test_a_lost_loss_is_one_sentence(small_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses.POINT_LOSSES, "mse", lambda error_pct: error_pct.sum() * float("nan"))
+    with pytest.raises(FkpError, match=r"the training loss became nan in epoch 0: lower optim\.lr"):
+        fit(small_run(model__loss="mse", optim__ema_decay=0), tmp_path / "checkpoints")
+
+
+def test_a_gpu_that_is_demanded_and_not_there_is_one_sentence(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(FkpError, match=r"scale\.use_gpu=yes and torch finds no GPU here"):
+        fit(small_run(scale__use_gpu="yes"), tmp_path / "checkpoints")
+
+
+def test_the_global_batch_is_divided_by_the_workers() -> None:
+    assert loop.worker_batch_size(build({"optim.global_batch_size": 64}), 4) == 16
+    with pytest.raises(FkpError, match="does not divide by 3 workers"):
+        loop.worker_batch_size(build({"optim.global_batch_size": 64}), 3)
+
+
+def test_precision_follows_the_setting() -> None:
+    assert loop.precision(build({"train.precision": "fp32"}), on_gpu=False) == "32-true"
+    assert loop.precision(build({"train.precision": "bf16"}), on_gpu=False) == "bf16-mixed"
+    assert loop.precision(build({"train.precision": "auto"}), on_gpu=False) in ("32-true", "bf16-mixed")

@@ -1,0 +1,137 @@
+"""Ray Train for real: two workers, lost workers, a lost driver, one record."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from fkp import track
+from fkp.config import Config
+from fkp.errors import FkpError
+from fkp.model.net import VAL_NME, Net
+from fkp.train.run import open_run
+
+
+def fit(config: Config, show: Callable[[Mapping[str, float]], None]) -> tuple[Path, str]:
+    """Train on Ray; return the best checkpoint and the id of the MLflow run."""
+    from fkp.train.ray_backend import fit_on_ray
+
+    with open_run(config) as run, track.recording(run.config, {}, run.mlflow_run_id) as record:
+        run.mlflow_run_id = record.run_id
+        run.save()
+        return fit_on_ray(run, record.logger_arguments(), show), record.run_id
+
+
+def history(run_id: str, key: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in MlflowClient(track.tracking_uri()).get_metric_history(run_id, key)]
+
+
+def worker_processes() -> list[psutil.Process]:
+    """The training workers of this machine's Ray."""
+    return [process for process in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_train_one_model_and_write_one_record(small_run: Callable[..., Config]) -> None:
+    told: list[Mapping[str, float]] = []
+    best, run_id = fit(small_run(scale__num_workers=2), told.append)
+    assert isinstance(Net.load_from_checkpoint(best, weights_only=True), Net)
+    errors = history(run_id, VAL_NME)
+    assert len(errors) == 3, "one value an epoch: only the first worker writes"
+    assert len(history(run_id, "images_per_s")) == 3
+    assert told[-1]["images_per_s"] > 0
+    run = MlflowClient(track.tracking_uri()).get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optim.lr"] == "0.003"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_worker_is_replaced_and_training_goes_on(small_run: Callable[..., Config]) -> None:
+    epochs = 30
+    config = small_run(scale__num_workers=2, train__epochs=epochs, augment__strength=0.0, optim__schedule="constant", optim__ema_decay=0)
+    killed = threading.Event()
+
+    def kill_one(progress: Mapping[str, float]) -> None:
+        if progress["epoch"] >= 10 and not killed.is_set():
+            killed.set()
+            worker_processes()[0].send_signal(signal.SIGKILL)
+
+    best, run_id = fit(config, kill_one)
+    assert killed.is_set()
+    errors = history(run_id, VAL_NME)
+    steps = [step for step, _ in errors]
+    per_epoch = steps[0] + 1
+    assert steps[-1] == epochs * per_epoch - 1, "the run ends at the step of an unbroken one"
+    assert len(set(steps)) == epochs, "every epoch was trained"
+    assert len(steps) - epochs <= 3, "at most the epochs since the last checkpoint are trained twice"
+    # At the break the error goes on where it was; starting over would be several times higher.
+    assert max(value for _, value in errors[10:]) < 0.6 * errors[0][1]
+    assert Net.load_from_checkpoint(best, weights_only=True)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_than_the_cluster_has_is_refused_at_once(small_run: Callable[..., Config]) -> None:
+    with pytest.raises(FkpError, match="64 workers of 1 cores need 64 cores and the cluster has 4"):
+        fit(small_run(scale__num_workers=64, optim__global_batch_size=64), lambda progress: None)
+    with pytest.raises(FkpError, match=r"scale\.use_gpu=yes needs 1 GPUs and the cluster has 0"):
+        fit(small_run(scale__num_workers=1, scale__use_gpu="yes", track__run_name="gpu"), lambda progress: None)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_failing_worker_gives_its_one_sentence(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    config = small_run(scale__num_workers=1, scale__max_failures=0, data__root=str(tmp_path / "nothing"))
+    with pytest.raises(FkpError, match=r"nothing.*training_frames_keypoints\.csv is missing"):
+        fit(config, lambda progress: None)
+
+
+def command(config: Config, folder: Path) -> list[str]:
+    path = folder / "run.yaml"
+    path.write_text(json.dumps(config.model_dump(mode="json")))  # JSON is YAML.
+    return [sys.executable, "-m", "fkp.train", "--config", str(path)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_killed_driver_goes_on_with_the_same_command(small_run: Callable[..., Config], tmp_path: Path, workers: int) -> None:
+    config = small_run(scale__num_workers=workers, train__epochs=30)
+    driver = subprocess.Popen(command(config, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        run_id = wait_for_epochs(Path(config.track.storage) / "small", driver, 4)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    reached = len(history(run_id, VAL_NME))
+    assert reached < 30, "the driver must die in the middle"
+    done = subprocess.run(command(config, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert run_id in done.stdout, "the record goes on in the same run"
+    steps = [step for step, _ in history(run_id, VAL_NME)]
+    assert len(set(steps)) == 30, "every epoch was trained"
+    assert len(steps) <= 30 + 4, "the second command did not start over"
+    assert MlflowClient(track.tracking_uri()).get_run(run_id).info.status == "FINISHED"
+    refused = subprocess.run(command(config, tmp_path), capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: run small is finished: its model is ")
+
+
+def wait_for_epochs(folder: Path, driver: subprocess.Popen[bytes], epochs: int) -> str:
+    """Wait until the record holds some epochs; return the id of its run."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert driver.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.2)
+        # Opening the store before the driver has made it would race with it.
+        note = folder / "run.json"
+        run_id = json.loads(note.read_text())["mlflow_run_id"] if note.is_file() else None
+        if run_id and len(history(run_id, VAL_NME)) >= epochs:
+            return run_id
+    raise AssertionError("the training recorded no epochs within two minutes")

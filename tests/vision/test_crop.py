@@ -1,0 +1,210 @@
+"""The one crop: its affine by hand, its pixels against known ones, and that training and prediction share it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fkp import config as configs
+from fkp.bundle import Bundle
+from fkp.config import Config
+from fkp.data import catalog as catalogs
+from fkp.data.dataset import open_cache
+from fkp.predict import Predictor
+from fkp.vision import image as images
+from fkp.vision.crop import Crop, box_of_points
+
+
+def blurred_noise(height: int, width: int, sigma: float = 3.0, seed: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8 with full contrast and no symmetry; `sigma` is its smoothness in pixels."""
+    noise = np.random.default_rng(seed).normal(size=(height, width, 3)).astype(np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return np.clip(128 + 55 * soft / soft.std(), 0, 255).astype(np.uint8)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.abs(a.astype(int) - b.astype(int))
+
+
+# --- the affine -------------------------------------------------------------------------------------------------
+
+
+def test_matrix_by_hand() -> None:
+    np.testing.assert_allclose(Crop((10, 20), 40, 20).matrix, [[0.5, 0, 4.5], [0, 0.5, -0.5]])
+    # Turned clockwise by 90 degrees, the window has its upper side on the picture's right.
+    turned = Crop((10, 20), 40, 20, angle_deg=90)
+    np.testing.assert_allclose(turned.do(np.array([[10.0, 20.0], [20.0, 20.0], [10.0, 30.0]])), [[9.5, 9.5], [9.5, 4.5], [14.5, 9.5]])
+    assert turned.px_per_crop_px == 2
+
+
+def test_of_box_takes_the_longer_side() -> None:
+    crop = Crop.of_box(np.array([10, 20, 50, 100]), size_px=64, scale=1.5)
+    assert crop == Crop((30.0, 60.0), 120.0, 64)
+
+
+def test_box_of_points() -> None:
+    points_px = np.array([[[3, 9], [5, -2], [4, 1]], [[0, 0], [1, 1], [2, 7]]], np.float32)
+    np.testing.assert_array_equal(box_of_points(points_px), [[3, -2, 5, 9], [0, 0, 2, 7]])
+
+
+@pytest.mark.parametrize("angle", [0, 17, -90, 180])
+@pytest.mark.parametrize("side", [12.5, 240, 3000])
+def test_do_and_undo_are_inverse(angle: float, side: float) -> None:
+    crop = Crop((321.25, 98.5), side, 96, angle)
+    points_px = np.random.default_rng(1).uniform(-side, side, (5, 68, 2)) / 2 + crop.center_px
+    assert np.abs(crop.undo(crop.do(points_px)) - points_px).max() < 1e-3
+    back = crop.do(crop.undo(crop.do(points_px)))
+    assert np.abs(back - crop.do(points_px)).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[0, 0, np.nan, 9], [0, 0, np.inf, 9], [5, 5, 5, 9], [5, 5, 9, 5], [9, 0, 5, 9], [0, 9, 9, 5]],
+    ids=str,
+)
+def test_bad_boxes_are_refused(box: list[float]) -> None:
+    with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
+        Crop.of_box(np.array(box), 64, 1.3)
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------
+
+
+def test_identity_is_byte_equal() -> None:
+    picture = blurred_noise(48, 48, sigma=0.5)
+    crop = Crop((23.5, 23.5), 48, 48)
+    np.testing.assert_array_equal(crop.apply(picture, 3), picture.transpose(2, 0, 1))
+    np.testing.assert_array_equal(crop.apply(picture, 1)[0], cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+
+
+def test_grey_is_luma() -> None:
+    for rgb, grey in (((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((255, 255, 255), 255)):
+        crop = Crop((7.5, 7.5), 16, 16).apply(np.full((16, 16, 3), rgb, np.uint8), 1)
+        assert crop.shape == (1, 16, 16)
+        assert set(crop.ravel().tolist()) == {grey}
+
+
+def test_points_follow_the_pixels() -> None:
+    picture = np.zeros((200, 240, 3), np.uint8)
+    place = np.array([131.0, 77.0])
+    cv2.circle(picture, (131, 77), 9, (255, 255, 255), -1)
+    for crop in (Crop((120, 90), 100, 64), Crop((110.3, 80.8), 91.5, 128, 25), Crop((125, 75), 300, 64, -70)):
+        pixels = crop.apply(picture, 1)[0].astype(float)
+        y, x = np.mgrid[: crop.size_px, : crop.size_px]
+        centroid = np.array([(pixels * x).sum(), (pixels * y).sum()]) / pixels.sum()
+        assert np.abs(centroid - crop.do(place)).max() < 0.1
+
+
+def test_mirrored_picture_and_box_give_the_mirrored_crop() -> None:
+    picture = blurred_noise(150, 201)
+    box = np.array([61.5, 30.25, 130.0, 111.0])
+    mirrored_box = np.array([200 - box[2], box[1], 200 - box[0], box[3]])
+    for size_px in (32, 128):
+        crop = Crop.of_box(box, size_px, 1.3).apply(picture, 3)
+        mirrored = Crop.of_box(mirrored_box, size_px, 1.3).apply(np.ascontiguousarray(picture[:, ::-1]), 3)
+        assert difference(crop[:, :, ::-1], mirrored).max() <= 2
+
+
+@pytest.mark.parametrize("factor", [2, 3.3, 7])
+def test_shrinking_averages(factor: float) -> None:
+    board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    picture = np.repeat(board[..., None], 3, axis=-1)
+    crop = Crop((127.5, 127.5), 30 * factor, 30).apply(picture, 1)[0]
+    # A checkerboard finer than the crop's pixels is grey; without averaging it would be stripes.
+    assert abs(crop.mean() - 127.5) < 3
+    assert crop.std() < 25
+
+
+def test_outside_is_black() -> None:
+    white = np.full((40, 40, 3), 255, np.uint8)
+    crop = Crop((0, 0), 40, 40).apply(white, 3)
+    assert (crop[:, :19, :] == 0).all()
+    assert (crop[:, :, :19] == 0).all()
+    assert (crop[:, 21:, 21:] == 255).all()
+    assert (Crop((500, 500), 40, 40).apply(white, 1) == 0).all()
+
+
+def test_a_face_twice_as_large_gives_the_same_crop() -> None:
+    picture = blurred_noise(160, 200, sigma=4)
+    larger = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    box = np.array([60.0, 40.0, 130.0, 115.0])
+    for size_px in (48, 96):
+        crop = Crop.of_box(box, size_px, 1.3).apply(picture, 3)
+        same = Crop.of_box(box * 2 + 0.5, size_px, 1.3).apply(larger, 3)
+        assert difference(crop, same).mean() < 1.5
+        assert difference(crop, same).max() <= 10
+        assert difference(crop, Crop.of_box(box * 2 + 8, size_px, 1.3).apply(larger, 3)).mean() > 5
+
+
+def test_a_face_elsewhere_gives_the_same_crop() -> None:
+    picture = blurred_noise(160, 200)
+    moved = np.zeros((300, 300, 3), np.uint8)
+    moved[90:250, 70:270] = picture
+    box = np.array([60.0, 40.0, 130.0, 115.0])
+    crop = Crop.of_box(box, 64, 1.2).apply(picture, 3)
+    same = Crop.of_box(box + np.array([70, 90, 70, 90]), 64, 1.2).apply(moved, 3)
+    assert difference(crop, same).max() <= 1
+
+
+# --- the golden crop --------------------------------------------------------------------------------------------
+
+
+def golden_picture() -> np.ndarray:
+    """(96, 112, 3): all values are multiples of 16, so that halves and quarters of pixels average to whole numbers.
+
+    Every processor then finds the same crop, whatever the order of its additions.
+    """
+    y, x = np.mgrid[:96, :112]
+    return np.stack([(x * 3 + y) % 256, (x + y * 5) % 256, (x * y // 7) % 256], axis=-1).astype(np.uint8) // 16 * 16
+
+
+#: (crop, sha256 of its three channels): enlarged twice with the window's edges between pixels, and halved.
+GOLDEN = [
+    (Crop((50.0, 44.0), 32.0, 64), "8c01184c43280c8a313a977b776262bae411e3111b7cea763c33e49de7fc70df"),
+    (Crop((55.5, 47.5), 128.0, 64), "0e9d0616603aa4cadb040e6e71cc83f8addd169dcc4bfcc002e59a7bb28bc8ad"),
+]
+
+
+@pytest.mark.parametrize(("crop", "digest"), GOLDEN, ids=["enlarged", "halved"])
+def test_golden_crop(crop: Crop, digest: str) -> None:
+    assert hashlib.sha256(crop.apply(golden_picture(), 3).tobytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("shift_px", [(0.0, 0.0), (1.15, 0.8)], ids=str)
+def test_training_and_prediction_make_the_same_bytes(
+    tmp_path: Path, write_frames: Callable[..., Path], tiny_config: Config, tiny_bundle: Bundle, shift_px: tuple[float, float]
+) -> None:
+    picture = golden_picture()
+    points_px = np.random.default_rng(3).uniform((30.3, 25.1), (80.7, 70.9), (68, 2))
+    # One person a fold, the same picture for all.
+    frames = {f"{name}_00.jpg": (picture, points_px + shift_px) for name in persons_of_all_folds()}
+    root = write_frames(tmp_path / "set", frames, {})
+    config = configs.build(
+        tiny_config.model_dump(mode="json"),
+        {"data": {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache"), "label_shift_px": shift_px}},
+    )
+    cache = open_cache(config)
+    catalog = catalogs.load(config.data)
+    received: list[np.ndarray] = []
+
+    class Recorder(Predictor):
+        def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            received.append(crops_u8.copy())
+            return super().run(crops_u8)
+
+    box_xyxy = box_of_points(catalog.points_px[cache.val.rows[0]])
+    (face,) = Recorder(tiny_bundle)(images.read(catalog.path(cache.val.rows[0])), [box_xyxy])
+    assert received[0].shape == (1, 1, 64, 64)
+    assert received[0].std() > 20
+    assert received[0].tobytes() == cache.val.crops_u8.tobytes()
+    np.testing.assert_allclose(cache.val.points_px[0], Recorder(tiny_bundle).crop(face.box_xyxy).do(points_px), atol=1e-3)
+
+
+def persons_of_all_folds() -> list[str]:
+    names = [f"Person{number}" for number in range(100)]
+    return [next(name for name in names if catalogs.fold_of(name) == fold) for fold in range(catalogs.NUM_FOLDS)]

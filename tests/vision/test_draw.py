@@ -1,0 +1,57 @@
+"""Drawing: where the colours land, and what must not be touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fkp.landmarks import NUM_POINTS, REGIONS
+from fkp.vision.draw import REGION_COLOURS, draw_face
+
+
+def scattered_points() -> np.ndarray:
+    """(68, 2) in the middles of a 9 x 9 lattice's cells, 40 px apart."""
+    lattice = np.stack(np.meshgrid(np.arange(9), np.arange(9)), axis=-1).reshape(-1, 2)[:NUM_POINTS]
+    return lattice.astype(np.float32) * 40 + 20
+
+
+def test_each_point_has_its_region_s_colour() -> None:
+    picture = np.zeros((380, 380, 3), np.uint8)
+    points_px = scattered_points()
+    drawn = draw_face(picture, points_px)
+    assert set(REGION_COLOURS) == set(REGIONS)
+    for region, points in REGIONS.items():
+        for point in points:
+            x, y = points_px[point].astype(int)
+            np.testing.assert_array_equal(drawn[y, x], REGION_COLOURS[region], err_msg=f"point {point}")
+
+
+def test_the_picture_is_not_changed() -> None:
+    picture = np.full((380, 380, 3), 77, np.uint8)
+    drawn = draw_face(picture, scattered_points(), np.array([5, 5, 300, 300]), scattered_points() + 3)
+    assert (picture == 77).all()
+    assert drawn.shape == picture.shape
+    assert (drawn != 77).any()
+
+
+def test_truth_and_box_are_white() -> None:
+    picture = np.zeros((380, 380, 3), np.uint8)
+    points_px = scattered_points()
+    drawn = draw_face(picture, points_px, box_xyxy=np.array([2.0, 4.0, 370.0, 372.0]), truth_px=points_px + np.array([12, 9]))
+    assert (drawn[29, 32] > 200).all()
+    np.testing.assert_array_equal(drawn[200, 2], [255, 255, 255])
+    np.testing.assert_array_equal(drawn[4, 200], [255, 255, 255])
+
+
+@pytest.mark.parametrize("place", [-1e9, 1e9, -50.0])
+def test_points_far_outside_do_no_harm(place: float) -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    points_px = np.full((NUM_POINTS, 2), place, np.float32)
+    assert (draw_face(picture, points_px) == 0).all()
+
+
+def test_larger_faces_get_larger_points() -> None:
+    def inked(zoom: int) -> int:
+        return int((draw_face(np.zeros((380 * zoom, 380 * zoom, 3), np.uint8), scattered_points() * zoom).max(axis=-1) > 0).sum())
+
+    assert inked(3) > 4 * inked(1)

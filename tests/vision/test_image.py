@@ -1,0 +1,161 @@
+"""Bytes to pixels: every kind of file that occurs, and every way in which it may be broken."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from fkp.errors import FkpError
+from fkp.vision import image as images
+
+
+def smooth_picture(height: int = 48, width: int = 64) -> np.ndarray:
+    """(H, W, 3) uint8 RGB without symmetry, so smooth that JPEG hardly changes it."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([40 + 180 * x / width, 30 + 150 * y / height, 200 - 120 * x * y / (width * height)], axis=-1).astype(np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    """OpenCV's channel order: grey, BGR or BGRA."""
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+# --- kinds of files ---------------------------------------------------------------------------------------------
+
+
+def test_rgb_order() -> None:
+    picture = smooth_picture()
+    np.testing.assert_array_equal(images.decode(png(picture[..., ::-1])), picture)
+
+
+def test_rgba_png_under_a_jpg_name(tmp_path: Path) -> None:
+    picture = smooth_picture()
+    alpha = np.full((*picture.shape[:2], 1), 255, np.uint8)
+    alpha[:10] = 0  # Transparency is dropped; the colour below it stays.
+    path = tmp_path / "frame.jpg"
+    path.write_bytes(png(np.concatenate([picture[..., ::-1], alpha], axis=-1)))
+    decoded = images.read(path)
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, picture)
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    grey = smooth_picture()[..., 0]
+    np.testing.assert_array_equal(images.decode(png(grey)), np.repeat(grey[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_is_reduced_to_8(channels: int) -> None:
+    picture = smooth_picture()[..., :channels]
+    decoded = images.decode(png(picture[..., ::-1].astype(np.uint16) * 257))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, np.broadcast_to(picture, decoded.shape))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp", ".png"])
+def test_formats(tmp_path: Path, suffix: str) -> None:
+    picture = smooth_picture()
+    images.write(tmp_path / f"picture{suffix}", picture)
+    decoded = images.read(tmp_path / f"picture{suffix}")
+    assert decoded.shape == picture.shape
+    assert np.abs(decoded.astype(int) - picture).max() <= (0 if suffix in (".png", ".bmp") else 6)
+
+
+#: EXIF orientation -> what the camera stores of an upright picture.
+STORED = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    picture = smooth_picture()
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    data = io.BytesIO()
+    stored = np.ascontiguousarray(STORED[orientation](picture))
+    Pillow.fromarray(stored).save(data, "JPEG", quality=98, subsampling=0, exif=exif)
+    decoded = images.decode(data.getvalue())
+    assert decoded.shape == picture.shape
+    assert np.abs(decoded.astype(int) - picture).max() <= 6
+
+
+# --- broken files -----------------------------------------------------------------------------------------------
+
+
+def noisy_jpeg() -> bytes:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
+def huge_png() -> bytes:
+    """A few bytes that promise 4.9 thousand million pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 70000, 70000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
+
+
+BROKEN = {
+    "empty": (b"", "frame 7 is empty: replace it"),
+    "words": (b"this is not a picture at all, whatever its name says", "frame 7 is not a picture that can be decoded: replace it"),
+    "zeros": (bytes(4000), "frame 7 is not a picture that can be decoded"),
+    "cut-off header": (noisy_jpeg()[:20], "frame 7 is not a picture that can be decoded"),
+    "half a JPEG": (noisy_jpeg()[:2500], "frame 7 is not a picture that can be decoded"),
+    "half a PNG": (png(smooth_picture())[:200], "frame 7 is not a picture that can be decoded"),
+    "too many pixels": (huge_png(), "frame 7 has too many pixels"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_bytes_are_one_sentence(case: str) -> None:
+    data, says = BROKEN[case]
+    with pytest.raises(FkpError, match=says) as caught:
+        images.decode(data, "frame 7")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FkpError, match=r"cannot read picture .*absent\.jpg: No such file or directory"):
+        images.read(tmp_path / "absent.jpg")
+    with pytest.raises(FkpError, match=r"cannot read picture .*: Is a directory"):
+        images.read(tmp_path)
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"junk")
+    with pytest.raises(FkpError) as caught:
+        images.read(path)
+    assert str(path) in str(caught.value)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["picture.xyz", "picture", "picture.txt"])
+def test_write_with_an_unknown_suffix(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FkpError, match=r"no encoder for a .* file, use \.png or \.jpg"):
+        images.write(tmp_path / name, smooth_picture())
+    assert not (tmp_path / name).exists()
+
+
+def test_write_into_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(FkpError, match=r"cannot write .*picture\.png: No such file or directory"):
+        images.write(tmp_path / "absent" / "picture.png", smooth_picture())
