@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from fkp.model.registry import register
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
     """Convolution without bias, batch normalisation and, by default, ReLU."""
     layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
     ]
     if act:
@@ -58,6 +59,40 @@ class InvertedBlock(nn.Module):
         return x + self.body(x) if self.has_shortcut else self.body(x)
 
 
+class ConvNextBlock(nn.Module):
+    """Filter each channel with a large kernel, widen, narrow: Liu et al., "A ConvNet for the 2020s", CVPR 2022, figure 4.
+
+    Two things differ from the paper's. Batch normalisation replaces layer normalisation: a training step takes as long, but
+    ONNX Runtime folds it into the convolution, and a face takes 6 % less time. And a ReLU follows the sum: the raw weights
+    learn nearly as well without it, but their average lags (64 px, 144 steps, one seed; NME of average and raw: 51 and 6.9 %
+    without it, 21 and 6.3 % with it, `resnet` 19 and 6.6 %).
+    """
+
+    EXPANSION = 4
+    #: A kernel of 5 would save 6 % of a training step (batch 32, 128 px, one thread) and 2 % in ONNX Runtime.
+    KERNEL = 7
+    #: Start of the body's scale in stacks this shallow: Touvron et al., "Going deeper with Image Transformers", ICCV 2021.
+    SCALE = 0.1
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        same = inputs == outputs and stride == 1
+        self.shrink = nn.Identity() if same else conv_bn(inputs, outputs, kernel=stride, stride=stride, act=False)
+        middle = outputs * self.EXPANSION
+        self.body = nn.Sequential(
+            conv_bn(outputs, outputs, kernel=self.KERNEL, groups=outputs, act=False),
+            nn.Conv2d(outputs, middle, 1),
+            nn.GELU(),
+            nn.Conv2d(middle, outputs, 1),
+        )
+        # One axis only: weight decay is for what has more.
+        self.scale = nn.Parameter(torch.full((outputs,), self.SCALE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shrink(x)
+        return F.relu(x + self.body(x) * self.scale[:, None, None], inplace=True)
+
+
 class Staged(nn.Module):
     """A stem of stride 2 and four stages of stride 4, 8, 16 and 32, each of `depth` blocks."""
 
@@ -94,6 +129,12 @@ def resnet(model: ModelConfig, inputs: InputConfig) -> nn.Module:
 def mobile(model: ModelConfig, inputs: InputConfig) -> nn.Module:
     """Depthwise separable blocks: few multiplications, for small processors."""
     return Staged(InvertedBlock, model, inputs.channels)
+
+
+@register("convnext")
+def convnext(model: ModelConfig, inputs: InputConfig) -> nn.Module:
+    """Large depthwise kernels between 1 x 1 convolutions: a wide view for three fifths of the parameters of `resnet`."""
+    return Staged(ConvNextBlock, model, inputs.channels)
 
 
 @register("seed_cnn")

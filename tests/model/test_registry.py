@@ -144,12 +144,12 @@ def test_encode_and_decode_are_inverse(case: tuple[Config, Network]) -> None:
 
 
 def test_names() -> None:
-    assert {"mobile", "resnet", "seed_cnn"} <= set(registry.names())
+    assert {"convnext", "mobile", "resnet", "seed_cnn"} <= set(registry.names())
     assert registry.names() == sorted(registry.names())
 
 
 def test_unknown_architecture_names_the_known_ones() -> None:
-    with pytest.raises(FkpError, match=r"unknown architecture 'vit': model\.arch is one of mobile, resnet, seed_cnn"):
+    with pytest.raises(FkpError, match=r"unknown architecture 'vit': model\.arch is one of convnext, mobile, resnet, seed_cnn"):
         Network(configs.build({"model.arch": "vit"}))
 
 
@@ -158,7 +158,7 @@ def test_a_name_is_registered_once() -> None:
         registry.register("resnet")(lambda model, inputs: nn.Identity())
 
 
-@pytest.mark.parametrize("arch", ["mobile", "resnet"])
+@pytest.mark.parametrize("arch", ["convnext", "mobile", "resnet"])
 def test_width_and_depth_make_it_larger(arch: str) -> None:
     def size(**settings: int) -> int:
         network = Network(configs.build({"model": {"arch": arch, **settings}}))
