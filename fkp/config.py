@@ -73,7 +73,7 @@ class AugmentConfig(_Section):
 class ModelConfig(_Section):
     """The network. The registry's names are checked where it is built: `python -m fkp.model` lists them."""
 
-    arch: str = Field("resnet", description="name in the registry: resnet, mobile, seed_cnn")
+    arch: str = Field("resnet", description="name in the registry: resnet, mobile, convnext, seed_cnn")
     width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels of the first stage")
     depth: int = Field(2, ge=1, le=8, description="blocks in each stage")
     head: Literal["direct", "heatmap"] = Field("heatmap", description="direct: coordinates by regression; heatmap: soft-argmax")
@@ -214,7 +214,7 @@ def from_args(argv: list[str], prog: str, about: str) -> Config:
     except SettingsError as error:
         message = str(error).removeprefix("error parsing CLI: ")
         stray = message.removeprefix("unrecognized arguments: ")
-        raise FkpError(_unknown(stray.split()[0].lstrip("-").split("=")[0]) if stray != message else message) from error
+        raise FkpError(unknown(stray.split()[0].lstrip("-").split("=")[0]) if stray != message else message) from error
     # A flag of several numbers turns `null` into a list that holds it.
     given = {path: None if value == [None] else value for path, value in dotted(given)}
     path = given.pop("config", None)
@@ -246,7 +246,8 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _unknown(path: str) -> str:
+def unknown(path: str) -> str:
+    """One sentence about a path that no setting has, with the nearest one that exists."""
     paths: Iterable[str] = known_paths()
     near = difflib.get_close_matches(path, paths, n=1, cutoff=0.6)
     return f"unknown setting {path}" + (f": did you mean {near[0]}?" if near else ": --help lists them all")
@@ -255,6 +256,6 @@ def _unknown(path: str) -> str:
 def _explain(fault: Any) -> str:
     path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return _unknown(path)
+        return unknown(path)
     message = fault["msg"].removeprefix("Value error, ")
     return f"setting {path}: {message} (got {fault['input']!r})" if not isinstance(fault["input"], dict) else f"setting {path}: {message}"

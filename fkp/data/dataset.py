@@ -144,21 +144,8 @@ def _build_part(catalog: Catalog, config: Config, part: str, scale: float, crop_
 
 
 def _read_face(catalog: Catalog, row: int, crop_px: int, scale: float) -> tuple[Crop, images.Image, bytes]:
-    frame, data = read_frame(catalog, row)
+    frame, data = catalogs.read_frame(catalog, row)
     return label_crop(catalog.points_px[row], crop_px, scale, str(catalog.path(row))), frame, data
-
-
-def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
-    """Decode one labelled frame and check its label against it; also return the file's bytes.
-
-    Raises:
-        FkpError: The frame is missing or broken, or a point lies far outside it.
-    """
-    path = catalog.path(row)
-    data = images.read_bytes(path)
-    frame = images.decode(data, f"frame {path}")
-    catalogs.check_points_inside(catalog.points_raw_px[row], frame.shape[0], frame.shape[1], str(path))
-    return frame, data
 
 
 def label_crop(points_px: np.ndarray, size_px: int, scale: float, name: str) -> Crop:
@@ -196,14 +183,15 @@ class FacesDataModule(pl.LightningDataModule):
     Args:
         config: The run.
         batch_size: Faces a step of this worker.
+        cache: Crops that are decoded already; by default `open_cache` finds or makes them.
     """
 
-    def __init__(self, config: Config, batch_size: int) -> None:
+    def __init__(self, config: Config, batch_size: int, cache: CropCache | None = None) -> None:
         super().__init__()
         self.config = config
         self.batch_size = batch_size
         self.augment = Augment(config.augment, config.input.size_px)
-        self.cache: CropCache | None = None
+        self.cache = cache
 
     def setup(self, stage: str) -> None:
         if self.cache is None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import shutil
+import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Read when ray is imported: nothing leaves the machine, Train adds no prefix to what workers print, and its controller
-# looks at the workers' reports more often than every two seconds, for which each epoch would wait.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import pytorch_lightning as pl
+
+from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
+
 import ray
 import ray.train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, RayTrainReportCallback, prepare_trainer
+from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare_trainer
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -33,24 +27,34 @@ from fkp.model.net import VAL_NME
 from fkp.train import loop
 from fkp.train.run import Run
 
-_NAMESPACE = "fkp"
+#: Key of a report: epochs that are done. Unlike Tune's own count it goes on where a restarted training goes on.
+EPOCHS = "epochs"
+
+_CHECKPOINT_NAME = "checkpoint.ckpt"
 
 
-class ReportCheckpoint(RayTrainReportCallback):
+class ReportCheckpoint(pl.Callback):
     """Reports an epoch's metrics from every worker, and its checkpoint from the first only.
 
-    The weights are equal on all workers; saving them once keeps the others from waiting for a disk.
+    The weights are equal on all workers; saving them once keeps the others from waiting for a disk. Ray's own callback
+    saves on all, and cannot be made in a trial of Tune.
+
+    Args:
+        report: `ray.train.report`, or `ray.tune.report` in a trial that trains in its own process.
+        checkpoint_class: `Checkpoint` of the same of the two: they are different classes.
     """
+
+    def __init__(self, report: Callable[..., None] = ray.train.report, checkpoint_class: Any = Checkpoint) -> None:
+        self._report = report
+        self._checkpoint_class = checkpoint_class
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        metrics |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        folder = Path(self.tmpdir_prefix) / str(trainer.current_epoch)
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(folder / self.CHECKPOINT_NAME)  # Every worker must call it; only the first writes.
-        checkpoint = Checkpoint.from_directory(folder) if trainer.is_global_zero else None
-        ray.train.report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
-        shutil.rmtree(folder, ignore_errors=True)
+        metrics |= {"epoch": trainer.current_epoch, EPOCHS: trainer.current_epoch + 1, "step": trainer.global_step}
+        with tempfile.TemporaryDirectory() as folder:
+            trainer.save_checkpoint(Path(folder) / _CHECKPOINT_NAME)  # Every worker must call it; only the first writes.
+            checkpoint = self._checkpoint_class.from_directory(folder) if trainer.is_global_zero else None
+            self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
 
 
 class _Board:
@@ -82,55 +86,70 @@ def fit_on_ray(run: Run, mlflow: Mapping[str, str], show: Callable[[Mapping[str,
     """
     config = run.config
     loop.worker_batch_size(config, config.scale.num_workers)
-    with _cluster(config):
-        on_gpu = _check_resources(config)
+    with cluster.joined():
+        gpus = 1.0 if cluster.check_resources(config) else 0.0
         board_name = f"progress-{uuid.uuid4().hex}"
-        board = ray.remote(num_cpus=0)(_Board).options(name=board_name, namespace=_NAMESPACE).remote()
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={"config": config.model_dump(mode="json"), "mlflow": dict(mlflow), "board": board_name, "on_gpu": on_gpu},
-            scaling_config=ScalingConfig(
-                num_workers=config.scale.num_workers,
-                use_gpu=on_gpu,
-                resources_per_worker={"CPU": config.scale.cpus_per_worker, **({"GPU": 1} if on_gpu else {})},
-            ),
-            run_config=RunConfig(
-                name=run.name,
-                storage_path=str(run.folder.parent),
-                failure_config=FailureConfig(max_failures=config.scale.max_failures),
-                worker_runtime_env={"env_vars": loop.MALLOC_ENVIRONMENT},  # type: ignore[call-arg]  # Known to V2 only.
-                checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, VAL_NME, "min"),
-            ),
-        )
+        board = ray.remote(num_cpus=0)(_Board).options(name=board_name, namespace=cluster.NAMESPACE).remote()
+        trainer = torch_trainer(config, run.folder, gpus, {"mlflow": dict(mlflow), "board": board_name})
         with _showing(board, show):
-            result = _fit(trainer)
+            result = fit(trainer)
     best = result.get_best_checkpoint(VAL_NME, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"
-    return Path(best.path) / RayTrainReportCallback.CHECKPOINT_NAME
+    return Path(best.path) / _CHECKPOINT_NAME
+
+
+def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> TorchTrainer:
+    """Make the Ray trainer of a run.
+
+    Args:
+        config: Its paths must be absolute.
+        folder: Where checkpoints go, and where to go on from when it has some.
+        gpus: Of each worker; 0 trains on the CPU.
+        job: For the workers: `mlflow`, arguments of `MLFlowLogger` for the first; `board`, name of the actor that is told
+            the progress; `crops`, reference of a `CropCache` in the object store. Each may be missing.
+        callbacks: Told of every report, in the process that calls `fit`.
+    """
+    scale = config.scale
+    return TorchTrainer(
+        _worker,
+        train_loop_config={**job, "config": config.model_dump(mode="json"), "on_gpu": gpus > 0},
+        scaling_config=ScalingConfig(
+            num_workers=scale.num_workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": scale.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=scale.max_failures),
+            checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, VAL_NME, "min"),
+            callbacks=list(callbacks),
+        ),
+    )
 
 
 def _worker(job: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     config = Config.model_validate(job["config"])
-    first = ray.train.get_context().get_world_rank() == 0
-    board = ray.get_actor(job["board"], namespace=_NAMESPACE) if first else None
+    context = ray.train.get_context()
+    first = context.get_world_rank() == 0
+    board = ray.get_actor(job["board"], namespace=cluster.NAMESPACE) if first and "board" in job else None
 
     def report(progress: Mapping[str, float]) -> None:
-        assert board is not None
-        board.put.remote(dict(progress))
+        if board is not None:
+            board.put.remote(dict(progress))
 
-    checkpoint = ray.train.get_checkpoint()
-    with contextlib.ExitStack() as stack:
-        folder = None if checkpoint is None else Path(stack.enter_context(checkpoint.as_directory()))
+    with resumed_from(ray.train.get_checkpoint()) as checkpoint:
         loop.fit(
             config,
-            world_size=ray.train.get_context().get_world_size(),
+            world_size=context.get_world_size(),
             report=report,
             # Only the first worker writes; Lightning's own loggers do so by themselves, but would still open the store.
-            logger=loop.mlflow_logger(job["mlflow"] if first else {}),
+            logger=loop.mlflow_logger(job.get("mlflow", {}) if first else {}),
             callbacks=[ReportCheckpoint()],
-            checkpoint=None if folder is None else folder / RayTrainReportCallback.CHECKPOINT_NAME,
+            checkpoint=checkpoint,
             on_gpu=job["on_gpu"],
+            cache=ray.get(job["crops"]) if "crops" in job else None,
             prepare=prepare_trainer,
             strategy=RayDDPStrategy(),
             plugins=[RayLightningEnvironment()],
@@ -138,41 +157,21 @@ def _worker(job: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _cluster(config: Config) -> Iterator[None]:
-    """Join the cluster that RAY_ADDRESS names or this process already uses; otherwise start one on this machine."""
-    if ray.is_initialized():
-        yield
+def resumed_from(checkpoint: Any) -> Iterator[Path | None]:
+    """The Lightning checkpoint in what `ReportCheckpoint` reported, on this machine's disk; None for None."""
+    if checkpoint is None:
+        yield None
         return
-    try:
-        # The dashboard process also answers Train's questions about the state of its workers: without it Train warns
-        # every second. It listens on loopback only.
-        ray.init(namespace=_NAMESPACE, dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
-    except ConnectionError as error:
-        raise FkpError(f"cannot reach the Ray cluster {os.environ.get('RAY_ADDRESS')}: start it or unset RAY_ADDRESS") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with checkpoint.as_directory() as folder:
+        yield Path(folder) / _CHECKPOINT_NAME
 
 
-def _check_resources(config: Config) -> bool:
-    """Whether to train on GPUs; a demand that the cluster can never meet is refused, for Ray would wait for ever.
+def fit(trainer: TorchTrainer) -> ray.train.Result:
+    """Run a trainer.
 
     Raises:
-        FkpError: Too few cores or GPUs.
+        FkpError: What a worker raised, or that training failed.
     """
-    scale, have = config.scale, ray.cluster_resources()
-    gpus = int(have.get("GPU", 0))
-    if scale.use_gpu == "yes" and gpus < scale.num_workers:
-        raise FkpError(f"scale.use_gpu=yes needs {scale.num_workers} GPUs and the cluster has {gpus}: lower scale.num_workers or use no")
-    cores, need = int(have.get("CPU", 0)), scale.num_workers * scale.cpus_per_worker
-    if cores < need:
-        workers = f"{scale.num_workers} workers of {scale.cpus_per_worker} cores"
-        raise FkpError(f"{workers} need {need} cores and the cluster has {cores}: lower scale.num_workers")
-    return scale.use_gpu != "no" and gpus >= scale.num_workers
-
-
-def _fit(trainer: TorchTrainer) -> ray.train.Result:
     try:
         return trainer.fit()
     except WorkerGroupError as error:

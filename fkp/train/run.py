@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fkp import config as configs
+from fkp import folder
 from fkp.config import Config
 from fkp.errors import FkpError
 
@@ -48,9 +48,7 @@ class Run:
     def save(self) -> None:
         """Write run.json in one step."""
         state = {"config": self.config.model_dump(mode="json"), "mlflow_run_id": self.mlflow_run_id, "finished": self.finished}
-        draft = self.folder / ".run.json.new"
-        draft.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, self.folder / "run.json")
+        folder.write_json(self.folder / "run.json", state)
 
 
 @contextlib.contextmanager
@@ -61,32 +59,19 @@ def open_run(config: Config) -> Iterator[Run]:
         FkpError: The name is finished, belongs to other settings, or is being trained by another process.
     """
     name = config.track.run_name or f"{config.model.arch}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder = Path(config.track.storage) / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise FkpError(f"cannot make the run folder {folder}: {error.strerror}: set track.storage") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FkpError(f"run {name} is being trained by another process: wait for it or choose another track.run_name") from error
-        yield _load(folder, configs.build(config.model_dump(), {"track": {"run_name": name}}))
+    path = Path(config.track.storage) / name
+    with folder.claimed(path, f"run {name}"):
+        yield _load(path, configs.build(config.model_dump(), {"track": {"run_name": name}}))
 
 
-def _load(folder: Path, config: Config) -> Run:
-    path = folder / "run.json"
-    if not path.is_file():
-        run = Run(folder, config)
+def _load(path: Path, config: Config) -> Run:
+    if not (path / "run.json").is_file():
+        run = Run(path, config)
         run.save()
         return run
-    state = json.loads(path.read_text(encoding="utf-8"))
+    state = json.loads((path / "run.json").read_text(encoding="utf-8"))
     name = config.track.run_name
     if state["finished"]:
-        raise FkpError(f"run {name} is finished: its model is {folder / 'bundle'}; choose another track.run_name to train again")
-    asked, began = dict(configs.dotted(config.model_dump(mode="json"))), dict(configs.dotted(state["config"]))
-    different = [f"{key}={asked.get(key)} (was {began.get(key)})" for key in sorted(asked | began) if asked.get(key) != began.get(key)]
-    if different:
-        raise FkpError(f"run {name} was begun with other settings: {', '.join(different)}; repeat them or choose another track.run_name")
-    return Run(folder, config, state["mlflow_run_id"], resumed=True)
+        raise FkpError(f"run {name} is finished: its model is {path / 'bundle'}; choose another track.run_name to train again")
+    folder.check_same(config.model_dump(mode="json"), state["config"], f"run {name}")
+    return Run(path, config, state["mlflow_run_id"], resumed=True)
