@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fkp.config import Config
-from fkp.data.dataset import FacesDataModule
+from fkp.data.dataset import CropCache, FacesDataModule
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
 
@@ -90,6 +90,7 @@ def fit(
     callbacks: list[pl.Callback],
     checkpoint: Path | None,
     on_gpu: bool,
+    cache: CropCache | None = None,
     prepare: Callable[[pl.Trainer], pl.Trainer] = lambda trainer: trainer,
     **trainer_options: Any,
 ) -> None:
@@ -103,6 +104,7 @@ def fit(
         callbacks: What keeps the checkpoints.
         checkpoint: Where to go on from.
         on_gpu: Whether each worker has a GPU.
+        cache: Crops that are decoded already; by default those of `data.cache_dir`.
         prepare: Last change of the Trainer, Ray's.
         trainer_options: Strategy and plugins, Ray's.
 
@@ -132,7 +134,7 @@ def fit(
         **trainer_options,
     )
     net = Net(config.model_dump(mode="json")).to(memory_format=torch.channels_last)
-    data = FacesDataModule(config, batch_size=worker_batch_size(config, world_size))
+    data = FacesDataModule(config, batch_size=worker_batch_size(config, world_size), cache=cache)
     prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
 
 
@@ -187,13 +189,26 @@ def _callbacks(config: Config, logger: MLFlowLogger | bool) -> list[pl.Callback]
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
     if config.optim.ema_decay:
-        # Lightning's EMAWeightAveraging averages tensor by tensor; this is the same in half the time.
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay)))
+        callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(config.optim.ema_decay)))
     if train.early_stop_epochs is not None:
         callbacks.append(EarlyStopping(VAL_NME, patience=train.early_stop_epochs, mode="min"))
     if train.max_minutes is not None:
         callbacks.append(Timer(datetime.timedelta(minutes=train.max_minutes), interval="epoch"))
     return callbacks
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay grows with the steps n as (1 + n) / (10 + n), up to `decay`.
+
+    With a constant one the first epochs are measured on weights that are hardly trained, and a search would stop whatever
+    moves them slowly (four epochs of the same network: 24 % against 6 %). The ramp is TensorFlow's ExponentialMovingAverage's.
+    Lightning's own EMAWeightAveraging has a constant decay, and goes tensor by tensor in twice the time.
+    """
+
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averaged, current, steps)
+
+    return update
 
 
 def _keep_freed_memory() -> None:

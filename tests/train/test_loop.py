@@ -91,3 +91,15 @@ def test_precision_follows_the_setting() -> None:
     assert loop.precision(build({"train.precision": "fp32"}), on_gpu=False) == "32-true"
     assert loop.precision(build({"train.precision": "bf16"}), on_gpu=False) == "bf16-mixed"
     assert loop.precision(build({"train.precision": "auto"}), on_gpu=False) in ("32-true", "bf16-mixed")
+
+
+def test_the_moving_average_follows_the_weights_from_the_first_steps_on() -> None:
+    """With a constant decay of 0.99 it would be at 26 % of the way after 30 steps."""
+    average = loop._moving_average(0.99)
+    averaged, weight = [torch.zeros(1)], [torch.ones(1)]
+    for step in range(1, 31):
+        average(averaged, weight, torch.tensor(step))
+    assert averaged[0].item() > 0.95
+    averaged = [torch.zeros(1)]
+    average(averaged, weight, torch.tensor(100_000))
+    assert averaged[0].item() == pytest.approx(0.01), "in the long run the decay is the configured one"
