@@ -1,6 +1,6 @@
 """A bundle measured on the labelled faces it was not trained on, against both truths.
 
-python -m fkp.evaluate --bundle DIR --split identity|published|all
+python -m fkp.evaluate --bundle DIR --split identity|published|all --part test|val
 
 One path: the frame through `vision.image`, the box of the label without its shift, and from there the Predictor.
 """
@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fkp.bundle import Bundle
     from fkp.predict import Face
 
+#: The parts of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
+Part = Literal["test", "val"]
+PARTS: tuple[Part, ...] = get_args(Part)
 SPLITS: tuple[str, ...] = get_args(DataConfig.model_fields["split"].annotation)
 SOURCES: tuple[str, ...] = get_args(DataConfig.model_fields["source"].annotation)
 DEFAULT_OUT = Path("out/evaluation")
@@ -59,7 +62,7 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions on the test part of one split.
+    """Predictions on one part of one split.
 
     Attributes:
         catalog: The labelled set.
@@ -68,6 +71,7 @@ class Evaluation:
         points_px: (N, 68, 2) float32, predicted, in pixels of the frames.
         expected_error_px: (N, 68) float32, predicted, in pixels of the frames.
         exposure: What of these faces was seen in training.
+        part: "test", or "val": the faces the checkpoint was chosen by.
     """
 
     catalog: Catalog
@@ -76,6 +80,7 @@ class Evaluation:
     points_px: np.ndarray
     expected_error_px: np.ndarray
     exposure: Exposure
+    part: Part = "test"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,7 +98,11 @@ class Evaluation:
     @property
     def title(self) -> str:
         """The split, its size and its source in a few words."""
-        fold = f" (persons of fold {self.data.test_fold})" if self.data.split == "identity" else " (the test CSV file)"
+        if self.part == "val":
+            whose = "" if self.data.split == "identity" else " of the training CSV file"
+            fold = f", validation part (persons of fold {self.data.val_fold}{whose})"
+        else:
+            fold = f" (persons of fold {self.data.test_fold})" if self.data.split == "identity" else " (the test CSV file)"
         limit = f", cut to the first {self.data.limit}" if self.data.limit else ""
         return f"{self.data.split} split{fold}: {len(self)} faces of {len(set(self.identities))} persons, {self.data.source}{limit}"
 
@@ -129,21 +138,22 @@ class Evaluation:
         return [(label, raw[key], unshifted[key]) for key, label in labels.items()]
 
 
-def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bundle | None = None) -> Evaluation:
-    """Predict every face of the test part of a split.
+def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bundle | None = None, part: Part = "test") -> Evaluation:
+    """Predict every face of one part of a split.
 
     Args:
         predictor: A `Predictor` or whatever answers like one.
         catalog: The labelled set.
         data: Says which split and which folds.
         bundle: What made the predictor; tells which of the faces were trained on.
+        part: "test", or "val".
 
     Raises:
         FkpError: The part is empty, a frame is missing or broken, a label cannot be used, or an answer is not finite.
     """
-    rows = catalog.rows("test", data)
+    rows = catalog.rows(part, data)
     if not len(rows):
-        raise FkpError(f"the test part of the {data.split} split of {catalog.root} is empty: choose another split")
+        raise FkpError(f"the {part} part of the {data.split} split of {catalog.root} is empty: choose another split")
     truth_px = catalog.points_px
     faces = [_predict(predictor, catalog, row, truth_px[row]) for row in rows]
     return Evaluation(
@@ -152,7 +162,8 @@ def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bund
         rows=rows,
         points_px=np.stack([face.points_px for face in faces]),
         expected_error_px=np.stack([face.expected_error_px for face in faces]),
-        exposure=exposure(bundle, catalog, data),
+        exposure=exposure(bundle, catalog, data, part),
+        part=part,
     )
 
 
@@ -163,6 +174,7 @@ def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]
         "normaliser": NORMALISER,
         "splits": {
             evaluation.data.split: {
+                "part": evaluation.part,
                 "source": evaluation.data.source,
                 "labels_sha256": evaluation.catalog.digest,
                 "label_shift_px": evaluation.catalog.label_shift_px.tolist(),
@@ -202,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
     catalog = catalogs.load(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
-        evaluation = evaluate(predictor, catalog, data.model_copy(update={"split": split}), predictor.bundle)
+        evaluation = evaluate(predictor, catalog, data.model_copy(update={"split": split}), predictor.bundle, arguments.part)
         print(format_table(evaluation), end="\n\n", flush=True)
         evaluations.append(evaluation)
     figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
@@ -214,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     from fkp.predict import DEFAULT_BUNDLE
 
-    about = "Measure a bundle on the test part of a labelled set; the set is the bundle's own unless a flag names another."
+    about = "Measure a bundle on one part of a labelled set; the set is the bundle's own unless a flag names another."
     parser = argparse.ArgumentParser(prog="python -m fkp.evaluate", description=about)
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument(
@@ -222,6 +234,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         choices=(*SPLITS, "all"),
         default=SPLITS[0],
         help=f"{DataConfig.model_fields['split'].description} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--part", choices=PARTS, default=PARTS[0], help="test, or val: the part the checkpoint was chosen by (default: %(default)s)"
     )
     for name, options in (("source", {"choices": SOURCES}), ("root", {"metavar": "DIR"})):
         parser.add_argument(f"--{name}", f"--data.{name}", dest=name, help=DataConfig.model_fields[name].description, **options)
@@ -243,9 +258,7 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
 
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
     path = catalog.path(row)
-    frame = images.read(path)
-    height, width = frame.shape[:2]
-    catalogs.check_points_inside(catalog.points_raw_px[row], height, width, str(path))
+    frame, _ = catalogs.read_frame(catalog, row)
     box_xyxy = box_of_points(truth_px)
     left, right = OUTER_EYE_CORNERS
     if (box_xyxy[2:] <= box_xyxy[:2]).any() or (truth_px[left] == truth_px[right]).all():

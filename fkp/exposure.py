@@ -40,8 +40,8 @@ class Exposure:
         return (self.frames_trained, self.persons_trained, self.frames_chosen) == (0, 0, 0)
 
 
-def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig) -> Exposure:
-    """Say how much of the test part of a split a bundle's training has used."""
+def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig, part: str = "test") -> Exposure:
+    """Say how much of one part ("test" or "val") of a split a bundle's training has used."""
     if bundle is None:
         return Exposure("unknown: nothing says what the model was trained on")
     trained = bundle.config.data
@@ -49,14 +49,16 @@ def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig) -> Expos
         return Exposure(
             f"another set: the bundle was trained on {trained.source}, on other labels; whether persons are shared is not known"
         )
-    rows = {part: catalog.rows(part, trained) for part in ("train", "val")}
-    tested = catalog.rows("test", data)
+    trained_on, chosen_by = (catalog.rows(used, trained) for used in ("train", "val"))
+    tested = catalog.rows(part, data)
     identity = catalog.table["identity"].to_numpy()
-    frames, chosen = (int(np.isin(tested, rows[part]).sum()) for part in ("train", "val"))
+    frames, chosen = (int(np.isin(tested, rows).sum()) for rows in (trained_on, chosen_by))
     everybody = set(identity[tested])
-    persons = len(everybody & set(identity[rows["train"]]))
+    persons = len(everybody & set(identity[trained_on]))
     if not (frames or chosen or persons):
         note = f"held out: the bundle was trained on none of these {len(tested)} frames and on none of their persons ({len(everybody)})"
+    elif not (frames or persons):
+        note = f"chosen by: {chosen} of these {len(tested)} frames served to choose the bundle's checkpoint; it was trained on none of them"
     else:
         of_all = f"{frames} of these {len(tested)} frames and on {persons} of their {len(everybody)} persons"
         note = f"flattered: the bundle was trained on {of_all}" + (

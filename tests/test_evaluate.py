@@ -165,6 +165,29 @@ def test_another_set_is_said_to_be_another(bundle: Bundle, catalog: Catalog, tmp
     assert exposure(None, catalog, folder).note.startswith("unknown")
 
 
+def test_the_validation_part_is_said_to_have_chosen(bundle: Bundle, catalog: Catalog) -> None:
+    predictor = Predictor(bundle)
+    evaluation = evaluate(predictor, catalog, bundle.config.data, bundle, part="val")
+    np.testing.assert_array_equal(evaluation.rows, catalog.rows("val", bundle.config.data))
+    assert evaluation.title == "identity split, validation part (persons of fold 1): 3 faces of 1 persons, ytfaces"
+    assert (
+        evaluation.exposure.note
+        == "chosen by: 3 of these 3 frames served to choose the bundle's checkpoint; it was trained on none of them"
+    )
+    assert not evaluation.exposure.held_out
+    published = evaluate(predictor, catalog, _split(bundle, "published"), bundle, part="val")
+    assert published.title.startswith("published split, validation part (persons of fold 1 of the training CSV file): 2 faces")
+    assert to_json([evaluation], bundle)["splits"]["identity"]["part"] == "val"
+    with pytest.raises(FkpError, match=r"val part of the identity split .* is empty"):
+        evaluate(predictor, replace(catalog, table=catalog.table.assign(fold=2)), bundle.config.data, bundle, part="val")
+
+
+def test_command_measures_the_validation_part(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluates.main(["--bundle", str(bundle.path), "--part", "val", "--out", str(tmp_path)]) == 0
+    assert "validation part (persons of fold 1): 3 faces" in capsys.readouterr().out
+    assert "validation part" in (tmp_path / "report.html").read_text()
+
+
 def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalog: Catalog) -> None:
     evaluation = evaluate(Perfect(catalog, "published", bundle.config.data), catalog, _split(bundle, "published"), bundle)
     head, normaliser, note, columns, first, *others = format_table(evaluation).splitlines()

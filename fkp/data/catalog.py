@@ -11,6 +11,7 @@ x0,y0,...,x67,y67 in pixels of the frame. The synthetic set and a user's own set
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ import pandas as pd
 from fkp.config import DataConfig
 from fkp.errors import FkpError
 from fkp.landmarks import NUM_POINTS
+from fkp.vision import image as images
 
 PARTS = ("training", "test")
 NUM_FOLDS = 5
@@ -132,6 +134,26 @@ def unshift(points_raw_px: np.ndarray, label_shift_px: np.ndarray) -> np.ndarray
 def fold_of(identity: str) -> int:
     """Fold of a person, 0 to 4: a hash of the name, so that it never depends on who else is in the set."""
     return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) % NUM_FOLDS
+
+
+def split_digest(catalog: Catalog, data: DataConfig) -> str:
+    """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
+    chosen = data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
+    parts = [catalog.digest, catalog.label_shift_px.tolist(), chosen]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
+    """Decode one labelled frame and check its label against it; also return the file's bytes.
+
+    Raises:
+        FkpError: The frame is missing or broken, or a point lies far outside it.
+    """
+    path = catalog.path(row)
+    data = images.read_bytes(path)
+    frame = images.decode(data, f"frame {path}")
+    check_points_inside(catalog.points_raw_px[row], frame.shape[0], frame.shape[1], str(path))
+    return frame, data
 
 
 def check_points_inside(points_px: np.ndarray, height: int, width: int, name: str) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fkp import config as configs
 from fkp.config import Config
@@ -46,7 +46,7 @@ def train(config: Config) -> Outcome:
     from fkp.model.registry import Network
 
     Network(config)
-    _make_synthetic(config)
+    make_synthetic(config)
     absolute = with_absolute_paths(config)
     cache = open_cache(absolute)
     with open_run(absolute) as run:
@@ -75,7 +75,8 @@ def with_absolute_paths(config: Config) -> Config:
     return configs.build(config.model_dump(), changes)
 
 
-def _make_synthetic(config: Config) -> None:
+def make_synthetic(config: Config) -> None:
+    """Make the synthetic set where a run asks for it and it is not there yet."""
     if config.data.source == "synthetic":
         from fkp.data.synthetic import write_set
 
@@ -97,7 +98,7 @@ def _fit(run: Run, record: Record) -> Path:
 
 
 def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record: Record, minutes: float) -> Outcome:
-    """Write the bundle, evaluate it on the test part of both splits, and log it all."""
+    """Write the bundle, measure it on its validation part and on the test part of both splits, and log it all."""
     from fkp.bundle import update_bundle, write_bundle
     from fkp.evaluate import SPLITS, evaluate, to_json
     from fkp.exposure import LABELS_DIGEST
@@ -108,12 +109,18 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
 
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     catalog = catalogs.load(run.config.data)
-    known = {"data_digest": data_digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
+    known: dict[str, Any] = {"data_digest": data_digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
     bundle = write_bundle(run.bundle_path, net.network, given, known, "")
     predictor = Predictor(bundle)
+    validation = evaluate(predictor, catalog, run.config.data, bundle, part="val")
+    known["validation"] = {
+        "nme_interocular_pct": validation.metrics()["nme_interocular_pct"],
+        "faces": len(validation),
+        "split_digest": catalogs.split_digest(catalog, run.config.data),
+    }
     evaluations = [evaluate(predictor, catalog, run.config.data.model_copy(update={"split": split}), bundle) for split in SPLITS]
     figures = to_json(evaluations, bundle)
-    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, data_digest, evaluations))
+    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, data_digest, validation, evaluations))
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
     (run.folder / "ced.png").write_bytes(ced_figure(own))
@@ -127,13 +134,15 @@ def _log(run: Run, record: Record, bundle: Bundle, evaluations: Sequence[Evaluat
         for truth in TRUTHS:
             record.log_metrics({f"test_{evaluation.data.split}_{truth}_{key}": value for key, value in evaluation.metrics(truth).items()})
         record.log_tags({f"test_{evaluation.data.split}_exposure": evaluation.exposure.note})
-    record.log_tags({"bundle_digest": bundle.digest})
+    validation = bundle.metrics["validation"]
+    record.log_metrics({"val_bundle_nme_interocular_pct": validation["nme_interocular_pct"]})
+    record.log_tags({"bundle_digest": bundle.digest, "split_digest": validation["split_digest"]})
     record.log_artifacts(bundle.path, "bundle")
     for name in ("report.html", "ced.png", "predictions.png"):
         record.log_artifacts(run.folder / name, "evaluation")
 
 
-def _card(config: Config, data_digest: str, evaluations: Sequence[Evaluation]) -> str:
+def _card(config: Config, data_digest: str, validation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
     """What a reader of the bundle must know, with the figures as measured."""
     colour = "grey" if config.input.channels == 1 else "RGB"
     lines = [
@@ -146,6 +155,9 @@ def _card(config: Config, data_digest: str, evaluations: Sequence[Evaluation]) -
         f"- crop: {config.input.size_px} px, {colour}, {config.input.crop_scale} x the box of the points",
         f"- trained on: {config.data.source}, {config.data.split} split, data digest {data_digest[:16]}",
         "- trained again by: `python -m fkp.train --config config.json --track.run_name NEW_NAME`",
+        "",
+        f"Validation NME, by which models of this split are compared: {validation.metrics()['nme_interocular_pct']:.3f} %",
+        f"({len(validation)} faces, box from the labels, labels without their shift).",
         "",
         f"Test figures, NME in percent of the {NORMALISER}, box from the labels:",
         "",

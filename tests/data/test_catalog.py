@@ -225,3 +225,18 @@ def test_real_set() -> None:
     listed = [[line[key] for key in ("split", "file", "identity", "video", "frame", "fold")] for line in manifest_rows()]
     assert sorted(found) == sorted(listed)  # the manifest is sorted by name, the CSV files are not
     assert faces.digest == "1e446bc785bfaaa4e799edfa2c4b3419ab05b49e9e6babe8b348e7d5f00e60ac"
+
+
+def test_the_split_digest_names_the_faces_that_are_compared(tmp_path: Path) -> None:
+    data = write_set(tmp_path, [row("Ada_B_12.jpg"), row("Cy_00.png")], [])
+    faces = catalog.load(data)
+    digest = catalog.split_digest(faces, data)
+    assert len(digest) == 64
+    assert catalog.split_digest(catalog.load(data), data.model_copy(update={"cache_dir": "elsewhere"})) == digest
+    others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"limit": 5}]
+    digests = [catalog.split_digest(faces, data.model_copy(update=update)) for update in others]
+    shifted = data.model_copy(update={"label_shift_px": (1.0, 0.0)})
+    digests.append(catalog.split_digest(catalog.load(shifted), shifted))
+    write_set(tmp_path, [row("Ada_B_12.jpg"), row("Cy_00.png", 51)], [])
+    digests.append(catalog.split_digest(catalog.load(data), data))
+    assert len({digest, *digests}) == 1 + len(digests)

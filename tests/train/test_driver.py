@@ -11,7 +11,10 @@ from mlflow import MlflowClient
 from fkp import track
 from fkp.bundle import open_bundle
 from fkp.config import Config
+from fkp.data import catalog as catalogs
 from fkp.errors import FkpError
+from fkp.evaluate import evaluate
+from fkp.predict import Predictor
 from fkp.train.driver import train
 
 
@@ -20,12 +23,23 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     bundle = open_bundle(outcome.bundle_path)
     assert bundle.metrics["test"]["identity"]["unshifted"]["nme_interocular_pct"] > 0
     assert bundle.metrics["test"]["published"]["exposure"]["frames_trained"] > 0, "the published split shares persons"
+    validation = bundle.metrics["validation"]
+    catalog = catalogs.load(bundle.config.data)
+    assert validation["faces"] == len(catalog.rows("val", bundle.config.data))
+    assert validation["split_digest"] == catalogs.split_digest(catalog, bundle.config.data)
+    again = evaluate(Predictor(bundle), catalog, bundle.config.data, bundle, part="val")
+    assert validation["nme_interocular_pct"] == pytest.approx(again.metrics()["nme_interocular_pct"])
+    assert f"{validation['nme_interocular_pct']:.3f} %" in bundle.card
     assert "seen" in bundle.card or "trained on" in bundle.card
     assert outcome.report_path.read_text().count("data:image/") > 10
     store = MlflowClient(outcome.mlflow_uri)
     run = store.get_run(outcome.mlflow_run_id)
     assert run.info.status == "FINISHED"
     assert {"val_nme_interocular_pct", "train_loss", "images_per_s", "test_identity_unshifted_nme_interocular_pct"} <= set(run.data.metrics)
+    assert run.data.metrics["val_bundle_nme_interocular_pct"] == validation["nme_interocular_pct"]
+    # The network's own figure, taken from the crops, and the bundle's, taken through the Predictor, are of the same faces.
+    best = min(entry.value for entry in store.get_metric_history(run.info.run_id, "val_nme_interocular_pct"))
+    assert validation["nme_interocular_pct"] == pytest.approx(best, rel=0.02)
     assert any(key.startswith("lr-") for key in run.data.metrics)
     assert run.data.tags["data_digest"] == bundle.metrics["data_digest"]
     assert {item.path for item in store.list_artifacts(run.info.run_id, "bundle")} >= {"bundle/model.onnx", "bundle/SHA256SUMS"}
@@ -45,7 +59,7 @@ def test_the_bundle_keeps_the_settings_as_given(small_run: Callable[..., Config]
 
 def test_what_is_wrong_is_found_before_anything_begins(small_run: Callable[..., Config], tmp_path: Path) -> None:
     for change, sentence in (
-        ({"model__arch": "resnett"}, "unknown architecture 'resnett': model.arch is one of mobile, resnet, seed_cnn"),
+        ({"model__arch": "resnett"}, "unknown architecture 'resnett': model.arch is one of convnext, mobile, resnet, seed_cnn"),
         ({"model__arch": "seed_cnn"}, "input.size_px=224"),
         ({"data__source": "folder", "data__root": str(tmp_path / "none")}, "is missing"),
     ):

@@ -1,29 +1,22 @@
-"""The record of runs: the only file that imports mlflow.
-
-The default store is `sqlite:///mlflow.db` in the working folder; MLFLOW_TRACKING_URI names another store or a server.
-"""
+"""One MLflow run, written while a block runs."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from fkp.config import Config, dotted
-from fkp.errors import FkpError
+from fkp.track.store import experiment_id, open_client, store_errors, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_CONNECT_TIMEOUT_S = 5.0
-_MAX_TAG = 5000
+#: MLflow refuses longer tags.
+MAX_TAG = 5000
 
 
 @dataclass(frozen=True)
@@ -54,19 +47,12 @@ class Record:
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value[:_MAX_TAG])
+            self.client.set_tag(self.run_id, key, value[:MAX_TAG])
 
     def log_artifacts(self, path: Path, name: str) -> None:
         """Upload a file into, or the files of a folder as, the artifact folder `name`."""
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         upload(self.run_id, str(path), name)
-
-
-def tracking_uri() -> str:
-    """The store's address; a local database is absolute, because workers start in other folders."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    scheme = "sqlite:///"
-    return scheme + str(Path(uri.removeprefix(scheme)).absolute()) if uri.startswith(scheme) else uri
 
 
 @contextlib.contextmanager
@@ -84,21 +70,13 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
         FkpError: The store cannot be reached or opened.
     """
     uri = tracking_uri()
-    _check_reachable(uri)
+    client = open_client(uri)
     import mlflow
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-    from sqlalchemy.exc import SQLAlchemyError
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        client = MlflowClient(uri)  # Opens a database at once.
-        experiment_id = _experiment(client, uri, config.track.experiment)
-        run_id = _begin(client, experiment_id, config, run_id)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise FkpError(f"cannot use the MLflow store {uri}: {' '.join(str(error).split())[:200]}: set MLFLOW_TRACKING_URI") from error
+    experiment = experiment_id(client, uri, config.track.experiment)
+    with store_errors(uri):
+        run_id = _begin(client, experiment, config, run_id)
     record = Record(client, uri, run_id, config.track.experiment)
     record.log_tags({**tags, "git_commit": git_commit()})
     mlflow.set_tracking_uri(uri)  # The system metrics have no address of their own.
@@ -126,36 +104,11 @@ def git_commit() -> str:
     return commit + ("+changes" if changed else "")
 
 
-def _experiment(client: MlflowClient, uri: str, name: str) -> str:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        return experiment.experiment_id
-    # Beside a local database MLflow would put artifacts into the working folder of whoever writes first.
-    beside = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / name if uri.startswith("sqlite:///") else None
-    return client.create_experiment(name, artifact_location=None if beside is None else beside.as_uri())
-
-
-def _begin(client: MlflowClient, experiment_id: str, config: Config, run_id: str | None) -> str:
+def _begin(client: MlflowClient, experiment: str, config: Config, run_id: str | None) -> str:
     if run_id is None:
-        run_id = client.create_run(experiment_id, run_name=config.track.run_name).info.run_id
+        run_id = client.create_run(experiment, run_name=config.track.run_name).info.run_id
         for key, value in dotted(config.model_dump(mode="json")):
             client.log_param(run_id, key, value)
     else:
         client.update_run(run_id, status="RUNNING")
     return run_id
-
-
-def _check_reachable(uri: str) -> None:
-    """Ask a server's port first: MLflow itself would try for minutes.
-
-    Raises:
-        FkpError: Nothing answers.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), _CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        raise FkpError(f"cannot reach MLflow at {uri} ({error}): start the server or unset MLFLOW_TRACKING_URI") from error

@@ -14,12 +14,6 @@ from fkp.config import build
 from fkp.errors import FkpError
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return MlflowClient(track.tracking_uri())
-
-
 def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("kept")
     with track.recording(build({"optim.lr": 0.25}), {"data_digest": "abc"}) as record:
