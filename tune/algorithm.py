@@ -1,0 +1,99 @@
+"""What proposes trials and what stops them: Optuna, random, grid; ASHA, population-based training, BOHB, none."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fkp.errors import FkpError
+from fkp.model.net import VAL_NME
+from fkp.train.ray_backend import EPOCHS
+
+if TYPE_CHECKING:
+    from tune.study import Study
+
+#: Settings that population-based training may change on the way: they do not shape the network.
+_MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
+
+#: Trials that TPE draws at random before it models anything: Optuna's own default.
+_STARTUP_TRIALS = 10
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Arguments of Tune that belong together.
+
+    Attributes:
+        search_alg: Proposes trials; None is Tune's own, for a grid.
+        scheduler: Stops trials.
+        param_space: For a `search_alg` that does not hold the space itself.
+        concurrent: `max_concurrent_trials`; None where the `search_alg` keeps it.
+    """
+
+    search_alg: Any
+    scheduler: Any
+    param_space: dict[str, Any]
+    concurrent: int | None
+
+
+def choose(study: Study, concurrent: int) -> Algorithm:
+    """Build what the flags ask for.
+
+    Raises:
+        FkpError: The packages of --scheduler bohb are not installed.
+    """
+    from ray import tune
+    from ray.tune import schedulers
+    from ray.tune.search import BasicVariantGenerator
+
+    settings, space = study.settings, study.space
+    if settings.scheduler == "bohb":
+        return _bohb(study, concurrent)
+    scheduler: Any = schedulers.FIFOScheduler()
+    if settings.scheduler == "asha":
+        scheduler = schedulers.ASHAScheduler(
+            EPOCHS, max_t=settings.epochs, grace_period=settings.grace, reduction_factor=settings.reduction
+        )
+    elif settings.scheduler == "pbt":
+        mutable = {entry.path: entry.domain() for entry in space.entries if entry.path.startswith(_MUTABLE)}
+        if not mutable:
+            raise FkpError(f"--scheduler pbt needs a space with one of {', '.join(_MUTABLE)}: it changes them while trials run")
+        scheduler = schedulers.PopulationBasedTraining(EPOCHS, perturbation_interval=settings.grace, hyperparam_mutations=mutable)
+    if settings.algo == "grid":
+        return Algorithm(None, scheduler, {path: tune.grid_search(values) for path, values in space.grid().items()}, concurrent)
+    first = space.first_sample(study.config)
+    points = [first] if first else None
+    if settings.algo == "random" or settings.scheduler == "pbt":
+        generator = BasicVariantGenerator(points_to_evaluate=points, max_concurrent=concurrent, random_state=settings.seed)
+        return Algorithm(generator, scheduler, space.domains(), None)
+    return Algorithm(_optuna(study, points), scheduler, {}, concurrent)
+
+
+def _optuna(study: Study, points: list[dict[str, Any]] | None) -> Any:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # A trial that still runs counts as a bad one, so that trials at the same time do not all try the same.
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=_STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=study.settings.seed
+        )
+        return OptunaSearch(study.space.distributions(), metric=VAL_NME, mode="min", sampler=sampler, points_to_evaluate=points)
+
+
+def _bohb(study: Study, concurrent: int) -> Algorithm:
+    from ray.tune.schedulers import HyperBandForBOHB
+
+    try:
+        from ray.tune.search.bohb import TuneBOHB
+
+        logging.getLogger("hpbandster").setLevel(logging.WARNING)
+        search_alg = TuneBOHB(metric=VAL_NME, mode="min", seed=study.settings.seed)
+    except (ImportError, AssertionError) as error:
+        raise FkpError("--scheduler bohb needs hpbandster and ConfigSpace: pip install -r requirements-nodeps.txt --no-deps") from error
+    scheduler = HyperBandForBOHB(EPOCHS, max_t=study.settings.epochs, reduction_factor=study.settings.reduction)
+    return Algorithm(search_alg, scheduler, study.space.domains(), concurrent)

@@ -1,0 +1,69 @@
+"""How many trials fit on the cluster at once, so that none waits for cores that another one holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+
+from fkp.config import Config
+from fkp.errors import FkpError
+from tune.settings import Settings
+
+#: What the process that drives a trial's Ray Train workers takes. It only waits, and must take no part of a core: with a
+#: hundredth of one, two workers would wait for ever on a machine of two cores.
+_DRIVER = {"CPU": 0.0, "memory": 400.0 * 2**20}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a trial takes of the cluster.
+
+    Attributes:
+        cores: Of all its workers.
+        gpus: Of one worker.
+        concurrent: Trials at once.
+        trial_resources: What Tune reserves for the process of a trial.
+    """
+
+    cores: int
+    gpus: float
+    concurrent: int
+    trial_resources: dict[str, float]
+
+
+def place(settings: Settings, config: Config) -> Placement:
+    """Fit the trials of a search on the cluster that this process has joined.
+
+    A worker lies on one machine; the workers of a trial may lie on several. `concurrent` never exceeds what fits when
+    every trial has all its workers: Tune would start more drivers than there are workers for, and they would hold each
+    other up for ever.
+
+    Raises:
+        FkpError: Not even one trial can ever fit.
+    """
+    cores = config.scale.cpus_per_worker
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    has_gpu = any(node.get("GPU", 0) for node in nodes)
+    gpus = settings.gpus if settings.gpus is not None else float(has_gpu and config.scale.use_gpu != "no")
+    if config.scale.use_gpu == "yes" and not gpus:
+        raise FkpError("scale.use_gpu=yes and the cluster has no GPU: use auto or no")
+    slots = sum(_workers_on(node, cores, gpus) for node in nodes)
+    fitting = slots // settings.workers
+    if not fitting:
+        need = f"{settings.workers} workers of {cores} cores" + (f" and {gpus:g} GPUs" if gpus else "")
+        raise FkpError(f"a trial needs {need} and the cluster holds {slots} such workers: lower --workers, scale.cpus_per_worker or --gpus")
+    concurrent = min(fitting, settings.concurrent or fitting)
+    nested = settings.workers > 1
+    resources = dict(_DRIVER) if nested else {"CPU": float(cores), **({"GPU": gpus} if gpus else {})}
+    return Placement(cores * settings.workers, gpus, concurrent, resources)
+
+
+def _workers_on(node: dict[str, float], cores: int, gpus: float) -> int:
+    by_cores = int(node.get("CPU", 0) // cores)
+    if not gpus:
+        return by_cores
+    # A fraction must come whole from one GPU: three workers of 0.4 GPU need two of them.
+    have = int(node.get("GPU", 0))
+    by_gpus = have * int(1 / gpus + 1e-9) if gpus <= 1 else int(have // gpus)
+    return min(by_cores, by_gpus)

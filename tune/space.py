@@ -1,0 +1,241 @@
+"""What is searched: settings by their dotted paths, read from a YAML file and checked against the Config.
+
+The default, `space.yaml` beside this file, also says what an entry may be.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fkp import config as configs
+from fkp.config import Config
+from fkp.errors import FkpError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+DEFAULT_SPACE = Path(__file__).with_name("space.yaml")
+
+KINDS = ("log", "uniform", "int", "choice")
+
+#: Settings that say on what, how long or where a trial runs. Trials that differ in them could not be compared.
+_FIXED = ("data.", "scale.", "track.", "train.epochs", "train.max_minutes", "train.early_stop_epochs")
+
+#: Points of a range in a grid.
+_GRID_POINTS = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One searched setting.
+
+    Attributes:
+        path: Dotted path in the Config.
+        kind: One of `KINDS`.
+        low: Least value of a range.
+        high: Greatest value of a range, itself included.
+        step: Between the values of a range of whole numbers.
+        options: Values of a choice.
+        default: Value of the first trial, or None.
+        points: Values of a range in a grid.
+    """
+
+    path: str
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
+    step: int = 1
+    options: tuple[Any, ...] = ()
+    default: Any = None
+    points: int = _GRID_POINTS
+
+    def ends(self) -> tuple[Any, ...]:
+        """The values whose validity makes all others valid."""
+        if self.kind == "choice":
+            return self.options
+        return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
+
+    def domain(self) -> Any:
+        """The entry as Ray Tune samples it."""
+        from ray import tune
+
+        if self.kind in ("choice", "int"):
+            # Tune's own ranges of whole numbers leave out or halve their upper end.
+            return tune.choice(self.grid())
+        return tune.loguniform(self.low, self.high) if self.kind == "log" else tune.uniform(self.low, self.high)
+
+    def distribution(self) -> BaseDistribution:
+        """The entry as Optuna knows it."""
+        from optuna import distributions
+
+        if self.kind == "choice":
+            return distributions.CategoricalDistribution(self.options)
+        if self.kind == "int":
+            return distributions.IntDistribution(int(self.low), int(self.high), step=self.step)
+        return distributions.FloatDistribution(self.low, self.high, log=self.kind == "log")
+
+    def grid(self) -> list[Any]:
+        """The entry's values in a grid."""
+        if self.kind == "choice":
+            return list(self.options)
+        if self.kind == "int":
+            return list(range(int(self.low), int(self.high) + 1, self.step))
+        spaced = np.geomspace if self.kind == "log" else np.linspace
+        return [float(value) for value in spaced(self.low, self.high, self.points)]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Every searched setting, in the order of the file."""
+
+    entries: tuple[Entry, ...]
+
+    def domains(self) -> dict[str, Any]:
+        """Dotted path -> Ray Tune's domain."""
+        return {entry.path: entry.domain() for entry in self.entries}
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Dotted path -> Optuna's distribution."""
+        return {entry.path: entry.distribution() for entry in self.entries}
+
+    def grid(self) -> dict[str, list[Any]]:
+        """Dotted path -> the values of a grid."""
+        return {entry.path: entry.grid() for entry in self.entries}
+
+    def grid_points(self) -> list[tuple[Any, ...]]:
+        """Every point of the grid."""
+        return list(itertools.product(*self.grid().values()))
+
+    def first_sample(self, base: Config) -> dict[str, Any]:
+        """The sample of the defaults; where an entry has none, the run's own setting if the entry allows it.
+
+        Returns:
+            A value for every entry, or nothing when one entry offers neither.
+        """
+        own = dict(configs.dotted(base.model_dump(mode="json")))
+        sample = {entry.path: own[entry.path] if entry.default is None else entry.default for entry in self.entries}
+        return sample if all(_allows(entry, sample[entry.path]) for entry in self.entries) else {}
+
+    def crop_settings(self) -> list[dict[str, Any]]:
+        """Every combination of the settings that change the crops."""
+        entries = [entry for entry in self.entries if entry.path.startswith("input.")]
+        return [
+            dict(zip((entry.path for entry in entries), values, strict=True)) for values in itertools.product(*(e.options for e in entries))
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """The space as plain JSON; two spaces are the same when these are."""
+        plain: dict[str, Any] = {}
+        for entry in self.entries:
+            span = list(entry.options) if entry.kind == "choice" else list(entry.ends())
+            plain[entry.path] = {entry.kind: span, "step": entry.step, "default": entry.default, "points": entry.points}
+        return plain
+
+
+def read_space(path: str | Path, base: Config) -> Space:
+    """Read a space and check each value of it against the Config.
+
+    Args:
+        path: YAML file, see `space.yaml`.
+        base: The run that every trial starts from.
+
+    Raises:
+        FkpError: The file is no space, a path is unknown or cannot be searched, or a value is out of its setting's range.
+    """
+    content = dict(_entries(configs.read_yaml(path)))
+    if not content:
+        raise FkpError(f"space {path} is empty: name at least one setting, such as `optim.lr: {{log: [0.001, 0.03]}}`")
+    entries = tuple(_entry(name, body, f"space {path}") for name, body in content.items())
+    for entry in entries:
+        for value in (*entry.ends(), *([] if entry.default is None else [entry.default])):
+            try:
+                changed = configs.build(base.model_dump(), {entry.path: value})
+            except FkpError as error:
+                raise FkpError(f"space {path}: {error}") from error
+            if entry.path == "model.arch":
+                _check_arch(changed.model.arch, f"space {path}")
+    return Space(entries)
+
+
+def _entries(content: Mapping[str, Any], prefix: str = "") -> Any:
+    """Pairs of dotted path and entry; sections may be nested or dotted."""
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value and not set(value) & set(KINDS):
+            yield from _entries(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _entry(path: str, body: Any, where: str) -> Entry:
+    if path not in configs.known_paths():
+        raise FkpError(f"{where}: {configs.unknown(path)}")
+    if path.startswith(_FIXED):
+        raise FkpError(f"{where}: {path} cannot be searched: trials that differ in it cannot be compared")
+    kinds = [kind for kind in KINDS if isinstance(body, Mapping) and kind in body]
+    if len(kinds) != 1 or not isinstance(body[kinds[0]], list):
+        raise FkpError(f"{where}: {path} must be one of {', '.join(f'{{{kind}: [...]}}' for kind in KINDS)}, got {json.dumps(body)}")
+    kind, values = kinds[0], body[kinds[0]]
+    stray = sorted(set(body) - {kind, "default", "points", "step"})
+    if stray:
+        raise FkpError(f"{where}: {path} has the unknown key {stray[0]!r}: use {kind}, default, points, step")
+    points, step = (_count(body.get(key, least), f"{where}: {key} of {path}") for key, least in (("points", _GRID_POINTS), ("step", 1)))
+    if kind == "choice":
+        if not values or any(isinstance(value, list | dict) for value in values):
+            raise FkpError(f"{where}: {path} must be a choice of one or more plain values")
+        entry = Entry(path, kind, options=tuple(values), default=body.get("default"))
+    else:
+        low, high = _range(values, kind, f"{where}: {path}")
+        entry = Entry(path, kind, low, high, step, default=_number(body.get("default")), points=points)
+        if path.startswith("input."):
+            raise FkpError(f"{where}: {path} must be a choice: the crops are decoded once for all trials")
+    if entry.default is not None and not _allows(entry, entry.default):
+        raise FkpError(f"{where}: the default of {path}, {entry.default}, is not one of its values")
+    return entry
+
+
+def _range(values: list[Any], kind: str, where: str) -> tuple[float, float]:
+    numbers = [_number(value) for value in values]
+    if len(numbers) != 2 or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise FkpError(f"{where} must have two numbers, [low, high], got {json.dumps(values)}")
+    low, high = numbers
+    if kind == "int" and not all(float(number).is_integer() for number in numbers):
+        raise FkpError(f"{where} must have whole numbers, got {json.dumps(values)}")
+    if not low < high or (kind == "log" and low <= 0):
+        raise FkpError(f"{where} must have low < high{', both above 0' if kind == 'log' else ''}, got {json.dumps(values)}")
+    return low, high
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-3 as text: a number without a point is none to it."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _count(value: Any, where: str) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise FkpError(f"{where} must be a whole number above 0, got {value!r}")
+    return value
+
+
+def _allows(entry: Entry, value: Any) -> bool:
+    if entry.kind == "choice":
+        return value in entry.options
+    return isinstance(value, int | float) and entry.low <= value <= entry.high
+
+
+def _check_arch(arch: str, where: str) -> None:
+    from fkp.model.registry import names
+
+    if arch not in names():
+        raise FkpError(f"{where}: unknown architecture {arch!r}: model.arch is one of {', '.join(names())}")

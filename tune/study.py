@@ -1,0 +1,249 @@
+"""A search on disk and in the record: what it was asked to do, its trials, and Tune's callback that keeps both current."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+
+from fkp import config as configs
+from fkp import folder as folders
+from fkp.config import Config
+from fkp.errors import FkpError
+from fkp.model.net import VAL_NME
+from fkp.train.ray_backend import EPOCHS
+from tune import results
+from tune.results import Trial
+from tune.settings import Settings
+from tune.space import Space
+from tune.trial import FAILED
+
+if TYPE_CHECKING:
+    from fkp.track.outbox import Outbox
+    from tune.live import LiveTable
+
+#: What of a report goes into a trial's record each epoch.
+_RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s")
+
+#: Key of the search's own run in its outbox; the trials' keys are their ids.
+PARENT = "search"
+
+_DEFAULT_TRIALS = 32
+
+
+@dataclass
+class Study:
+    """A search that is under way or done.
+
+    Attributes:
+        folder: `<track.storage>/<name>`: study.json, trials.json, charts/, outbox.jsonl and Tune's own folder.
+        settings: How it goes.
+        config: What every trial starts from; its paths are absolute.
+        space: What is searched.
+        trials: By Tune's id.
+        finished: Whether every trial has ended.
+        seconds: Spent by the processes that went before this one.
+    """
+
+    folder: Path
+    settings: Settings
+    config: Config
+    space: Space
+    trials: dict[str, Trial] = field(default_factory=dict)
+    finished: bool = False
+    seconds: float = 0.0
+    outbox: Outbox | None = None
+    live: LiveTable | None = None
+    cores: float = 1.0
+    concurrent: int = 1
+    _began: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        """The name of the search."""
+        return self.folder.name
+
+    @property
+    def tune_folder(self) -> Path:
+        """Where Tune keeps its own state and the trials' checkpoints."""
+        return self.folder / "tune"
+
+    @property
+    def planned(self) -> int:
+        """How many trials there will be."""
+        if self.settings.algo == "grid":
+            return len(self.space.grid_points())
+        return self.settings.trials or _DEFAULT_TRIALS
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of searching, those before an interruption included."""
+        return self.seconds + time.monotonic() - self._began
+
+    def ordered(self) -> list[Trial]:
+        """The trials in the order of their creation."""
+        return sorted(self.trials.values(), key=lambda trial: trial.number)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same when the search is resumed."""
+        return {"search": self.settings.identity(), "space": self.space.as_json(), "run": self.config.model_dump(mode="json")}
+
+    def save(self) -> None:
+        """Write study.json and trials.json, each in one step."""
+        state = {**self.identity(), "finished": self.finished, "seconds": self.elapsed_s}
+        folders.write_json(self.folder / "study.json", state)
+        self._save_trials()
+
+    # What Tune's callback tells.
+
+    def proposed(self, trial_id: str, sample: Mapping[str, Any]) -> None:
+        """A trial is there; it need not have begun."""
+        if trial_id not in self.trials:
+            self._put(Trial(len(self.trials), trial_id, "pending", "", dict(sample), (), 0.0, self.cores))
+
+    def started(self, trial_id: str, sample: Mapping[str, Any]) -> None:
+        """A trial begins, or goes on."""
+        self._put(dataclasses.replace(self.trials[trial_id], state="running", reason="", sample=dict(sample)))
+        if self.outbox is not None:
+            config = configs.build(self.config.model_dump(), sample)
+            params = {path: value for path, value in configs.dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
+            number = self.trials[trial_id].number
+            self.outbox.begin(trial_id, f"{self.name}-{number:03d}", PARENT, params, {"trial": str(number)})
+
+    def reported(self, trial_id: str, report: Mapping[str, Any]) -> None:
+        """An epoch is done, or the trial has failed."""
+        trial = self.trials[trial_id]
+        seconds = float(report.get("time_total_s", trial.seconds))
+        if FAILED in report:
+            self._put(dataclasses.replace(trial, reason=report[FAILED], seconds=seconds))
+            return
+        # A trial that was restarted may come through an epoch again: what it reports now stands.
+        done = int(report[EPOCHS])
+        self._put(dataclasses.replace(trial, nme_by_epoch=(*trial.nme_by_epoch[: done - 1], float(report[VAL_NME])), seconds=seconds))
+        if self.outbox is not None:
+            self.outbox.metrics(trial_id, done, {key: float(report[key]) for key in _RECORDED if key in report})
+
+    def ended(self, trial_id: str, error: str = "") -> None:
+        """A trial is over; Tune says only whether by an error."""
+        trial = self.trials[trial_id]
+        if error or trial.reason:
+            trial = dataclasses.replace(trial, state="failed", reason=error or trial.reason)
+        elif trial.epochs >= self.settings.epochs:
+            trial = dataclasses.replace(trial, state="finished")
+        else:
+            by = self.settings.scheduler if not self.time_is_over() else "the end of --minutes"
+            reason = f"by {by} after {trial.epochs} of {self.settings.epochs} epochs"
+            trial = dataclasses.replace(trial, state="stopped", reason=reason)
+        self._put(trial)
+        self.save()
+        if self.outbox is not None:
+            best = {"best_val_nme": trial.best_nme} if trial.best_nme is not None else {}
+            self.outbox.metrics(trial_id, trial.epochs, {**best, "epochs": float(trial.epochs), "core_seconds": trial.core_seconds})
+            self.outbox.tags(trial_id, {"state": trial.state, "stop_reason": trial.reason or "all epochs are done"})
+            self.outbox.end(trial_id, "FAILED" if trial.state == "failed" else "FINISHED")
+
+    def close(self) -> bool:
+        """Tune has returned: whether the search is complete, and not interrupted."""
+        ended = sum(trial.ended for trial in self.ordered())
+        if ended < self.planned and not self.time_is_over():
+            return False
+        for trial in self.ordered():
+            if not trial.ended:  # Tune does not know it: the process before this one died before it had saved its start.
+                self.ended(trial.trial_id, "lost with the process that had just begun it; another one took its place")
+        self.finished = True
+        self.save()
+        return True
+
+    def show(self) -> None:
+        """Bring the table on the terminal up to date."""
+        if self.live is not None:
+            trials = self.ordered()
+            self.live.update(trials, results.time_left(trials, self.planned, self.settings.epochs, self.concurrent))
+
+    def _put(self, trial: Trial) -> None:
+        self.trials[trial.trial_id] = trial
+        self._save_trials()
+        self.show()
+
+    def _save_trials(self) -> None:
+        folders.write_text(self.folder / "trials.json", results.to_json(self.ordered()))
+
+    def time_is_over(self) -> bool:
+        """Whether --minutes have passed."""
+        return self.settings.minutes is not None and time.monotonic() - self._began >= 60 * self.settings.minutes
+
+
+#: Studies that this process has open: Tune pickles its callbacks, and a restored one finds its study here again.
+_OPEN: dict[str, Study] = {}
+
+
+class TellStudy(Callback):
+    """Tune's callback: tells a study, which this process must have open, what becomes of its trials."""
+
+    def __init__(self, study: Study) -> None:
+        self._folder = str(study.folder)
+
+    @property
+    def _study(self) -> Study:
+        return _OPEN[self._folder]
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        for other in trials:  # In the order in which they were proposed; which of two starts first is chance.
+            self._study.proposed(other.trial_id, other.config)
+        self._study.started(trial.trial_id, trial.config)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self._study.reported(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._study.ended(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        lines = [line.strip() for line in str(trial.get_error() or trial.get_pickled_error() or "").splitlines() if line.strip()]
+        self._study.ended(trial.trial_id, lines[-1] if lines else "the trial's process was lost")
+
+
+@contextlib.contextmanager
+def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Study]:
+    """Begin a search, or go on with the one of the same name, and hold it against a second process.
+
+    Raises:
+        FkpError: The name is taken and nothing says to resume it, it is finished, there is nothing to resume, or it was
+            begun with other settings.
+    """
+    assert config.track.run_name is not None
+    folder = Path(config.track.storage) / config.track.run_name
+    what = f"search {folder.name}"
+    if settings.resume and not (folder / "study.json").is_file():
+        raise FkpError(f"there is no {what} in {folder.parent} to resume: look at --name and --track.storage")
+    if (folder / "run.json").is_file():
+        raise FkpError(f"{folder} is a training's folder: choose another --name")
+    with folders.claimed(folder, what):
+        study = Study(folder, settings, config, space)
+        if (folder / "study.json").is_file():
+            _load(study, what)
+        _OPEN[str(folder)] = study
+        try:
+            yield study
+        finally:
+            del _OPEN[str(folder)]
+
+
+def _load(study: Study, what: str) -> None:
+    state = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))
+    study.finished, study.seconds = state.pop("finished"), state.pop("seconds")
+    folders.check_same(study.identity(), state, what)
+    if not study.settings.resume:
+        raise FkpError(f"{what} exists: go on with it by --resume, or choose another --name")
+    if study.finished and not study.settings.refit:
+        raise FkpError(f"{what} is finished: train its best by --resume --refit, or choose another --name")
+    path = study.folder / "trials.json"
+    trials = results.from_json(path.read_text(encoding="utf-8")) if path.is_file() else []
+    study.trials = {trial.trial_id: dataclasses.replace(trial, state="pending") if not trial.ended else trial for trial in trials}

@@ -1,0 +1,105 @@
+"""One trial: the training loop of `fkp.train` with a sample of the space, told to Ray Tune epoch by epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fkp import config as configs
+from fkp.config import Config
+from fkp.errors import FkpError
+from fkp.model.net import VAL_NME
+
+#: Key of a report: why a trial cannot be trained. Its NME then is `WORST_NME`.
+FAILED = "failed"
+
+#: What a failed trial reports, in percent: far beyond the mean shape's 22, but a number, for neither the scheduler's
+#: percentiles nor TPE can do with infinity.
+WORST_NME = 100.0
+
+
+def crops_key(config: Config) -> str:
+    """Names the crops of a run: trials with the same data and input settings share them."""
+    plain = config.model_dump(mode="json", include={"data", "input"})
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def trial_config(base: Config, sample: Mapping[str, Any], epochs: int, workers: int) -> Config:
+    """The run of a trial: the search's own settings, the sample, and the budget of a trial."""
+    budget = {"train": {"epochs": epochs, "max_minutes": None, "early_stop_epochs": None}, "scale.num_workers": workers}
+    return configs.build(base.model_dump(), sample, budget)
+
+
+def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:
+    """What Tune runs for each trial.
+
+    Args:
+        sample: Dotted path -> value.
+        job: `base`, the run as plain JSON; `epochs`; `workers`; `gpus` of a worker; `crops`, references of the
+            `CropCache`s by `crops_key`; `folder`, where Ray Train keeps checkpoints of trials with several workers;
+            `follow`, whether a resumed trial takes rate and decay from its sample and not from its checkpoint.
+    """
+    from ray import tune
+
+    from fkp.train.ray_backend import EPOCHS
+
+    try:
+        config = trial_config(Config.model_validate(job["base"]), sample, job["epochs"], job["workers"])
+        (_train_nested if job["workers"] > 1 else _train_here)(config, job)
+    except (FkpError, MemoryError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        tune.report({VAL_NME: WORST_NME, EPOCHS: 0, FAILED: reason})
+
+
+def _train_here(config: Config, job: dict[str, Any]) -> None:
+    """Train in the trial's own process."""
+    import ray
+    from ray import tune
+
+    from fkp.train import loop
+    from fkp.train.ray_backend import ReportCheckpoint, resumed_from
+    from tune.follow import FollowSample
+
+    with resumed_from(tune.get_checkpoint()) as checkpoint:
+        loop.fit(
+            config,
+            world_size=1,
+            report=lambda progress: None,
+            logger=False,
+            callbacks=[ReportCheckpoint(tune.report, tune.Checkpoint), *([FollowSample(config)] if job["follow"] else [])],
+            checkpoint=checkpoint,
+            on_gpu=job["gpus"] > 0,
+            cache=ray.get(job["crops"][crops_key(config)]),
+        )
+
+
+def _train_nested(config: Config, job: dict[str, Any]) -> None:
+    """Train on Ray Train workers; this process only passes their reports on."""
+    from ray import tune
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from fkp.train import ray_backend
+
+    folder = Path(job["folder"]) / tune.get_context().get_trial_id()
+    # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
+    config = configs.build(config.model_dump(), {"scale.max_failures": 0})
+    crops = {"crops": job["crops"][crops_key(config)]}
+    ray_backend.fit(ray_backend.torch_trainer(config, folder, job["gpus"], crops, [TuneReportCallback()]))
+
+
+def _reason(error: Exception) -> str | None:
+    """Why the sample cannot be trained, in one line; None for what a second attempt may mend."""
+    import torch
+
+    text = " ".join(str(error).split())
+    if isinstance(error, FkpError) and not text.startswith("training failed"):
+        return text
+    # On the CPU torch has no error class of its own for it.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return f"out of memory: {text[:200]}"
+    return None

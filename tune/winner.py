@@ -1,0 +1,46 @@
+"""The best of a search: trained for the full budget, evaluated, registered, and promoted if it is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fkp import config as configs
+from tune.results import Trial
+
+if TYPE_CHECKING:
+    from tune.study import Study
+
+
+@dataclass(frozen=True)
+class Winner:
+    """Where the trained winner lies, and what became of its promotion."""
+
+    bundle_path: Path
+    report_path: Path
+    verdict: str
+
+
+def refit(study: Study, best: Trial) -> Winner:
+    """Train the best sample on the training folds for `train.epochs`, as `python -m fkp.train` does, and register it.
+
+    The validation fold chose it and stays out of training; the test fold is reported and decides nothing.
+
+    Raises:
+        FkpError: See `fkp.train.driver.train` and `fkp.track.registry.Registry.register`.
+    """
+    from fkp.track.registry import ALIAS, NotBetter, Registry
+    from fkp.train.driver import train
+
+    config = configs.build(study.config.model_dump(), best.sample, {"track.run_name": f"{study.name}-winner"})
+    outcome = train(config)
+    registry = Registry()
+    version = registry.register(outcome.bundle_path, outcome.mlflow_run_id)
+    try:
+        champion = registry.promote(version.number)
+    except NotBetter as error:
+        verdict = f"version {version.number} of {registry.name}, not promoted: {error}"
+    else:
+        verdict = f"version {version.number} of {registry.name}; version {champion.number} is the {ALIAS}"
+    return Winner(outcome.bundle_path, outcome.report_path, verdict)
