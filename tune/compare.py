@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tune.results import Trial, short_names, varied
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
 #: With fewer, the forest has next to nothing to split.
 MIN_TRIALS_FOR_IMPORTANCE = 5
@@ -123,6 +125,12 @@ def evaluator() -> Any:
     return FanovaImportanceEvaluator(seed=0)
 
 
+def log_nme(trial: FrozenTrial) -> float:
+    """What importances explain. One diverged trial would take most of the variance of the NME itself."""
+    assert trial.value is not None
+    return math.log(trial.value)
+
+
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Optuna says on stderr that it made a study, which here is nobody's concern."""
@@ -139,7 +147,7 @@ def quiet_optuna() -> Iterator[None]:
 def _importances(study: Study) -> dict[str, float]:
     from optuna.importance import get_param_importances
 
-    found = get_param_importances(study, evaluator=evaluator())
+    found = get_param_importances(study, evaluator=evaluator(), target=log_nme)
     return {name: float(value) for name, value in sorted(found.items(), key=lambda item: (-item[1], item[0]))}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune.compare import EVALUATOR, Comparison, evaluator
+from tune.compare import EVALUATOR, Comparison, evaluator, log_nme
 from tune.pictures import BLUE, GREY, PALE, drawing_order, line_style
 from tune.results import Cost, Trial, best
 
@@ -56,12 +56,12 @@ def importance(comparison: Comparison) -> Figure | None:
         return None
     from optuna.visualization import plot_param_importances
 
-    figure = plot_param_importances(comparison.study, evaluator=evaluator(), target_name="NME")
+    figure = plot_param_importances(comparison.study, evaluator=evaluator(), target=log_nme, target_name="log NME")
     figure.update_traces(marker_color=BLUE)
     figure.update_layout(
         **{**_LAYOUT, "height": 190 + 30 * len(comparison.importances)},
-        title={"text": f"Importance of each setting ({EVALUATOR})", "subtitle": {"text": comparison.basis}},
-        xaxis={"title": "part of the explained variance of the NME", "range": [0, 1.12 * max(comparison.importances.values())]},
+        title={"text": f"Importance of each setting ({EVALUATOR} of log NME)", "subtitle": {"text": comparison.basis}},
+        xaxis={"title": "part of the explained variance of the log NME", "range": [0, 1.12 * max(comparison.importances.values())]},
         yaxis={"title": "", "automargin": True},
     )
     return figure

@@ -77,7 +77,7 @@ def importance_png(comparison: Comparison) -> bytes:
         axes.grid(visible=False, axis="y")
         axes.set(xlim=(0, max(values) * 1.12), xlabel="part of the explained variance of the NME")
         # Over the whole figure: over the axes alone it would be cut off beside long names.
-        axes.figure.suptitle(f"Importance of each setting ({EVALUATOR})\n{comparison.basis}", fontsize=10)
+        axes.figure.suptitle(f"Importance of each setting ({EVALUATOR} of log NME)\n{comparison.basis}", fontsize=10)
 
     return _png(draw, 1.6 + 0.36 * len(names))
 

@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a checkout brings, where the demo has run once, smaller than `make demo` runs it."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("configs", "saved_models", "data/manifest.csv"):
+    for name in ("configs", "saved_models", "tune", "data/manifest.csv"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
@@ -94,6 +94,24 @@ def test_training_as_typed_without_the_set_is_one_sentence(place: Path) -> None:
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert not (place / "runs/first/checkpoints").exists()
+
+
+def test_a_search_as_typed_without_the_set_is_one_sentence(place: Path) -> None:
+    done = run(place, typed(r"python tune/search\.py"))
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
+    assert not (place / "runs/first-search").exists()
+
+
+def test_the_registry_as_typed(place: Path) -> None:
+    registered = run(place, typed(r"python -m fkp\.track register"))
+    assert registered.returncode == 0, registered.stderr
+    assert "version 1 is the champion: validation NME" in registered.stdout
+    listed = run(place, typed(r"python -m fkp\.track list"))
+    assert re.search(r"^ +1 .* champion$", listed.stdout, re.MULTILINE), listed.stdout
+    unknown = run(place, typed(r"python -m fkp\.track promote"))
+    assert unknown.returncode == 1
+    assert "there is no version 2 of fkp" in unknown.stderr
 
 
 def test_an_unreachable_record_is_one_sentence_and_nothing_is_begun(place: Path) -> None:
