@@ -120,7 +120,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
 
     from fkp.model.net import VAL_NME
     from tune.algorithm import choose
-    from tune.study import TellStudy
+    from tune.study import TellStudy, WhenTimeIsOver
     from tune.trial import train_trial
 
     settings, config = study.settings, study.config
@@ -148,12 +148,12 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
             scheduler=algorithm.scheduler,
             max_concurrent_trials=algorithm.concurrent,
             reuse_actors=settings.workers == 1,
-            time_budget_s=None if settings.minutes is None else 60 * settings.minutes,
         ),
         run_config=RunConfig(
             name=study.tune_folder.name,
             storage_path=str(study.folder),
             callbacks=[TellStudy(study)],
+            stop=WhenTimeIsOver(study),
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
             # Two, because population-based training may still copy the one before the last.
             checkpoint_config=CheckpointConfig(num_to_keep=2),

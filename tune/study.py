@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.tune import Callback
+from ray.tune import Callback, Stopper
 
 from fkp import config as configs
 from fkp import folder as folders
@@ -23,7 +23,7 @@ from tune import results
 from tune.results import Trial
 from tune.settings import Settings
 from tune.space import Space
-from tune.trial import FAILED
+from tune.trial import FAILED, trial_config
 
 if TYPE_CHECKING:
     from fkp.track.outbox import Outbox
@@ -112,7 +112,7 @@ class Study:
         """A trial begins, or goes on."""
         self._put(dataclasses.replace(self.trials[trial_id], state="running", reason="", sample=dict(sample)))
         if self.outbox is not None:
-            config = configs.build(self.config.model_dump(), sample)
+            config = trial_config(self.config, sample, self.settings.epochs, self.settings.workers)
             params = {path: value for path, value in configs.dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
             number = self.trials[trial_id].number
             self.outbox.begin(trial_id, f"{self.name}-{number:03d}", PARENT, params, {"trial": str(number)})
@@ -155,8 +155,12 @@ class Study:
         if ended < self.planned and not self.time_is_over():
             return False
         for trial in self.ordered():
-            if not trial.ended:  # Tune does not know it: the process before this one died before it had saved its start.
-                self.ended(trial.trial_id, "lost with the process that had just begun it; another one took its place")
+            if trial.state == "pending":  # Proposed, and never begun.
+                del self.trials[trial.trial_id]
+            elif not trial.ended:
+                # Tune does not know it: the process before this one died before it had saved its start.
+                lost = "lost with the process that had just begun it; another one took its place"
+                self.ended(trial.trial_id, "" if self.time_is_over() else lost)
         self.finished = True
         self.save()
         return True
@@ -210,6 +214,19 @@ class TellStudy(Callback):
         self._study.ended(trial.trial_id, lines[-1] if lines else "the trial's process was lost")
 
 
+class WhenTimeIsOver(Stopper):
+    """Tune's stopper for --minutes. Tune's own budget would not hold for a search that is resumed."""
+
+    def __init__(self, study: Study) -> None:
+        self._folder = str(study.folder)
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return _OPEN[self._folder].time_is_over()
+
+
 @contextlib.contextmanager
 def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Study]:
     """Begin a search, or go on with the one of the same name, and hold it against a second process.
@@ -246,4 +263,4 @@ def _load(study: Study, what: str) -> None:
         raise FkpError(f"{what} is finished: train its best by --resume --refit, or choose another --name")
     path = study.folder / "trials.json"
     trials = results.from_json(path.read_text(encoding="utf-8")) if path.is_file() else []
-    study.trials = {trial.trial_id: dataclasses.replace(trial, state="pending") if not trial.ended else trial for trial in trials}
+    study.trials = {trial.trial_id: trial for trial in trials}

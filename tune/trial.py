@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,25 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
 
     from fkp.train import ray_backend
 
+    _tell_address()
     folder = Path(job["folder"]) / tune.get_context().get_trial_id()
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
     config = configs.build(config.model_dump(), {"scale.max_failures": 0})
     crops = {"crops": job["crops"][crops_key(config)]}
     ray_backend.fit(ray_backend.torch_trainer(config, folder, job["gpus"], crops, [TuneReportCallback()]))
+
+
+def _tell_address() -> None:
+    """Hand the address of this cluster on to what Ray Train starts.
+
+    When Tune stops a trial, a process of Ray Train gives the workers' cores back. It looks for its cluster by itself, and
+    dies where this machine runs a second one: the cores stay taken, and the next trial waits for ever.
+    """
+    import ray
+    from ray.train.v2._internal import constants
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    constants.ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
 
 def _reason(error: Exception) -> str | None:
