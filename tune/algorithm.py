@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tune.study import Study
 
 #: Settings that population-based training may change on the way: they do not shape the network.
-_MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
+MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
 
 #: Trials that TPE draws at random before it models anything: Optuna's own default.
 _STARTUP_TRIALS = 10
@@ -57,9 +57,9 @@ def choose(study: Study, concurrent: int) -> Algorithm:
             EPOCHS, max_t=settings.epochs, grace_period=settings.grace, reduction_factor=settings.reduction
         )
     elif settings.scheduler == "pbt":
-        mutable = {entry.path: entry.domain() for entry in space.entries if entry.path.startswith(_MUTABLE)}
+        mutable = {entry.path: entry.domain() for entry in space.entries if entry.path.startswith(MUTABLE)}
         if not mutable:
-            raise FkpError(f"--scheduler pbt needs a space with one of {', '.join(_MUTABLE)}: it changes them while trials run")
+            raise FkpError(f"--scheduler pbt needs a space with one of {', '.join(MUTABLE)}: it changes them while trials run")
         scheduler = schedulers.PopulationBasedTraining(EPOCHS, perturbation_interval=settings.grace, hyperparam_mutations=mutable)
     if settings.algo == "grid":
         return Algorithm(None, scheduler, {path: tune.grid_search(values) for path, values in space.grid().items()}, concurrent)
@@ -94,6 +94,6 @@ def _bohb(study: Study, concurrent: int) -> Algorithm:
         logging.getLogger("hpbandster").setLevel(logging.WARNING)
         search_alg = TuneBOHB(metric=VAL_NME, mode="min", seed=study.settings.seed)
     except (ImportError, AssertionError) as error:
-        raise FkpError("--scheduler bohb needs hpbandster and ConfigSpace: pip install -r requirements-nodeps.txt --no-deps") from error
+        raise FkpError("--scheduler bohb needs hpbandster and ConfigSpace: `make install` brings both") from error
     scheduler = HyperBandForBOHB(EPOCHS, max_t=study.settings.epochs, reduction_factor=study.settings.reduction)
     return Algorithm(search_alg, scheduler, study.space.domains(), concurrent)

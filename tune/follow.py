@@ -22,5 +22,6 @@ class FollowSample(pl.Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.optim.lr
-                if group["weight_decay"]:
-                    group["weight_decay"] = self.optim.weight_decay
+                # As `Net.configure_optimizers` makes them; the former owner's decay may have been 0.
+                decays = any(parameter.ndim > 1 for parameter in group["params"])
+                group["weight_decay"] = self.optim.weight_decay if decays else 0.0

@@ -75,7 +75,7 @@ def importance_png(comparison: Comparison) -> bytes:
         axes.bar_label(bars, [f"{value:.2f}" if value >= 0.01 else "< 0.01" for value in values], padding=4)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(xlim=(0, max(values) * 1.12), xlabel="part of the explained variance of the NME")
+        axes.set(xlim=(0, max(values) * 1.12), xlabel="part of the explained variance of the log NME")
         # Over the whole figure: over the axes alone it would be cut off beside long names.
         axes.figure.suptitle(f"Importance of each setting ({EVALUATOR} of log NME)\n{comparison.basis}", fontsize=10)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,17 +21,18 @@ from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from tune import results
+from tune.algorithm import MUTABLE
 from tune.results import Trial
 from tune.settings import Settings
 from tune.space import Space
-from tune.trial import FAILED, trial_config
+from tune.trial import CPU_SECONDS, FAILED, trial_config
 
 if TYPE_CHECKING:
     from fkp.track.outbox import Outbox
     from tune.live import LiveTable
 
 #: What of a report goes into a trial's record each epoch.
-_RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s")
+_RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECONDS)
 
 #: Key of the search's own run in its outbox; the trials' keys are their ids.
 PARENT = "search"
@@ -64,6 +66,7 @@ class Study:
     cores: float = 1.0
     concurrent: int = 1
     _began: float = field(default_factory=time.monotonic)
+    _reached: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -114,6 +117,8 @@ class Study:
         if self.outbox is not None:
             config = trial_config(self.config, sample, self.settings.epochs, self.settings.workers)
             params = {path: value for path, value in configs.dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
+            for path in self._moving(sample):  # A parameter cannot change; these go into the record epoch by epoch.
+                del params[path]
             number = self.trials[trial_id].number
             self.outbox.begin(trial_id, f"{self.name}-{number:03d}", PARENT, params, {"trial": str(number)})
 
@@ -124,18 +129,29 @@ class Study:
         if FAILED in report:
             self._put(dataclasses.replace(trial, reason=report[FAILED], seconds=seconds))
             return
-        # A trial that was restarted may come through an epoch again: what it reports now stands.
-        done = int(report[EPOCHS])
-        self._put(dataclasses.replace(trial, nme_by_epoch=(*trial.nme_by_epoch[: done - 1], float(report[VAL_NME])), seconds=seconds))
+        done, nme = int(report[EPOCHS]), float(report[VAL_NME])
+        if not math.isfinite(nme):
+            reason = f"the validation error became {nme} in epoch {done - 1}: lower optim.lr or set optim.grad_clip"
+            self._put(dataclasses.replace(trial, reason=reason, seconds=seconds))
+            return
+        # A trial that was restarted may come through an epoch again: what it reports now stands. One that has taken over
+        # the weights of another, in population-based training, may leave some out: it has not trained those.
+        self._reached[trial_id] = done
+        self._put(dataclasses.replace(trial, nme_by_epoch=(*trial.nme_by_epoch[: done - 1], nme), seconds=seconds))
         if self.outbox is not None:
-            self.outbox.metrics(trial_id, done, {key: float(report[key]) for key in _RECORDED if key in report})
+            moving = {path: float(trial.sample[path]) for path in self._moving(trial.sample)}
+            self.outbox.metrics(trial_id, done, {**{key: float(report[key]) for key in _RECORDED if key in report}, **moving})
+
+    def _moving(self, sample: Mapping[str, Any]) -> list[str]:
+        """Settings of a sample that may change while its trial runs."""
+        return [path for path in sample if path.startswith(MUTABLE)] if self.settings.scheduler == "pbt" else []
 
     def ended(self, trial_id: str, error: str = "") -> None:
         """A trial is over; Tune says only whether by an error."""
         trial = self.trials[trial_id]
         if error or trial.reason:
             trial = dataclasses.replace(trial, state="failed", reason=error or trial.reason)
-        elif trial.epochs >= self.settings.epochs:
+        elif self._reached.get(trial_id, trial.epochs) >= self.settings.epochs:
             trial = dataclasses.replace(trial, state="finished")
         else:
             by = self.settings.scheduler if not self.time_is_over() else "the end of --minutes"
@@ -215,13 +231,17 @@ class TellStudy(Callback):
 
 
 class WhenTimeIsOver(Stopper):
-    """Tune's stopper for --minutes. Tune's own budget would not hold for a search that is resumed."""
+    """Tune's stopper: for --minutes, where Tune's own budget would not hold for a search that is resumed, and for the last epoch.
+
+    Population-based training would move a trial even after its last epoch, to weights with which nothing is left to train,
+    and then it never ended.
+    """
 
     def __init__(self, study: Study) -> None:
         self._folder = str(study.folder)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return int(result[EPOCHS]) >= _OPEN[self._folder].settings.epochs
 
     def stop_all(self) -> bool:
         return _OPEN[self._folder].time_is_over()

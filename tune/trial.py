@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from fkp.model.net import VAL_NME
 
 #: Key of a report: why a trial cannot be trained. Its NME then is `WORST_NME`.
 FAILED = "failed"
+
+#: Key of a report: processor time of the trial's own process so far, which other work on the machine does not change.
+CPU_SECONDS = "cpu_seconds"
 
 #: What a failed trial reports, in percent: far beyond the mean shape's 22, but a number, for neither the scheduler's
 #: percentiles nor TPE can do with infinity.
@@ -66,13 +70,18 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
     from fkp.train.ray_backend import ReportCheckpoint, resumed_from
     from tune.follow import FollowSample
 
+    began = time.process_time()
+
+    def report(metrics: dict[str, float], checkpoint: Any) -> None:
+        tune.report({**metrics, CPU_SECONDS: time.process_time() - began}, checkpoint=checkpoint)
+
     with resumed_from(tune.get_checkpoint()) as checkpoint:
         loop.fit(
             config,
             world_size=1,
             report=lambda progress: None,
             logger=False,
-            callbacks=[ReportCheckpoint(tune.report, tune.Checkpoint), *([FollowSample(config)] if job["follow"] else [])],
+            callbacks=[ReportCheckpoint(report, tune.Checkpoint), *([FollowSample(config)] if job["follow"] else [])],
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,
             cache=ray.get(job["crops"][crops_key(config)]),

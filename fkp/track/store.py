@@ -47,6 +47,8 @@ def open_client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # Ours are a few small files.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It writes a traceback for each failure that it raises, too, and that is told in one sentence elsewhere.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with store_errors(uri):
         return MlflowClient(uri)  # Opens a database at once.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import datetime
 import logging
+import math
 import platform
 import time
 import warnings
@@ -63,9 +64,9 @@ class ProgressReport(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
         self._nme = float(metrics[VAL_NME])
-        loss = float(metrics["train_loss"])
-        if loss != loss or abs(loss) == float("inf"):
-            raise FkpError(f"the training loss became {loss} in epoch {trainer.current_epoch}: lower optim.lr or set optim.grad_clip")
+        for name, value in (("training loss", float(metrics["train_loss"])), ("validation error", self._nme)):
+            if not math.isfinite(value):
+                raise FkpError(f"the {name} became {value} in epoch {trainer.current_epoch}: lower optim.lr or set optim.grad_clip")
         if trainer.is_global_zero:
             self._tell(trainer, float(metrics["images_per_s"]))
 

@@ -1,0 +1,77 @@
+"""What proposes and what stops trials, as the flags ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune import schedulers
+
+from fkp.config import Config
+from fkp.errors import FkpError
+from tune.algorithm import choose
+from tune.settings import Settings
+from tune.space import Entry, Space
+from tune.study import Study
+
+SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1, default=0.01), Entry("model.width", "choice", options=(8, 16), default=16)))
+
+
+@pytest.fixture
+def study_of(small_run: Callable[..., Config]) -> Callable[..., Study]:
+    return lambda space=SPACE, **settings: Study(Path("nowhere"), Settings(**settings), small_run(), space)
+
+
+def test_asha_counts_the_epochs_of_the_flags(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(epochs=9, grace=2, reduction=4), 2).scheduler
+    assert isinstance(scheduler, schedulers.ASHAScheduler)
+    assert (scheduler._time_attr, scheduler._max_t) == ("epochs", 9)
+    assert [epochs for epochs, _ in scheduler._brackets[0]._rungs] == [8, 2]
+    assert type(choose(study_of(scheduler="none"), 2).scheduler) is schedulers.FIFOScheduler
+
+
+def test_optuna_begins_with_the_defaults_and_repeats_itself_with_its_seed(study_of: Callable[..., Study]) -> None:
+    def samples(seed: int) -> list[dict[str, Any]]:
+        algorithm = choose(study_of(seed=seed), 2)
+        assert algorithm.concurrent == 2
+        algorithm.search_alg.set_search_properties("val_nme_interocular_pct", "min", {})
+        return [algorithm.search_alg.suggest(str(number)) for number in range(4)]
+
+    first = samples(0)
+    assert first[0] == {"optim.lr": 0.01, "model.width": 16}
+    assert all(0.001 <= sample["optim.lr"] <= 0.1 and sample["model.width"] in (8, 16) for sample in first)
+    assert samples(0) == first
+    assert samples(1) != first
+
+
+def test_a_grid_is_every_point(study_of: Callable[..., Study]) -> None:
+    algorithm = choose(study_of(algo="grid"), 2)
+    assert algorithm.search_alg is None
+    assert {path: domain["grid_search"] for path, domain in algorithm.param_space.items()} == {
+        "optim.lr": pytest.approx([0.001, 0.01, 0.1]),
+        "model.width": [8, 16],
+    }
+
+
+@pytest.mark.parametrize("settings", [{"algo": "random"}, {"scheduler": "pbt"}])
+def test_random_search_keeps_the_concurrency_itself(study_of: Callable[..., Study], settings: dict[str, Any]) -> None:
+    algorithm = choose(study_of(**settings), 3)
+    assert algorithm.concurrent is None
+    assert algorithm.search_alg.max_concurrent == 3
+    assert set(algorithm.param_space) == {"optim.lr", "model.width"}
+
+
+def test_population_based_training_changes_only_what_does_not_shape_the_network(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(scheduler="pbt", grace=2), 2).scheduler
+    assert set(scheduler._hyperparam_mutations) == {"optim.lr"}
+    assert scheduler._perturbation_interval == 2
+    with pytest.raises(FkpError, match=r"--scheduler pbt needs a space with one of optim\.lr"):
+        choose(study_of(Space(SPACE.entries[1:]), scheduler="pbt"), 2)
+
+
+def test_bohb_without_its_packages_is_one_sentence(study_of: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.tune.search.bohb.bohb_search.BOHB", None)
+    with pytest.raises(FkpError, match="--scheduler bohb needs hpbandster and ConfigSpace: `make install`"):
+        choose(study_of(scheduler="bohb"), 2)

@@ -1,0 +1,56 @@
+"""One trial: its run, and which errors are the sample's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fkp.config import build
+from fkp.errors import FkpError
+from tune.trial import WORST_NME, _reason, crops_key, trial_config
+
+
+def raised_by_torch() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    return caught.value
+
+
+def test_the_budget_is_the_searchs_and_not_the_runs() -> None:
+    base = build({"train": {"epochs": 60, "max_minutes": 5.0, "early_stop_epochs": 3}, "scale.num_workers": 0})
+    run = trial_config(base, {"optim.lr": 0.02}, 9, 2)
+    assert (run.train.epochs, run.train.max_minutes, run.train.early_stop_epochs, run.scale.num_workers) == (9, None, None, 2)
+    assert run.optim.lr == 0.02
+
+
+def test_crops_are_named_by_the_settings_that_change_them() -> None:
+    base = build()
+    assert crops_key(trial_config(base, {"optim.lr": 0.02, "model.width": 8}, 9, 2)) == crops_key(base)
+    assert crops_key(build({"input.crop_scale": 1.5})) != crops_key(base)
+    assert crops_key(build({"data.val_fold": 2})) != crops_key(base)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FkpError("the training loss became nan in epoch 0: lower optim.lr"), "the training loss became nan in epoch 0: lower optim.lr"),
+        (FkpError("two\nlines"), "two lines"),
+        (MemoryError("no more"), "out of memory: no more"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB"), "out of memory: CUDA out of memory"),
+        (raised_by_torch(), "out of memory: "),
+    ],
+)
+def test_a_sample_that_cannot_be_trained_has_a_reason(error: Exception, reason: str) -> None:
+    assert str(_reason(error)).startswith(reason)
+    assert "\n" not in str(_reason(error))
+
+
+@pytest.mark.parametrize(
+    "error", [FkpError("training failed on a worker: it is gone"), RuntimeError("CUDA error: unspecified launch failure")]
+)
+def test_what_a_second_attempt_may_mend_has_none(error: Exception) -> None:
+    assert _reason(error) is None
+
+
+def test_a_failed_trial_reports_a_number_beyond_a_mean_shape() -> None:
+    assert 22 < WORST_NME < float("inf")
