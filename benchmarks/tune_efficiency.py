@@ -2,7 +2,7 @@
 
 python benchmarks/tune_efficiency.py [--root DIR] [--searches 3] [--trials 16]
 
-Both searches draw from tune/space.yaml, without its defaults, so that neither is told a good start. Small crops and few
+Both searches draw from tune/space.yaml, blind: neither begins with the hand-set configuration. Small crops and few
 faces keep a trial short. Core-seconds are processor time of the trials, one core each, so that other work on the machine
 does not change them; what Tune itself costs is the second part.
 """
@@ -17,8 +17,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-import yaml
 
 from fkp.errors import FkpError, run_command
 
@@ -55,11 +53,7 @@ def main() -> None:
 
 def compare_searches(args: argparse.Namespace) -> list[dict[str, float | None]]:
     """Random search to its end; then ASHA with Optuna until it is as good."""
-    space = yaml.safe_load((REPO / "tune/space.yaml").read_text(encoding="utf-8"))
-    for entry in space.values():
-        entry.pop("default", None)
-    (args.out / "space.yaml").write_text(yaml.safe_dump(space), encoding="utf-8")
-    common = ["--space", str(args.out / "space.yaml"), "--epochs", str(args.epochs), "--input.size_px", str(args.size)]
+    common = ["--blind", "--epochs", str(args.epochs), "--input.size_px", str(args.size)]
     common += ["--data.limit", str(args.faces)]
     rows = []
     for seed in range(args.searches):

@@ -63,7 +63,7 @@ def choose(study: Study, concurrent: int) -> Algorithm:
         scheduler = schedulers.PopulationBasedTraining(EPOCHS, perturbation_interval=settings.grace, hyperparam_mutations=mutable)
     if settings.algo == "grid":
         return Algorithm(None, scheduler, {path: tune.grid_search(values) for path, values in space.grid().items()}, concurrent)
-    first = space.first_sample(study.config)
+    first = {} if settings.blind else space.first_sample(study.config)
     points = [first] if first else None
     if settings.algo == "random" or settings.scheduler == "pbt":
         generator = BasicVariantGenerator(points_to_evaluate=points, max_concurrent=concurrent, random_state=settings.seed)

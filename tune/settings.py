@@ -40,13 +40,14 @@ class Settings:
     concurrent: int | None = None
     minutes: float | None = None
     seed: int = 0
+    blind: bool = False
     name: str | None = None
     resume: bool = False
     refit: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What must be the same when a search is resumed, as plain JSON."""
-        ours = ("trials", "epochs", "grace", "reduction", "algo", "scheduler", "workers", "seed")
+        ours = ("trials", "epochs", "grace", "reduction", "algo", "scheduler", "workers", "seed", "blind")
         return {key: getattr(self, key) for key in ours}
 
     def as_params(self) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     flag("--concurrent", type=int, help="most trials at once (by default as many as the cluster holds)")
     flag("--minutes", type=float, help="stop the search after so many minutes")
     flag("--seed", type=int, default=own.seed, help="seed of the proposals; --train.seed is the networks' (%(default)s)")
+    flag("--blind", action="store_true", help="do not begin with the space's defaults or the run's own settings")
     flag("--name", help="name of the search (made from the time)")
     flag("--resume", action="store_true", help="go on with the unfinished search --name")
     flag("--refit", action="store_true", help="train the best for --train.epochs, evaluate, register and promote it if it is better")
