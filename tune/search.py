@@ -155,8 +155,8 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
             callbacks=[TellStudy(study)],
             stop=WhenTimeIsOver(study),
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
-            # Two, because population-based training may still copy the one before the last.
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            # Population-based training copies checkpoints of other trials, also those before the last.
+            checkpoint_config=CheckpointConfig(num_to_keep=None if settings.scheduler == "pbt" else 2),
             verbose=0,
         ),
     )
