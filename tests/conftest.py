@@ -1,11 +1,13 @@
-"""What many tests share: a synthetic set, a tiny run, a tiny bundle, real frames where they are."""
+"""What many tests share: a synthetic set, small runs, one Ray cluster, a tiny bundle, real frames where they are."""
 
 from __future__ import annotations
 
 import csv
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,6 +45,51 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "set"
     synthetic.write_set(root, faces=160, seed=7)
     return root
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray cluster of four declared cores for the whole session of tests."""
+    import ray
+
+    import fkp.train.cluster  # noqa: F401  Sets Ray's environment before it starts.
+
+    ray.init(num_cpus=4, dashboard_host="127.0.0.1", logging_level=logging.ERROR, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_run_in(synthetic_root: Path) -> Callable[..., Config]:
+    """Make the Config of a run that takes seconds: `small_run_in(folder, optim__lr=0.01)`."""
+    from fkp.train.driver import with_absolute_paths
+
+    def make(folder: Path, **changes: Any) -> Config:
+        settings: dict[str, Any] = {
+            "data": {
+                "source": "synthetic",
+                "root": str(synthetic_root),
+                "cache_dir": str(folder / "cache"),
+                "synthetic_faces": 160,
+                "synthetic_seed": 7,
+            },
+            "input.size_px": 64,
+            "model": {"width": 8, "depth": 1},
+            "optim": {"global_batch_size": 16, "ema_decay": 0.9},
+            "train": {"epochs": 3, "precision": "fp32"},
+            "scale": {"num_workers": 0},
+            "track": {"storage": str(folder / "runs"), "run_name": "small"},
+        }
+        return with_absolute_paths(configs.build(settings, {key.replace("__", "."): value for key, value in changes.items()}))
+
+    return make
+
+
+@pytest.fixture
+def small_run(small_run_in: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """The same in a folder and a record of the test's own: `small_run(optim__lr=0.01)`."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return lambda **changes: small_run_in(tmp_path, **changes)
 
 
 @pytest.fixture(scope="session")
