@@ -27,6 +27,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from fkp.data import synthetic
 from fkp.landmarks import EDGES, NUM_POINTS, REGIONS
 from fkp.predict import Predictor
 from fkp.vision import image as images
@@ -91,7 +92,7 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
     def wait_for(self, text: str, css: str = "#status") -> None:
-        wait = WebDriverWait(self.driver, 10, 0.03)
+        wait = WebDriverWait(self.driver, 30, 0.03)
         wait.until(lambda _: text in self.find(css).text, f"{css} says {self.find(css).text!r}, not {text!r}")
 
     def choose(self, path: Path) -> None:
@@ -131,8 +132,11 @@ def chromium() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def picture(synthetic_root: Path) -> Path:
-    return synthetic_root / "training" / "Person_0006_00.jpg"
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    name, _, image, _ = synthetic.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
+    path = tmp_path_factory.mktemp("pictures") / name
+    PIL.Image.fromarray(image).save(path, quality=95)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +439,7 @@ def _complaints(browser: Browser, status: int) -> list[str]:
     return [line for line in browser.console() if f"responded with a status of {status}" not in line]
 
 
-def _until(test: Callable[[], bool], seconds: float = 10.0) -> None:
+def _until(test: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not test():
         assert time.monotonic() < deadline, "nothing happened"
