@@ -115,7 +115,7 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     _add_pictures(api, engine)
     _add_state(api, engine)
     _add_page(api)
-    return Guard(api, token_digests(None) if digests is None else digests, timeout_s, observe=engine.observe)
+    return Guard(api, token_digests(None) if digests is None else digests, timeout_s, observe=engine.observe, tell_request_id=False)
 
 
 def _add_pictures(api: FastAPI, engine: Engine) -> None:

@@ -93,8 +93,14 @@ class Landmarks:
         Raises:
             FkpError: The first model of the first replica cannot be served, or the settings are wrong.
         """
-        settings = read_settings(user_config)
         loop = asyncio.get_running_loop()
+        try:
+            settings = read_settings(user_config)
+        except FkpError as error:
+            if self.model is None:
+                raise
+            self._refuse(str(user_config.get("bundle", "")), str(error))
+            return
         if self._telling is None:
             self._telling = loop.create_task(self._tell())
         try:

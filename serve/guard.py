@@ -140,6 +140,7 @@ class Guard:
         timeout_s: Longest time of a request, its upload included.
         body_limit_bytes: Longest body.
         observe: Called after each request with its path, HTTP status and seconds.
+        tell_request_id: Whether to add the header X-Request-ID; Ray's proxies add it themselves.
     """
 
     def __init__(
@@ -149,9 +150,11 @@ class Guard:
         timeout_s: float = TIMEOUT_S,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
         observe: Callable[[str, int, float], None] | None = None,
+        tell_request_id: bool = True,
     ) -> None:
         self.app = app
         self.observe = observe
+        self.tell_request_id = tell_request_id
         self.digests = tuple(digests)
         self.timeout_s = timeout_s
         self.body_limit_bytes = body_limit_bytes
@@ -168,7 +171,7 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        exchange = _Exchange(receive, send, request_id, self.body_limit_bytes)
+        exchange = _Exchange(receive, send, request_id if self.tell_request_id else None, self.body_limit_bytes)
         try:
             await self._answer(scope, headers, exchange, request_id)
         finally:
@@ -216,7 +219,7 @@ class Guard:
 class _Exchange:
     """The two ends of one request: counts what comes in, adds headers to what goes out."""
 
-    def __init__(self, receive: Receive, send: Send, request_id: str, limit_bytes: int) -> None:
+    def __init__(self, receive: Receive, send: Send, request_id: str | None, limit_bytes: int) -> None:
         self._receive, self._send = receive, send
         self._request_id, self._limit_bytes = request_id, limit_bytes
         self._received_bytes = 0
@@ -233,7 +236,9 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = [*SECURITY_HEADERS, (b"x-request-id", self._request_id.encode())]
+            own = [*SECURITY_HEADERS]
+            if self._request_id is not None:
+                own.append((b"x-request-id", self._request_id.encode()))
             given = {name.lower() for name, _ in message.get("headers", ())}
             added = [(name, value) for name, value in own if name not in given]
             if b"cache-control" not in given:

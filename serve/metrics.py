@@ -126,7 +126,7 @@ def render(numbers: Numbers, reference: Mapping[str, Sequence[float]] | None = N
         for key, value in sorted(numbers[name].items()):
             labels = list(zip(figure.labels, json.loads(key), strict=True))
             lines += (
-                _histogram(name, labels, figure.bounds, value) if figure.kind == "histogram" else [f"{name}{_braces(labels)} {value:g}"]
+                _histogram(name, labels, figure.bounds, value) if figure.kind == "histogram" else [f"{name}{_braces(labels)} {value!r}"]
             )
     known = {name: counts for name, counts in (reference or {}).items() if name in DRIFTING and _fits(name, counts)}
     if known:
@@ -160,8 +160,8 @@ def _histogram(name: str, labels: list[tuple[str, str]], bounds: Sequence[float]
     lines, below = [], 0.0
     for bound, count in zip([*(f"{bound:g}" for bound in bounds), "+Inf"], value[:-1], strict=True):
         below += count
-        lines.append(f"{name}_bucket{_braces([*labels, ('le', bound)])} {below:g}")
-    return [*lines, f"{name}_sum{_braces(labels)} {value[-1]:g}", f"{name}_count{_braces(labels)} {below:g}"]
+        lines.append(f"{name}_bucket{_braces([*labels, ('le', bound)])} {below!r}")
+    return [*lines, f"{name}_sum{_braces(labels)} {value[-1]!r}", f"{name}_count{_braces(labels)} {below!r}"]
 
 
 def _braces(labels: Sequence[tuple[str, str]]) -> str:

@@ -19,7 +19,7 @@ from serve.source import CHAMPION, find_bundle
 
 CONFIG = Path(__file__).with_name("config.yaml")
 APPLICATION = "fkp"
-_START_S = 120.0
+_START_S = 300.0
 _LOOK_S = 15.0
 
 #: What a profile sets before Ray is imported. "fast": Ray's HAProxy in front, one thread of it, and no half minute of waiting

@@ -37,6 +37,12 @@ def test_replicas_are_added_up() -> None:
     assert [found[f"{BRIGHTNESS}_bucket", (("le", bound),)] for bound in ("16", "96", "112", "+Inf")] == [1, 1, 3, 3]
 
 
+def test_large_counters_keep_every_digit() -> None:
+    metrics = Metrics()
+    metrics.add("fkp_faces_total", (), 12_345_678)
+    assert samples(render(total([metrics.snapshot()])))["fkp_faces_total", ()] == 12_345_678
+
+
 def test_of_a_replica_that_is_gone_the_counters_stay_and_the_gauges_go() -> None:
     gone = json.loads(replica([5], 3).snapshot())
     gone["at"] -= GONE_AFTER_S + 5
