@@ -107,9 +107,10 @@ class Landmarks:
             model = await loop.run_in_executor(None, self._load, settings)
         except FkpError as error:
             self._refuse(settings.bundle, str(error))
-            model = self.model or await loop.run_in_executor(None, self._last_accepted, settings)
-            if model is None:
+            kept = self.model or await loop.run_in_executor(None, self._last_accepted, settings)
+            if kept is None:
                 raise
+            model = kept
         self._apply(settings)
         self.model = model
         self.metrics.set("fkp_model_info", (model.digest, model.version), 1)
@@ -258,8 +259,9 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
         raise FkpError(f"unknown argument {', '.join(map(str, given))}: there are bundle, timeout_s and token_digests")
     if digests is None:
         digests = token_digests(os.environ.get(TOKEN_VARIABLE))
-    deployment = serve.deployment(
-        Landmarks,  # type: ignore[arg-type]
+    # Its type is that of a decorator with arguments; with a class it is the deployment.
+    deployment: Any = serve.deployment(
+        Landmarks,
         name=DEPLOYMENT,
         autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=4, target_ongoing_requests=8),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
