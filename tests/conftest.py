@@ -27,13 +27,6 @@ REAL_SETS = [REPO / "data/ytfaces", REPO.parent / "shared/data/P1_Facial_Keypoin
 Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out over two processes (`make test`): those on Ray stay together, so that it starts once, others by file."""
-    for item in items:
-        on_ray = "ray_cluster" in getattr(item, "fixturenames", ()) or item.path.name == "test_ray_backend.py"
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def real_root() -> Path:
     """The YouTube-Faces set; tests that need it are skipped where it is not."""
