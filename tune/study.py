@@ -148,6 +148,8 @@ class Study:
 
     def ended(self, trial_id: str, error: str = "") -> None:
         """A trial is over; Tune says only whether by an error."""
+        if self.trials[trial_id].state == "pending":  # Over before it began: the record has it all the same.
+            self.started(trial_id, self.trials[trial_id].sample)
         trial = self.trials[trial_id]
         if error or trial.reason:
             trial = dataclasses.replace(trial, state="failed", reason=error or trial.reason)
@@ -214,9 +216,13 @@ class TellStudy(Callback):
     def _study(self) -> Study:
         return _OPEN[self._folder]
 
+    def _take_up(self, trials: list[Any]) -> None:
+        """In the order in which they were proposed; which of two begins first is chance."""
+        for trial in trials:
+            self._study.proposed(trial.trial_id, trial.config)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        for other in trials:  # In the order in which they were proposed; which of two starts first is chance.
-            self._study.proposed(other.trial_id, other.config)
+        self._take_up(trials)
         self._study.started(trial.trial_id, trial.config)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
@@ -226,6 +232,7 @@ class TellStudy(Callback):
         self._study.ended(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._take_up(trials)  # Its process may have been lost before it began.
         lines = [line.strip() for line in str(trial.get_error() or trial.get_pickled_error() or "").splitlines() if line.strip()]
         self._study.ended(trial.trial_id, lines[-1] if lines else "the trial's process was lost")
 

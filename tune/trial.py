@@ -51,6 +51,8 @@ def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:
 
     from fkp.train.ray_backend import EPOCHS
 
+    # The next trial takes over this process. Where it finds this one not ended yet, Tune fails it without another attempt.
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
     try:
         config = trial_config(Config.model_validate(job["base"]), sample, job["epochs"], job["workers"])
         (_train_nested if job["workers"] > 1 else _train_here)(config, job)

@@ -15,7 +15,7 @@ from fkp.model.net import VAL_NME
 from tune import report
 from tune.settings import Settings
 from tune.space import Entry, Space
-from tune.study import Study, WhenTimeIsOver, open_study
+from tune.study import Study, TellStudy, WhenTimeIsOver, open_study
 from tune.trial import FAILED
 
 SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1),))
@@ -41,6 +41,20 @@ def test_trials_keep_the_order_in_which_they_were_proposed(study: Study) -> None
     study.proposed("b", {"optim.lr": 0.01})
     begin(study, "a")
     assert [(trial.number, trial.trial_id, trial.state) for trial in study.ordered()] == [(0, "b", "pending"), (1, "a", "running")]
+
+
+def test_a_trial_that_fails_before_it_begins_is_over_and_in_the_record(study: Study) -> None:
+    """Its process may be lost while it starts; the search must not wait for it for ever."""
+
+    class Told:
+        trial_id, config = "early", {"optim.lr": 0.01}
+
+        def get_error(self) -> str:
+            return "traceback\nthe process was lost"
+
+    TellStudy(study).on_trial_error(0, [Told()], Told())
+    (trial,) = study.ordered()
+    assert (trial.state, trial.reason) == ("failed", "the process was lost")
 
 
 def test_a_trial_is_finished_stopped_or_failed_as_its_epochs_and_its_error_say(study: Study) -> None:
