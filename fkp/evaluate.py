@@ -1,6 +1,6 @@
 """A bundle measured on the labelled faces it was not trained on, against both truths.
 
-python -m fkp.evaluate --bundle DIR --split identity|published|all --part test|val
+python -m fkp.evaluate --bundle DIR --split identity|published|all --part test|val [--endpoint URL]
 
 One path: the frame through `vision.image`, the box of the label without its shift, and from there the Predictor.
 """
@@ -210,17 +210,30 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = _parse(argv)
     predictor = Predictor(arguments.bundle)
+    finder = predictor if arguments.endpoint is None else _endpoint(arguments.endpoint, predictor.bundle)
     data = _data(predictor.config.data, arguments.source, arguments.root)
     catalog = catalogs.load(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
-        evaluation = evaluate(predictor, catalog, data.model_copy(update={"split": split}), predictor.bundle, arguments.part)
+        evaluation = evaluate(finder, catalog, data.model_copy(update={"split": split}), predictor.bundle, arguments.part)
         print(format_table(evaluation), end="\n\n", flush=True)
         evaluations.append(evaluation)
     figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
     report = write_report(arguments.out / "report.html", evaluations, predictor.bundle)
     print(f"figures: {figures}\nreport:  {report}")
     return 0
+
+
+def _endpoint(url: str, bundle: Bundle) -> Finder:
+    """A running endpoint, if it serves this very bundle: whose data and exposure the tables would tell otherwise?"""
+    from fkp.remote import RemotePredictor
+
+    remote = RemotePredictor(url)
+    if remote.digest != bundle.digest:
+        raise FkpError(
+            f"{url} serves model {remote.digest[:12]} and not {bundle.path} ({bundle.digest[:12]}): name its bundle with --bundle"
+        )
+    return remote
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -238,6 +251,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--part", choices=PARTS, default=PARTS[0], help="test, or val: the part the checkpoint was chosen by (default: %(default)s)"
     )
+    parser.add_argument("--endpoint", metavar="URL", help="ask a running endpoint that serves this bundle, instead of the bundle itself")
     for name, options in (("source", {"choices": SOURCES}), ("root", {"metavar": "DIR"})):
         parser.add_argument(f"--{name}", f"--data.{name}", dest=name, help=DataConfig.model_fields[name].description, **options)
     parser.add_argument(

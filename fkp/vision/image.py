@@ -60,6 +60,21 @@ def read_bytes(path: str | Path) -> bytes:
         raise FkpError(f"cannot read picture {path}: {error.strerror or error}") from error
 
 
+def encode(image: Image, suffix: str) -> bytes:
+    """Encode an RGB picture as a file's bytes; the suffix (".png", ".jpg") chooses the format.
+
+    Raises:
+        FkpError: There is no such format, or the picture does not fit into it.
+    """
+    try:
+        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise FkpError(f"no encoder for a {suffix!r} file, use .png or .jpg") from error
+    if not done:
+        raise FkpError(f"the picture could not be encoded as {suffix}")
+    return data.tobytes()
+
+
 def write(path: str | Path, image: Image) -> None:
     """Write an RGB picture; the suffix of `path` chooses the format.
 
@@ -67,12 +82,8 @@ def write(path: str | Path, image: Image) -> None:
         FkpError: The picture cannot be encoded in that format or the file cannot be written.
     """
     try:
-        done, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error as error:
-        raise FkpError(f"cannot write {path}: no encoder for a {Path(path).suffix!r} file, use .png or .jpg") from error
-    if not done:
-        raise FkpError(f"cannot write {path}: the picture could not be encoded")
-    try:
-        Path(path).write_bytes(data.tobytes())
+        Path(path).write_bytes(encode(image, Path(path).suffix))
+    except FkpError as error:
+        raise FkpError(f"cannot write {path}: {error}") from error
     except OSError as error:
         raise FkpError(f"cannot write {path}: {error.strerror or error}") from error

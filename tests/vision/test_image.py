@@ -98,6 +98,31 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     assert np.abs(decoded.astype(int) - picture).max() <= 6
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_of_the_other_formats(kind: str, orientation: int) -> None:
+    picture = smooth_picture()
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    data = io.BytesIO()
+    stored = np.ascontiguousarray(STORED[orientation](picture))
+    Pillow.fromarray(stored).save(data, kind, lossless=True, exif=exif) if kind == "WEBP" else Pillow.fromarray(stored).save(
+        data, kind, exif=exif
+    )
+    np.testing.assert_array_equal(images.decode(data.getvalue()), picture)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "P", "1", "CMYK"])
+def test_every_mode_gives_three_channels(mode: str) -> None:
+    picture = smooth_picture()
+    data = io.BytesIO()
+    Pillow.fromarray(picture).convert(mode).save(data, "JPEG" if mode == "CMYK" else "PNG", **({"quality": 98} if mode == "CMYK" else {}))
+    decoded = images.decode(data.getvalue())
+    assert (decoded.shape, decoded.dtype) == (picture.shape, np.uint8)
+    expected = np.asarray(Pillow.open(data).convert("RGB")).astype(int)
+    assert np.abs(decoded.astype(int) - expected).mean() < 2
+
+
 # --- broken files -----------------------------------------------------------------------------------------------
 
 

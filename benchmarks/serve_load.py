@@ -1,0 +1,199 @@
+"""How fast the endpoint is, beside what it could be: requests/s and latency with `box=` on one JPEG of about 30 KB.
+
+python benchmarks/serve_load.py [--seconds 10] [--clients 1 8 32] [--rows loop plain fast uvicorn litserve]
+
+- loop: decode, crop and network in processes without HTTP, one a core: the limit
+- plain, fast: the endpoint in its two profiles, one replica a core; "batch 1" is the same with batching off
+- uvicorn: the same work behind FastAPI and uvicorn, one process a core
+- litserve: the same behind LitServe, where it is installed
+
+All of one call run one after the other on the same cores, the clients on these cores too, so compare ratios.
+The half-load row offers half of the endpoint's own highest rate: its p99 against its p50 is the latency figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTO = ROOT / "serve/golden/face.jpg"
+BUNDLE = ROOT / "saved_models/champion"
+ROWS = ("loop", "plain", "plain batch 1", "fast", "fast batch 1", "uvicorn", "litserve")
+CORES = os.cpu_count() or 1
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="connections at once")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    arguments = parser.parse_args()
+    photo = PHOTO.read_bytes()
+    print(f"{CORES} cores, {len(photo) / 1000:.0f} KB a picture, {arguments.seconds:g} s a figure")
+    print(f"{'':16}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}")
+    for row in arguments.rows:
+        if row == "loop":
+            rate = bare_loop(arguments.seconds)
+            print(f"{row:16}{CORES:8}{rate:12.0f}", flush=True)
+        elif row == "litserve" and importlib.util.find_spec("litserve") is None:
+            print(f"{row:16}not installed: pip install litserve")
+        else:
+            with server(row) as url:
+                measure(row, url, photo, arguments)
+
+
+def measure(row: str, url: str, photo: bytes, arguments: argparse.Namespace) -> None:
+    """All client counts of one server, then half of its best rate."""
+    asyncio.run(offer(url, photo, 4, 2.0))  # Warm: threads, caches, autoscaling.
+    best = 0.0
+    for clients in arguments.clients:
+        times, failed = asyncio.run(offer(url, photo, clients, arguments.seconds))
+        best = max(best, len(times) / arguments.seconds)
+        line(row, clients, times, failed, arguments.seconds)
+    times, failed = asyncio.run(offer(url, photo, max(arguments.clients), arguments.seconds, best / 2))
+    line(f"{row}, half", max(arguments.clients), times, failed, arguments.seconds)
+
+
+def line(row: str, clients: int, times: list[float], failed: int, seconds: float) -> None:
+    """One row of the table."""
+    p50, p99 = np.percentile(times, [50, 99]) * 1000 if times else (np.nan, np.nan)
+    print(f"{row:16}{clients:8}{len(times) / seconds:12.0f}{p50:9.1f}{p99:9.1f}{failed:8}", flush=True)
+
+
+async def offer(url: str, photo: bytes, clients: int, seconds: float, rate: float | None = None) -> tuple[list[float], int]:
+    """Send requests from several connections, as fast as they are answered or at a fixed rate; seconds of the answered ones.
+
+    At a fixed rate the time counts from when the request was due, so that a server that stalls cannot hide it.
+    """
+    import aiohttp
+
+    end = time.perf_counter() + seconds
+    due = time.perf_counter()
+    times: list[float] = []
+    failed = 0
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        nonlocal due, failed
+        while (began := time.perf_counter()) < end:
+            if rate is not None:
+                began, due = due, due + 1 / rate
+                if began >= end:
+                    return
+                await asyncio.sleep(max(began - time.perf_counter(), 0))
+            async with session.post(url, data=photo) as answer:
+                body = await answer.read()
+            if answer.status == 200 and b"keypoints" in body:
+                times.append(time.perf_counter() - began)
+            else:
+                failed += 1
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=clients)) as session:
+        await asyncio.gather(*(client(session) for _ in range(clients)))
+    return times, failed
+
+
+def bare_loop(seconds: float) -> float:
+    """The same work in one process a core, without HTTP: pictures a second."""
+    with multiprocessing.get_context("spawn").Pool(CORES) as pool:
+        return sum(pool.map(_loop, [seconds] * CORES))
+
+
+def _loop(seconds: float) -> float:
+    work = worker()
+    photo = PHOTO.read_bytes()
+    for _ in range(50):
+        work(photo)
+    count, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        work(photo)
+        count += 1
+    return count / seconds
+
+
+def worker():  # type: ignore[no-untyped-def]
+    """Bytes to answer, one picture at a time: what every server of this table does."""
+    import cv2
+
+    from fkp.predict import Predictor
+    from fkp.vision.image import decode
+    from serve.model import face_json
+
+    cv2.setNumThreads(1)
+    predictor, box = Predictor(BUNDLE), np.array(box_of_photo(), np.float32)
+    return lambda photo: json.dumps({"faces": [face_json(face, 68) for face in predictor(decode(photo), [box])]})
+
+
+def box_of_photo() -> list[float]:
+    """The tight box of the golden face."""
+    points = np.array(json.loads(PHOTO.with_name("points.json").read_text(encoding="utf-8")))
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
+@contextlib.contextmanager
+def server(row: str) -> Iterator[str]:
+    """A server of this row in processes of its own; its address with the box."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    profile, _, batching = row.partition(" ")
+    if profile in ("plain", "fast"):
+        command = [
+            sys.executable,
+            "-m",
+            "serve.start",
+            "--port",
+            str(port),
+            "--profile",
+            profile,
+            "--open-statistics",
+            "--bundle",
+            str(BUNDLE),
+        ]
+        command += ["--replicas", str(CORES), *(["--max-batch-size", "1"] if batching else [])]
+    else:
+        command = [sys.executable, str(Path(__file__).with_name("serve_peers.py")), row, str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    path = "/v1/keypoints?box=" + ",".join(f"{value:.2f}" for value in box_of_photo())
+    try:
+        _wait(f"http://127.0.0.1:{port}{path}", process)
+        yield f"http://127.0.0.1:{port}{path}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    import requests
+
+    until = time.monotonic() + 180
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended with status {process.returncode}")
+        with contextlib.suppress(requests.RequestException):
+            if requests.post(url, PHOTO.read_bytes(), timeout=10).status_code == 200:
+                return
+        time.sleep(0.5)
+    raise SystemExit("the server did not answer within three minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What the first bytes of a picture say, read without decoding it: format and size.
+
+A few bytes can promise thousands of millions of pixels, so a server asks here before it decodes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from fkp.errors import FkpError
+
+Format = Literal["jpeg", "png", "webp"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+#: JPEG markers that begin a frame and so hold its size: C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: JPEG markers that stand alone, without a length: TEM, RST0 to RST7, SOI.
+_LONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+@dataclass(frozen=True)
+class Header:
+    """A picture's own statement about itself.
+
+    Attributes:
+        format: By content, whatever name or type it was sent under.
+        width: Pixels as stored, before an EXIF orientation is applied.
+        height: Likewise.
+    """
+
+    format: Format
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the (first) picture."""
+        return self.width * self.height
+
+
+def read_header(data: bytes, name: str = "image") -> Header:
+    """Read format and size of a JPEG, PNG or WebP file.
+
+    Args:
+        data: The file's bytes.
+        name: What an error message calls the picture.
+
+    Raises:
+        FkpError: Another format, or a header that is cut off or says no size.
+    """
+    try:
+        if data.startswith(b"\xff\xd8\xff"):
+            return Header("jpeg", *_jpeg_size(data))
+        if data.startswith(_PNG):
+            return Header("png", *_png_size(data))
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return Header("webp", *_webp_size(data))
+    except (struct.error, IndexError, _NoSize) as error:
+        raise FkpError(f"{name} has a broken header: replace it with a whole JPEG, PNG or WebP file") from error
+    raise FkpError(f"{name} is not a JPEG, PNG or WebP file: convert it to one of them")
+
+
+class _NoSize(ValueError):
+    pass
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Walk over the segments to the frame header (ITU-T T.81, B.2.2)."""
+    place = 2
+    while True:
+        if data[place] != 0xFF:
+            raise _NoSize
+        while data[place] == 0xFF:  # Any number of fill bytes may precede a marker.
+            place += 1
+        marker = data[place]
+        place += 1
+        if marker in _LONE_MARKERS:
+            continue
+        (length,) = struct.unpack_from(">H", data, place)
+        if marker in _FRAME_MARKERS:
+            height, width = struct.unpack_from(">HH", data, place + 3)
+            return _positive(width, height)
+        if marker in (0xD9, 0xDA) or length < 2:  # The picture begins, or ends, without a size.
+            raise _NoSize
+        place += length
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """IHDR is the first chunk (PNG specification, 11.2.1)."""
+    if data[12:16] != b"IHDR":
+        raise _NoSize
+    return _positive(*struct.unpack_from(">II", data, 16))
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """The first chunk is VP8 (lossy), VP8L (lossless) or VP8X with the canvas (RFC 9649, 2.5 to 2.7)."""
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        if data[23:26] != b"\x9d\x01\x2a":
+            raise _NoSize
+        width, height = struct.unpack_from("<HH", data, 26)
+        return _positive(width & 0x3FFF, height & 0x3FFF)
+    if kind == b"VP8L":
+        if data[20] != 0x2F:
+            raise _NoSize
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8X":
+        fields = data[24:30]
+        if len(fields) < 6:
+            raise _NoSize
+        return int.from_bytes(fields[:3], "little") + 1, int.from_bytes(fields[3:], "little") + 1
+    raise _NoSize
+
+
+def _positive(width: int, height: int) -> tuple[int, int]:
+    if not width or not height:
+        raise _NoSize
+    return width, height

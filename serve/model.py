@@ -1,0 +1,230 @@
+"""One model as a replica holds it: the parts of `fkp.predict.Predictor` with the stages of a request around them.
+
+A request keeps the model it began with, so that a swap in the middle of it changes neither its crops nor its digest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fkp.bundle import open_bundle
+from fkp.errors import FkpError
+from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
+from fkp.predict import Face, Predictor
+from fkp.vision import image as images
+from fkp.vision.crop import Crop, box_of_points
+from serve.guard import Refusal, check_picture
+from serve.source import Source
+
+if TYPE_CHECKING:
+    from fkp.vision.detect import FaceDetector
+
+NAME = "fkp"
+_GOLDEN = Path(__file__).with_name("golden")
+#: A crop must get the same points alone and beside others; ONNX Runtime itself differs by less than a thousandth.
+_BATCH_TOLERANCE_PX = 0.05
+#: Quality falls to 1/e where the mean expected error reaches this part of the box's longer side.
+_QUALITY_SCALE = 0.05
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a request asks beside its picture.
+
+    Attributes:
+        boxes_xyxy: Boxes that replace detection; none: the detector looks.
+        max_faces: At most so many, the best first.
+        min_score: Detected faces below it are left out.
+        points: 68, or 51 without the jaw.
+    """
+
+    boxes_xyxy: tuple[tuple[float, float, float, float], ...] = ()
+    max_faces: int = 20
+    min_score: float = 0.0
+    points: int = 68
+
+
+@dataclass
+class Prepared:
+    """A picture on its way to the network.
+
+    Attributes:
+        width: Of the displayed picture.
+        height: Likewise.
+        boxes_xyxy: One (4,) a face.
+        scores: One a face.
+        crops: One a face.
+        pixels_u8: (N, C, S, S), what the network sees.
+        image: The picture itself where it is drawn into.
+        milliseconds: By stage.
+    """
+
+    width: int
+    height: int
+    boxes_xyxy: list[np.ndarray] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    crops: list[Crop] = field(default_factory=list)
+    pixels_u8: list[np.ndarray] = field(default_factory=list)
+    image: images.Image | None = None
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+
+class Model:
+    """A bundle that is ready to answer; safe to share between threads.
+
+    Args:
+        source: Where it lies.
+        threads: Cores of the network.
+
+    Raises:
+        FkpError: See `fkp.bundle.open_bundle`.
+    """
+
+    def __init__(self, source: Source, threads: int = 1) -> None:
+        self.bundle = open_bundle(source.path)
+        self.predictor = Predictor(self.bundle, threads)
+        self.version = source.version or self.bundle.config.track.run_name or "unnamed"
+
+    @property
+    def digest(self) -> str:
+        """Names this exact bundle."""
+        return self.bundle.digest
+
+    @cached_property
+    def name_json(self) -> dict[str, str]:
+        """See `schemas.ModelName`."""
+        return {"name": NAME, "version": self.version, "digest": self.digest}
+
+    def card_json(self) -> dict[str, Any]:
+        """See `schemas.ModelCard`, without what was refused."""
+        config = self.bundle.config
+        return {
+            **self.name_json,
+            "architecture": f"{config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
+            "size_px": config.input.size_px,
+            "card": self.bundle.card,
+            "metrics": self.bundle.metrics,
+        }
+
+    def prepare(self, data: bytes, query: Query, detector: FaceDetector | None, keep_image: bool = False) -> Prepared:
+        """Decode a picture, find its faces and cut them out. Runs in a thread of its own.
+
+        Args:
+            data: The file's bytes.
+            query: With boxes, no detector is needed.
+            detector: Finds the faces where no box is given.
+            keep_image: Whether the picture is needed afterwards.
+
+        Raises:
+            Refusal: The picture is refused or broken, or a box cannot be used.
+            FkpError: The detector is not installed.
+        """
+        began = time.perf_counter()
+        check_picture(data)
+        try:
+            image = images.decode(data, "the picture")
+        except FkpError as error:
+            raise Refusal(422, "broken_picture", str(error)) from error
+        decoded = time.perf_counter()
+        height, width = image.shape[:2]
+        prepared = Prepared(width, height, image=image if keep_image else None)
+        if query.boxes_xyxy:
+            prepared.boxes_xyxy = [np.asarray(box, np.float32) for box in query.boxes_xyxy]
+            prepared.scores = [1.0] * len(query.boxes_xyxy)
+        elif detector is not None:
+            found = [face for face in detector.detect(image) if face.score >= query.min_score][: query.max_faces]
+            prepared.boxes_xyxy, prepared.scores = [face.box_xyxy for face in found], [face.score for face in found]
+        detected = time.perf_counter()
+        try:
+            prepared.crops = [self.predictor.crop(box) for box in prepared.boxes_xyxy]
+        except ValueError as error:
+            raise Refusal(422, "invalid_parameter", str(error)) from error
+        channels = self.bundle.config.input.channels
+        prepared.pixels_u8 = [crop.apply(image, channels) for crop in prepared.crops]
+        prepared.milliseconds = {
+            "decode": 1000 * (decoded - began),
+            "detect": 1000 * (detected - decoded),
+            "crop": 1000 * (time.perf_counter() - detected),
+        }
+        return prepared
+
+    def finish(self, prepared: Prepared, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Face]:
+        """Take the network's answers back into the picture.
+
+        Args:
+            prepared: From `prepare` of this model.
+            answers: For each face points (68, 2) and expected error (68,), in pixels of its crop.
+        """
+        return [
+            Face(box, score, crop.undo(points), error * np.float32(crop.px_per_crop_px))
+            for box, score, crop, (points, error) in zip(prepared.boxes_xyxy, prepared.scores, prepared.crops, answers, strict=True)
+        ]
+
+    def check_golden(self, limit_pct: float) -> None:
+        """Let the model find a stored face whose points are known.
+
+        Args:
+            limit_pct: Largest mean error of the points, in percent of the distance of the outer eye corners.
+
+        Raises:
+            FkpError: It misses the face, or answers a crop differently when others are beside it.
+        """
+        image = images.read(_GOLDEN / "face.jpg")
+        truth_px = np.asarray(json.loads((_GOLDEN / "points.json").read_text(encoding="utf-8")), np.float32)
+        crop = self.predictor.crop(box_of_points(truth_px))
+        pixels_u8 = crop.apply(image, self.bundle.config.input.channels)
+        try:
+            alone_px, error_px = self.predictor.run(pixels_u8[None])
+            beside_px, _ = self.predictor.run(np.stack([255 - pixels_u8, pixels_u8, pixels_u8]))
+        except Exception as error:  # ONNX Runtime raises many kinds; each means that this file cannot be served.
+            raise FkpError(f"model {self.digest[:12]} does not run ({' '.join(str(error).split())[:160]}): export it again") from error
+        left, right = OUTER_EYE_CORNERS
+        size_px = float(np.linalg.norm(truth_px[left] - truth_px[right]))
+        nme_pct = 100 * float(np.linalg.norm(crop.undo(alone_px[0]) - truth_px, axis=-1).mean()) / size_px
+        # Written so that numbers that are not finite fail, too.
+        if not (nme_pct <= limit_pct and bool((error_px > 0).all()) and bool(np.isfinite(error_px).all())):
+            raise FkpError(f"model {self.digest[:12]} misses the golden face by {nme_pct:.1f} % (limit {limit_pct:g} %): it is not served")
+        if not float(np.abs(beside_px[1:] - alone_px).max()) <= _BATCH_TOLERANCE_PX:
+            raise FkpError(f"model {self.digest[:12]} answers a crop differently in a batch: it is not served; export it again")
+
+
+def face_json(face: Face, points: int) -> dict[str, Any]:
+    """One face as `schemas.FaceAnswer`."""
+    plain = face.to_json()
+    if points == len(INNER_51):
+        for key in ("keypoints", "expected_error_px"):
+            values = plain[key]
+            assert isinstance(values, list)
+            plain[key] = values[INNER_51[0] :]
+    return {**plain, "quality": round(quality(face), 4)}
+
+
+def error_part(face: Face) -> float:
+    """Mean expected error as a part of the box's longer side, which a turn of the head hardly changes."""
+    side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
+    return float(face.expected_error_px.mean()) / side_px
+
+
+def quality(face: Face) -> float:
+    """0 to 1, see `schemas.FaceAnswer.quality`."""
+    return math.exp(-error_part(face) / _QUALITY_SCALE)
+
+
+def load_model(source: Source, threads: int, golden_nme_pct: float) -> Model:
+    """Open a bundle and make sure that it can be served.
+
+    Raises:
+        FkpError: It is broken or fails its golden picture.
+    """
+    model = Model(source, threads)
+    model.check_golden(golden_nme_pct)
+    return model

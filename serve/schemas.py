@@ -1,0 +1,148 @@
+"""What the endpoint answers: the models behind the OpenAPI document. Every length is in pixels of the displayed picture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: [x0, y0, x1, y1].
+Box = Annotated[list[float], Field(min_length=4, max_length=4)]
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+#: Why a request was refused; the HTTP status says it more coarsely.
+Code = Literal[
+    "empty_body",
+    "body_too_large",
+    "too_many_pictures",
+    "too_many_pixels",
+    "unsupported_format",
+    "broken_picture",
+    "invalid_parameter",
+    "invalid_multipart",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "method_not_allowed",
+    "timeout",
+    "overloaded",
+    "not_ready",
+    "internal_error",
+    "http_error",
+]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Error(_Answer):
+    """The one form of every error."""
+
+    code: Code
+    message: str = Field(description="one sentence that says what to do")
+    request_id: str = Field(description="also in the header X-Request-ID")
+
+
+class ImageSize(_Answer):
+    """Size of the picture as displayed: its EXIF orientation is applied."""
+
+    width: int
+    height: int
+
+
+class FaceAnswer(_Answer):
+    """One face."""
+
+    box: Box = Field(description="tight around the 68 points: the box that was given, or the detector's, mapped")
+    score: float = Field(description="the detector's confidence; 1 for a box that was given")
+    keypoints: list[Point] = Field(description="68 points in iBUG order, or the 51 inner ones (points 17 to 67)")
+    expected_error_px: list[float] = Field(description="for each point, how far from the truth the network expects it to be")
+    quality: float = Field(
+        description="0 to 1, whatever the face's size and pose: exp(-(mean expected error of all points) / (5 % of the box's longer side))"
+    )
+
+
+class ModelName(_Answer):
+    """Which model made an answer."""
+
+    name: str
+    version: str = Field(description="version in the registry, or the name of the training run")
+    digest: str = Field(description="sha256 that names this exact bundle")
+
+
+class Keypoints(_Answer):
+    """Answer of /v1/keypoints."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "request_id": "2f1c8a0e6b7d4c55",
+                "image": {"width": 640, "height": 480},
+                "faces": [
+                    {
+                        "box": [201.5, 96.0, 371.2, 289.9],
+                        "score": 0.97,
+                        "keypoints": [[203.1, 151.7], [204.9, 176.2]],
+                        "expected_error_px": [3.2, 2.9],
+                        "quality": 0.71,
+                    }
+                ],
+                "model": {"name": "fkp", "version": "ytfaces", "digest": "3f6c"},
+                "milliseconds": {"read": 0.2, "decode": 1.9, "detect": 5.8, "crop": 0.2, "queue": 0.1, "network": 1.0, "total": 9.6},
+            }
+        },
+    )
+
+    request_id: str
+    image: ImageSize
+    faces: list[FaceAnswer]
+    model: ModelName
+    milliseconds: dict[str, float] = Field(description="time of each stage: read, decode, detect, crop, queue, network, total")
+
+
+class BatchEntry(_Answer):
+    """One picture of a batch: faces, or why there are none."""
+
+    name: str = Field(description="file name it was sent under")
+    image: ImageSize | None = None
+    faces: list[FaceAnswer] | None = None
+    error: Error | None = None
+    milliseconds: dict[str, float] = {}
+
+
+class Batch(_Answer):
+    """Answer of /v1/keypoints:batch, in the order of the pictures. A broken picture costs only itself."""
+
+    request_id: str
+    pictures: list[BatchEntry]
+    model: ModelName
+    milliseconds: dict[str, float]
+
+
+class Refused(_Answer):
+    """The last model that was offered and not taken."""
+
+    bundle: str
+    reason: str
+    at: str = Field(description="UTC, ISO 8601")
+
+
+class ModelCard(_Answer):
+    """Answer of /v1/model."""
+
+    name: str
+    version: str
+    digest: str
+    architecture: str
+    size_px: int = Field(description="side of the square crop that the network sees")
+    card: str = Field(description="Markdown")
+    metrics: dict[str, Any]
+    refused: Refused | None = None
+
+
+class Health(_Answer):
+    """Answer of /healthz and /readyz."""
+
+    status: Literal["ok"]

@@ -1,0 +1,44 @@
+"""What can be changed while the endpoint runs: the `user_config` of its deployment in config.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fkp.errors import FkpError
+
+
+class Settings(BaseModel):
+    """Settings of every replica. Plain JSON, because Ray hands them to the replicas."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    bundle: str = Field(
+        "",
+        description="folder of a bundle, or models:/fkp@champion or models:/fkp/3; "
+        "empty: the champion of the registry where MLFLOW_TRACKING_URI is set, else saved_models/champion",
+    )
+    max_batch_size: int = Field(16, ge=1, le=256, description="crops of several requests that the network takes at once")
+    batch_wait_ms: float = Field(
+        0.0, ge=0, le=100, description="how long the network waits for more crops; at 0 it takes what has come while it was busy"
+    )
+    network_threads: int = Field(1, ge=1, le=64, description="cores of the network: the num_cpus of a replica")
+    decode_threads: int = Field(2, ge=1, le=64, description="pictures that are decoded at once")
+    golden_nme_pct: float = Field(
+        15.0, gt=0, description="a model that misses the stored face by more (mean error / distance of the outer eye corners) is not taken"
+    )
+
+
+def read_settings(user_config: Mapping[str, Any]) -> Settings:
+    """Check a `user_config`.
+
+    Raises:
+        FkpError: A name is unknown or a value is out of range.
+    """
+    try:
+        return Settings.model_validate(dict(user_config))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise FkpError(f"user_config of the endpoint: {faults}") from error

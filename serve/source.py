@@ -1,0 +1,125 @@
+"""Which bundle to serve, and where it lies on this machine.
+
+A bundle of the registry is downloaded by a process of its own (`python -m serve.source URI`): MLflow takes hundreds of
+megabytes, which no replica should keep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fkp.errors import FkpError
+from fkp.predict import DEFAULT_BUNDLE
+
+CHAMPION = "models:/fkp@champion"
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
+_DOWNLOAD_S = 120
+
+
+@dataclass(frozen=True)
+class Source:
+    """A bundle on this machine.
+
+    Attributes:
+        path: Its folder.
+        version: Its number in the registry; None where it comes from a folder.
+    """
+
+    path: str
+    version: str | None = None
+
+
+def find_bundle(bundle: str) -> Source:
+    """Find the bundle that a setting names, see `Settings.bundle`.
+
+    Raises:
+        FkpError: There is none, or the registry cannot be reached.
+    """
+    if not bundle:
+        bundle = CHAMPION if os.environ.get("MLFLOW_TRACKING_URI") else str(default_folder())
+    return _from_registry(bundle) if bundle.startswith("models:/") else Source(bundle)
+
+
+def default_folder() -> Path:
+    """saved_models/champion below the working folder, or beside this package where the cluster runs elsewhere."""
+    here = DEFAULT_BUNDLE.absolute()
+    return here if here.is_dir() else Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
+
+
+def _from_registry(address: str) -> Source:
+    if not _ADDRESS.fullmatch(address):
+        raise FkpError(f"{address} names no model: write models:/NAME@champion or models:/NAME/VERSION")
+    command = [sys.executable, "-m", "serve.source", address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise FkpError(f"{address} was not downloaded within {_DOWNLOAD_S} s: look after the MLflow server") from error
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise FkpError(last[0].removeprefix("error: "))
+    return Source(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def download(address: str, cache: Path) -> Source:
+    """Bring a registered bundle to this machine; one that is here already is not fetched again.
+
+    Args:
+        address: models:/NAME@champion or models:/NAME/VERSION.
+        cache: Folder of downloaded bundles, each under its digest.
+
+    Raises:
+        FkpError: There is no such version, the store fails, or the bundle is not the registered one.
+    """
+    from fkp.bundle import open_bundle
+    from fkp.track.registry import Registry
+
+    parts = _ADDRESS.fullmatch(address)
+    assert parts is not None
+    registry = Registry(parts["name"])
+    number = int(parts["number"]) if parts["number"] else registry.champion_number()
+    if number is None:
+        raise FkpError(f"no version of {parts['name']} is the champion: `python -m fkp.track promote VERSION`")
+    version = registry.version(number)
+    digest = version.tags["bundle_digest"]
+    place = cache / digest
+    if not place.is_dir():
+        run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as part:
+            fetched = registry.client.download_artifacts(run_id, path, part)
+            if open_bundle(fetched).digest != digest:
+                raise FkpError(f"version {number} of {parts['name']} is not the bundle that was registered: register it again")
+            try:
+                os.rename(fetched, place)
+            except OSError:  # Another replica was faster.
+                if not place.is_dir():
+                    raise
+    if open_bundle(place).digest != digest:
+        shutil.rmtree(place)
+        raise FkpError(f"the downloaded bundle {place} has changed and was removed: try again")
+    return Source(str(place), str(number))
+
+
+def cache_folder() -> Path:
+    """Where downloaded bundles are kept."""
+    return Path(os.environ.get("FKP_CACHE") or Path.home() / ".cache" / "fkp") / "bundles"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Download one bundle and print where it lies."""
+    (address,) = sys.argv[1:] if argv is None else argv
+    print(json.dumps(asdict(download(address, cache_folder()))))
+
+
+if __name__ == "__main__":
+    from fkp.errors import run_command
+
+    run_command(main)

@@ -1,0 +1,213 @@
+"""python -m fkp serve [--host --port --bundle --profile]: Ray, Serve and the endpoint on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fkp.errors import FkpError, run_command
+from serve.guard import TOKEN_VARIABLE, check_host, token_digests
+from serve.settings import Settings
+from serve.source import CHAMPION, find_bundle
+
+CONFIG = Path(__file__).with_name("config.yaml")
+APPLICATION = "fkp"
+_START_S = 300.0
+_LOOK_S = 15.0
+
+#: What a profile sets before Ray is imported. "fast": Ray's HAProxy in front, one thread of it, and no half minute of waiting
+#: at the end.
+PROFILES: dict[str, dict[str, str]] = {
+    "plain": {},
+    "fast": {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+    },
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        FkpError: The address is open without a token, the model cannot be served, or Ray does not start.
+    """
+    arguments = _parse(argv)
+    digests = token_digests(os.environ.get(TOKEN_VARIABLE))
+    check_host(arguments.host, digests)
+    if arguments.profile == "fast" and not arguments.open_statistics:
+        ports = "Ray's HAProxy shows its statistics on ports 8404 and 9101 of every address of this machine"
+        raise FkpError(f"profile fast: {ports}, and nothing can move them: close them at the firewall and add --open-statistics")
+    bundle, version = _check_bundle(arguments.bundle)
+    os.environ.update(PROFILES[arguments.profile])
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with joined():
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
+            signal.signal(number, lambda *_: stopped.set())
+        config = settings(CONFIG, arguments.host, arguments.port, bundle, digests, arguments.replicas, arguments.max_batch_size)
+        deploy(config)
+        print(f"http://{arguments.host}:{arguments.port}  (page; API: /docs)  Ctrl-C ends it", flush=True)
+        if arguments.bundle in ("", CHAMPION) and version is not None:
+            _follow(stopped, config, version)
+        stopped.wait()
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine; Serve is shut down at the end.
+
+    Raises:
+        FkpError: Nothing answers at RAY_ADDRESS.
+    """
+    import logging
+
+    import ray
+    from ray import serve
+
+    try:
+        ray.init(namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
+    except ConnectionError as error:
+        raise FkpError(f"cannot reach the Ray cluster {os.environ.get('RAY_ADDRESS')}: start it or unset RAY_ADDRESS") from error
+    try:
+        yield
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def settings(
+    path: Path,
+    host: str,
+    port: int,
+    bundle: str,
+    digests: tuple[str, ...],
+    replicas: int | None = None,
+    max_batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Read config.yaml and put the command line's choices into it.
+
+    Args:
+        path: config.yaml.
+        host: Address to listen on.
+        port: Likewise.
+        bundle: See `Settings.bundle`.
+        digests: Of the valid tokens.
+        replicas: This many, instead of as many as the load asks for.
+        max_batch_size: See `Settings`.
+    """
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["http_options"] |= {"host": host, "port": port}
+    application = config["applications"][0]
+    application["args"] = {"token_digests": list(digests)}
+    deployment = application["deployments"][0]
+    deployment["user_config"]["bundle"] = bundle
+    if replicas is not None:
+        del deployment["autoscaling_config"]
+        deployment["num_replicas"] = replicas
+    if max_batch_size is not None:
+        deployment["user_config"]["max_batch_size"] = max_batch_size
+    return config
+
+
+def deploy(config: Mapping[str, Any]) -> None:
+    """Deploy a configuration as `serve deploy` does, in this process's cluster, and wait until it runs.
+
+    Where only `user_config` differs from what runs, the replicas are told and go on.
+
+    Raises:
+        FkpError: The application cannot start.
+    """
+    import time
+
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+
+    # The only way in which Serve changes settings without new replicas; `serve run FILE` uses it, too.
+    from ray.serve._private.api import serve_start  # isort: skip
+
+    schema = ServeDeploySchema.model_validate(dict(config))
+    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+    client.deploy_apps(schema, _blocking=False)
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        application = serve.status().applications.get(APPLICATION)
+        if application is not None:
+            if application.status == ApplicationStatus.RUNNING:
+                return
+            if application.status == ApplicationStatus.DEPLOY_FAILED:
+                lines = [line for line in application.message.splitlines() if "FkpError" in line] or application.message.splitlines()
+                raise FkpError(f"the endpoint cannot start: {lines[-1].strip()[:300] if lines else 'no reason given'}")
+        time.sleep(0.1)
+    raise FkpError(f"the endpoint did not start within {_START_S:g} s: has the cluster a free core? `ray status` says so")
+
+
+def _follow(stopped: threading.Event, config: dict[str, Any], served: str) -> None:
+    """Serve whatever version the registry's alias names, until the end."""
+    from fkp.track.registry import Registry
+
+    registry = Registry()
+    while not stopped.wait(_LOOK_S):
+        try:
+            number = registry.champion_number()
+            if number is None or str(number) == served:
+                continue
+            print(f"version {number} is the champion: loading it", flush=True)
+            config["applications"][0]["deployments"][0]["user_config"]["bundle"] = f"models:/{registry.name}/{number}"
+            deploy(config)
+            served = str(number)
+        except FkpError as error:  # The store may be away for a while; what is served stays.
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+
+
+def _check_bundle(bundle: str) -> tuple[str, str | None]:
+    """Try the model here first, so that what is wrong with it is one sentence and costs no start of Ray.
+
+    Returns:
+        The bundle as all replicas must read it, with its number where it is a registered one, and that number.
+    """
+    from serve.model import load_model
+
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        from fkp.track.store import tracking_uri
+
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()  # Replicas may run in another folder.
+    source = find_bundle(bundle)
+    load_model(source, 1, Settings().golden_nme_pct)
+    if source.version is None:
+        return str(Path(source.path).absolute()), None
+    name = (bundle or CHAMPION).removeprefix("models:/").partition("@")[0].partition("/")[0]
+    return f"models:/{name}/{source.version}", source.version
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    about = "Answer pictures over HTTP. Everything else is in serve/config.yaml: `serve deploy` takes it, on any Ray cluster."
+    parser = argparse.ArgumentParser(prog="python -m fkp serve", description=about)
+    parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs {TOKEN_VARIABLE} (default: %(default)s)")
+    parser.add_argument("--port", default=8000, type=int, help="(default: %(default)s)")
+    parser.add_argument(
+        "--bundle",
+        default="",
+        help="folder, models:/fkp@champion or models:/fkp/3 (default: the registry's champion where "
+        "MLFLOW_TRACKING_URI is set, else saved_models/champion)",
+    )
+    parser.add_argument("--profile", choices=tuple(PROFILES), default="plain", help="fast: Ray's HAProxy in front (default: %(default)s)")
+    parser.add_argument("--open-statistics", action="store_true", help="start profile fast although its statistics ports are open")
+    parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 1 to 4, as the load asks for)")
+    parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,115 @@
+"""One endpoint on the session's Ray cluster, serving the shipped model over real HTTP."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from fkp.bundle import Bundle, open_bundle, update_bundle
+from fkp.predict import DEFAULT_BUNDLE, Predictor
+from fkp.vision import image as images
+from fkp.vision.crop import box_of_points
+
+REPO = Path(__file__).resolve().parents[2]
+GOLDEN = REPO / "serve/golden"
+
+
+@dataclass
+class Endpoint:
+    """A running endpoint.
+
+    Attributes:
+        url: Where it answers.
+        config: What is deployed.
+    """
+
+    url: str
+    config: dict[str, Any]
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def post(self, path: str, data: Any = None, **options: Any) -> requests.Response:
+        return self.session.post(self.url + path, data=data, timeout=30, **options)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.session.get(self.url + path, timeout=30, **options)
+
+    def deploy(self, **user_config: Any) -> None:
+        """Change settings as `serve deploy` does."""
+        from serve import start
+
+        self.deployment["user_config"] |= user_config
+        start.deploy(copy.deepcopy(self.config))
+
+    @property
+    def application(self) -> dict[str, Any]:
+        return self.config["applications"][0]
+
+    @property
+    def deployment(self) -> dict[str, Any]:
+        return self.application["deployments"][0]
+
+
+@pytest.fixture(scope="session")
+def champion() -> Bundle:
+    return open_bundle(REPO / DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def offline(champion: Bundle) -> Predictor:
+    return Predictor(champion)
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """The golden face: a JPEG with one drawn face that detector and model find."""
+    return (GOLDEN / "face.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def box() -> np.ndarray:
+    import json
+
+    return box_of_points(np.asarray(json.loads((GOLDEN / "points.json").read_text()), np.float32))
+
+
+@pytest.fixture(scope="session")
+def picture(photo: bytes) -> images.Image:
+    return images.decode(photo)
+
+
+@pytest.fixture(scope="session")
+def copy_of(champion: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """The shipped model under another digest."""
+
+    def make(name: str) -> Bundle:
+        folder = tmp_path_factory.mktemp("bundles") / name
+        shutil.copytree(champion.path, folder)
+        return update_bundle(folder, {**champion.metrics, "copy": name}, champion.card)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
+    from ray import serve
+
+    from serve import start
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), replicas=1)
+    running = Endpoint(f"http://127.0.0.1:{port}", config)
+    running.deployment["ray_actor_options"] = {"num_cpus": 0.5}
+    running.deploy()
+    yield running
+    serve.shutdown()

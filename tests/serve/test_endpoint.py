@@ -1,0 +1,402 @@
+"""The endpoint over real HTTP on a real Ray Serve: what it answers, what it refuses, and how it changes its model."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import requests
+from PIL import Image as Pillow
+from prometheus_client.parser import text_string_to_metric_families
+
+from fkp.bundle import Bundle
+from fkp.errors import FkpError
+from fkp.predict import Predictor
+from fkp.vision import image as images
+from serve import schemas
+
+from .conftest import Endpoint
+
+KEYPOINTS = "/v1/keypoints"
+#: Ray's controller looks at what is asked of it every tenth of a second, on a starved machine every half minute.
+_PATIENCE_S = 100
+
+
+def flag(box: np.ndarray) -> str:
+    return ",".join(repr(float(value)) for value in box)
+
+
+def points_of(answer: requests.Response) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    return np.array([face["keypoints"] for face in answer.json()["faces"]])
+
+
+def encode(picture: images.Image, kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    data = io.BytesIO()
+    Pillow.fromarray(picture).convert(mode).save(data, kind, **options)
+    return data.getvalue()
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_box_gives_what_the_predictor_gives(
+    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, picture: images.Image, box: np.ndarray
+) -> None:
+    answer = endpoint.post(KEYPOINTS, photo, params={"box": [flag(box), flag(box + 7)]})
+    told = schemas.Keypoints.model_validate(answer.json())
+    assert (told.image.width, told.image.height) == picture.shape[1::-1]
+    assert told.model == schemas.ModelName(name="fkp", version="ytfaces", digest=champion.digest)
+    assert set(told.milliseconds) == {"read", "decode", "detect", "crop", "queue", "network", "total"}
+    assert answer.headers["X-Request-ID"] == told.request_id
+    expected = offline(picture, [box, box + 7])
+    for face, ours in zip(expected, told.faces, strict=True):
+        np.testing.assert_allclose(ours.keypoints, face.points_px, atol=0.0051 + 1e-3)
+        np.testing.assert_allclose(ours.expected_error_px, face.expected_error_px, atol=0.0051 + 1e-3)
+        np.testing.assert_allclose(ours.box, face.box_xyxy, atol=0.0051)
+        assert ours.score == 1 and 0 < ours.quality < 1
+
+
+def test_without_a_box_the_detector_looks(endpoint: Endpoint, offline: Predictor, photo: bytes, picture: images.Image) -> None:
+    answer = endpoint.post(KEYPOINTS, photo)
+    expected = offline(picture)
+    assert len(expected) == 1
+    np.testing.assert_allclose(points_of(answer)[0], expected[0].points_px, atol=0.0061)
+    assert answer.json()["faces"][0]["score"] == pytest.approx(expected[0].score, abs=1e-4)
+    assert points_of(endpoint.post(KEYPOINTS, photo, params={"min_score": 1})).size == 0
+
+
+def test_a_form_is_as_good_as_a_raw_body(endpoint: Endpoint, photo: bytes, box: np.ndarray) -> None:
+    query = {"box": flag(box)}
+    raw = points_of(endpoint.post(KEYPOINTS, photo, params=query))
+    np.testing.assert_array_equal(points_of(endpoint.post(KEYPOINTS, files={"file": ("a/../b.jpg", photo)}, params=query)), raw)
+    inner = points_of(endpoint.post(KEYPOINTS, photo, params={**query, "points": 51}))
+    np.testing.assert_array_equal(inner, raw[:, 17:])
+
+
+def test_max_faces_keeps_the_best(endpoint: Endpoint, offline: Predictor, picture: images.Image) -> None:
+    twice = np.concatenate([picture, cv2.GaussianBlur(picture, (9, 9), 0)], axis=1)
+    data = encode(twice, "PNG")
+    every = points_of(endpoint.post(KEYPOINTS, data))
+    assert len(every) == len(offline(twice)) == 2
+    np.testing.assert_array_equal(points_of(endpoint.post(KEYPOINTS, data, params={"max_faces": 1})), every[:1])
+
+
+STORED = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def test_all_exif_orientations_agree(endpoint: Endpoint, picture: images.Image, box: np.ndarray) -> None:
+    found = {}
+    for orientation, stored in STORED.items():
+        exif = Pillow.Exif()
+        exif[0x0112] = orientation
+        data = encode(np.ascontiguousarray(stored(picture)), "JPEG", quality=95, exif=exif)
+        answer = endpoint.post(KEYPOINTS, data, params={"box": flag(box)})
+        found[orientation] = points_of(answer)[0]
+        assert answer.json()["image"] == {"width": picture.shape[1], "height": picture.shape[0]}
+    for orientation, points in found.items():
+        assert np.abs(points - found[1]).max() < 1, orientation
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "tolerance_px"),
+    [("PNG", "RGBA", 1), ("PNG", "LA", 3), ("PNG", "L", 3), ("PNG", "P", 12), ("PNG", "1", 60), ("PNG", "I;16", 60), ("JPEG", "CMYK", 4),
+     ("JPEG", "L", 3), ("WEBP", "RGB", 4), ("WEBP", "RGBA", 4)],
+)  # fmt: skip
+def test_every_kind_of_pixel_is_answered(
+    endpoint: Endpoint, photo: bytes, picture: images.Image, box: np.ndarray, kind: str, mode: str, tolerance_px: float
+) -> None:
+    query = {"box": flag(box)}
+    found = points_of(endpoint.post(KEYPOINTS, encode(picture, kind, mode), params=query))
+    assert np.abs(found - points_of(endpoint.post(KEYPOINTS, photo, params=query))).mean() < tolerance_px
+
+
+def test_of_an_animation_the_first_frame_is_taken(endpoint: Endpoint, photo: bytes, picture: images.Image, box: np.ndarray) -> None:
+    data = io.BytesIO()
+    Pillow.fromarray(picture).save(data, "WEBP", save_all=True, lossless=True, append_images=[Pillow.fromarray(np.zeros_like(picture))])
+    query = {"box": flag(box)}
+    np.testing.assert_allclose(
+        points_of(endpoint.post(KEYPOINTS, data.getvalue(), params=query)),
+        points_of(endpoint.post(KEYPOINTS, photo, params=query)),
+        atol=0.1,
+    )
+
+
+def test_annotate_draws_what_the_predictor_finds(
+    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, picture: images.Image, box: np.ndarray
+) -> None:
+    from fkp.vision.draw import draw_face
+
+    answer = endpoint.post("/v1/annotate", photo, params={"box": flag(box)})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+    assert answer.headers["X-Model-Digest"] == champion.digest
+    (face,) = offline(picture, [box])
+    expected = draw_face(picture, face.points_px, face.box_xyxy)
+    assert (np.abs(images.decode(answer.content).astype(int) - expected) > 3).mean() < 0.001
+
+
+def test_a_broken_picture_of_a_batch_costs_only_itself(endpoint: Endpoint, photo: bytes) -> None:
+    names = [("a.jpg", photo), ("b.jpg", b"junk"), ("c.jpg", photo[:3000]), ("d.jpg", photo)]
+    answer = endpoint.post("/v1/keypoints:batch", files=[("file", named) for named in names])
+    told = schemas.Batch.model_validate(answer.json())
+    assert [entry.name for entry in told.pictures] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert [entry.error and entry.error.code for entry in told.pictures] == [None, "unsupported_format", "broken_picture", None]
+    assert (
+        told.pictures[0].faces == told.pictures[3].faces == schemas.Keypoints.model_validate(endpoint.post(KEYPOINTS, photo).json()).faces
+    )
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+PROMISE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 70000, 70000) + bytes(100)
+REFUSED: dict[str, tuple[str, bytes, dict[str, Any], int, str]] = {
+    "no body": (KEYPOINTS, b"", {}, 400, "empty_body"),
+    "words": (KEYPOINTS, b"/etc/passwd", {}, 415, "unsupported_format"),
+    "address": (KEYPOINTS, b"http://127.0.0.1/a.jpg", {}, 415, "unsupported_format"),
+    "pickle": (KEYPOINTS, b"\x80\x04\x95" + bytes(40), {}, 415, "unsupported_format"),
+    "many pixels": (KEYPOINTS, PROMISE, {}, 413, "too_many_pixels"),
+    "long body": (KEYPOINTS, bytes(8 * 1024 * 1024 + 1), {}, 413, "body_too_large"),
+    "box of words": (KEYPOINTS, b"x", {"box": "a,b,c,d"}, 422, "invalid_parameter"),
+    "box of three": (KEYPOINTS, b"x", {"box": "1,2,3"}, 422, "invalid_parameter"),
+    "box inside out": (KEYPOINTS, b"x", {"box": "9,9,1,1"}, 422, "invalid_parameter"),
+    "box not finite": (KEYPOINTS, b"x", {"box": "0,0,nan,inf"}, 422, "invalid_parameter"),
+    "box far away": (KEYPOINTS, b"x", {"box": "0,0,1e30,1e30"}, 422, "invalid_parameter"),
+    "many boxes": (KEYPOINTS, b"x", {"box": ["1,2,3,4"] * 33}, 422, "invalid_parameter"),
+    "no faces": (KEYPOINTS, b"x", {"max_faces": 0}, 422, "invalid_parameter"),
+    "score": (KEYPOINTS, b"x", {"min_score": 2}, 422, "invalid_parameter"),
+    "points": (KEYPOINTS, b"x", {"points": 5}, 422, "invalid_parameter"),
+    "other path": ("/v2/keypoints", b"x", {}, 404, "not_found"),
+    "climbing": ("/page/..%2f..%2fapp.py", b"x", {}, 404, "not_found"),
+    "other method": ("/v1/model", b"x", {}, 405, "method_not_allowed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_one_envelope(endpoint: Endpoint, case: str) -> None:
+    path, data, query, status, code = REFUSED[case]
+    answer = endpoint.post(path, data, params=query, headers={"X-Request-ID": "mine-1"})
+    assert answer.status_code == status, answer.text
+    if status != 200:
+        told = schemas.Error.model_validate(answer.json())
+        assert (told.code, told.request_id) == (code, "mine-1")
+        assert told.message and "\n" not in told.message and "Traceback" not in told.message
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_broken_forms_are_refused(endpoint: Endpoint, photo: bytes) -> None:
+    kind = "multipart/form-data"
+    for headers, body in (
+        ({"Content-Type": kind}, b"x"),
+        ({"Content-Type": f"{kind}; boundary=a"}, b"no boundary"),
+        ({"Content-Type": f"{kind}; boundary=a"}, b""),
+    ):
+        assert endpoint.post(KEYPOINTS, body, headers=headers).status_code == 400
+    assert endpoint.post(KEYPOINTS, files={"picture": ("a.jpg", photo)}).json()["code"] == "empty_body"
+    assert endpoint.post(KEYPOINTS, files=[("file", ("a", photo))] * 2).json()["code"] == "too_many_pictures"
+    assert endpoint.post("/v1/keypoints:batch", files=[("file", ("a", b"x"))] * 33).json()["code"] == "too_many_pictures"
+
+
+def test_a_stream_without_length_is_cut(endpoint: Endpoint) -> None:
+    sent = 0
+
+    def stream() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(512):
+            sent += 1
+            yield bytes(64 * 1024)
+
+    try:
+        answer = requests.post(endpoint.url + KEYPOINTS, data=stream(), timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    except requests.ConnectionError:
+        assert sent < 512, "the server hung up in the middle of the stream"
+    assert endpoint.get("/healthz").status_code == 200
+
+
+# --- state ------------------------------------------------------------------------------------------------------
+
+
+def test_the_model_tells_its_card(endpoint: Endpoint, champion: Bundle) -> None:
+    told = schemas.ModelCard.model_validate(endpoint.get("/v1/model").json())
+    assert (told.digest, told.card, told.metrics, told.size_px) == (champion.digest, champion.card, champion.metrics, 128)
+
+
+def test_health_documents_and_page(endpoint: Endpoint) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert endpoint.get(path).json() == {"status": "ok"}
+    openapi = endpoint.get("/openapi.json").json()
+    assert set(openapi["paths"]) >= {KEYPOINTS, "/v1/annotate", "/v1/keypoints:batch", "/v1/model", "/healthz", "/readyz", "/metrics"}
+    schemas.Keypoints.model_validate(openapi["components"]["schemas"]["Keypoints"]["example"])
+    page = endpoint.get("/docs")
+    assert "<h2><code>POST /v1/keypoints</code></h2>" in page.text and "<script" not in page.text and "https://" not in page.text
+    assert endpoint.get("/docs.css").headers["Content-Type"].startswith("text/css")
+    assert endpoint.get("/v1/landmarks").json()["points"] == 68
+    assert endpoint.get("/").headers["Content-Type"].startswith("text/html")
+    assert endpoint.get("/page/page.js").headers["Content-Type"].startswith("text/javascript")
+
+
+def numbers(endpoint: Endpoint) -> dict[tuple[str, str], float]:
+    """Sums over all labels but `le`, by name and, of requests, status."""
+    found: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(endpoint.get("/metrics").text):
+        for sample in family.samples:
+            key = sample.name, sample.labels.get("status", sample.labels.get("le", ""))
+            found[key] = found.get(key, 0) + sample.value
+    return found
+
+
+def test_concurrent_requests_share_batches_and_are_counted(endpoint: Endpoint, photo: bytes, box: np.ndarray) -> None:
+    before = numbers(endpoint)
+    expected = points_of(endpoint.post(KEYPOINTS, photo, params={"box": flag(box)}))
+    boxes = [flag(box + shift) for shift in range(8)]
+
+    def ask(_: int) -> requests.Response:
+        return requests.post(endpoint.url + KEYPOINTS, photo, params={"box": [flag(box), *boxes]}, timeout=30)
+
+    with ThreadPoolExecutor(6) as pool:
+        for answer in pool.map(ask, range(12)):
+            np.testing.assert_allclose(points_of(answer)[0], expected[0], atol=0.02)
+    after = numbers(endpoint)
+    grown = {key: value - before.get(key, 0) for key, value in after.items()}
+    assert grown["fkp_requests_total", "200"] >= 13
+    assert grown["fkp_batch_crops_sum", ""] == grown["fkp_faces_total", ""] == grown["fkp_crop_brightness_count", ""] == 1 + 12 * 9
+    assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
+    assert after["fkp_crops_in_progress", ""] == 0
+
+
+# --- change -----------------------------------------------------------------------------------------------------
+
+
+class Load:
+    """Requests one after the other while something else happens."""
+
+    def __init__(self, endpoint: Endpoint, photo: bytes, box: np.ndarray) -> None:
+        self._ask = lambda: requests.post(endpoint.url + KEYPOINTS, photo, params={"box": flag(box)}, timeout=30)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.statuses: list[int] = []
+        self.digests: list[str] = []
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            answer = self._ask()
+            self.statuses.append(answer.status_code)
+            self.digests.append(answer.json()["model"]["digest"])
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait_for(self, digest: str) -> None:
+        until = time.monotonic() + _PATIENCE_S
+        while digest not in self.digests[-1:]:
+            assert time.monotonic() < until, "the model was not swapped"
+            time.sleep(0.02)
+
+
+def test_models_are_swapped_while_requests_run_and_bad_ones_refused(
+    endpoint: Endpoint,
+    champion: Bundle,
+    tiny_bundle: Bundle,
+    copy_of: Callable[[str], Bundle],
+    photo: bytes,
+    box: np.ndarray,
+) -> None:
+    other = copy_of("swap")
+    with Load(endpoint, photo, box) as load:
+        load.wait_for(champion.digest)
+        endpoint.deploy(bundle=str(other.path))
+        load.wait_for(other.digest)
+        for bad, reason in ((tiny_bundle.path, "misses the golden face"), ("/nowhere", "is not a bundle")):
+            endpoint.deploy(bundle=str(bad))
+            refused = wait_for_refusal(endpoint, reason)
+            assert refused["bundle"] == str(bad)
+        seen = len(load.digests)
+        time.sleep(0.5)
+        assert set(load.digests[seen:]) == {other.digest}, "the old one stays"
+        endpoint.deploy(bundle=str(champion.path))
+        load.wait_for(champion.digest)
+    assert set(load.statuses) == {200}, "no request failed"
+    changes = [a for a, b in zip(load.digests, load.digests[1:], strict=False) if a != b]
+    assert changes == [champion.digest, other.digest]
+    assert numbers(endpoint)["fkp_model_swaps_total", ""] >= 5
+
+
+def wait_for_refusal(endpoint: Endpoint, reason: str) -> dict[str, str]:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        refused = endpoint.get("/v1/model").json()["refused"]
+        if refused is not None and reason in refused["reason"]:
+            return refused
+        assert time.monotonic() < until, f"no refusal: {refused}"
+        time.sleep(0.05)
+
+
+def test_the_endpoint_measures_as_the_bundle_does(
+    endpoint: Endpoint, champion: Bundle, tiny_bundle: Bundle, synthetic_root: Path, tmp_path: Path
+) -> None:
+    from fkp import evaluate
+
+    flags = ["--bundle", str(champion.path), "--source", "synthetic", "--root", str(synthetic_root)]
+    assert evaluate.main([*flags, "--out", str(tmp_path / "offline")]) == 0
+    assert evaluate.main([*flags, "--out", str(tmp_path / "online"), "--endpoint", endpoint.url]) == 0
+    offline, online = (json.loads((tmp_path / name / "metrics.json").read_text())["splits"]["identity"] for name in ("offline", "online"))
+    for truth in ("raw", "unshifted"):
+        assert online[truth]["nme_interocular_pct"] == pytest.approx(offline[truth]["nme_interocular_pct"], abs=1e-3)
+    with pytest.raises(FkpError, match=r"serves model .* name its bundle with --bundle"):
+        evaluate.main(["--bundle", str(tiny_bundle.path), "--endpoint", endpoint.url])
+    with pytest.raises(FkpError, match=r"cannot reach the endpoint http://127\.0\.0\.1:9: start it"):
+        evaluate.main([*flags, "--endpoint", "http://127.0.0.1:9"])
+
+
+def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> None:
+    limits = {key: endpoint.deployment[key] for key in ("max_ongoing_requests", "max_queued_requests")}
+    endpoint.deployment.update(max_ongoing_requests=1, max_queued_requests=1)
+    try:
+        endpoint.deploy(max_batch_size=1)
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(48)))
+    finally:
+        endpoint.deployment.update(limits)
+        endpoint.deploy(max_batch_size=16)
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status_code == 429)
+    assert endpoint.post(KEYPOINTS, photo).status_code == 200
+
+
+def test_with_tokens_nothing_is_open_but_the_health(endpoint: Endpoint, photo: bytes) -> None:
+    """The last test: it changes the application for good."""
+    from serve.guard import token_digests
+
+    old, new = "the-old-token-0123456789", "the-new-token-0123456789"
+    endpoint.application["args"]["token_digests"] = list(token_digests(f"{old},{new}"))
+    endpoint.deploy()
+    assert [endpoint.get(path).status_code for path in ("/", "/docs", "/metrics", "/v1/model", "/openapi.json")] == [401] * 5
+    assert endpoint.post(KEYPOINTS, photo).json()["code"] == "unauthorized"
+    assert [endpoint.get(path).status_code for path in ("/healthz", "/readyz")] == [200] * 2
+    for token in (old, new):
+        assert endpoint.post(KEYPOINTS, photo, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert old not in json.dumps(endpoint.config)

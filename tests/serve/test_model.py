@@ -1,0 +1,125 @@
+"""A model before it serves, and a picture's way through it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fkp.bundle import Bundle
+from fkp.errors import FkpError
+from fkp.predict import Face, Predictor
+from fkp.vision import image as images
+from serve.guard import Refusal
+from serve.model import Model, Query, error_part, face_json, load_model, quality
+from serve.settings import Settings, read_settings
+from serve.source import Source, find_bundle
+
+
+@pytest.fixture(scope="module")
+def model(champion: Bundle) -> Model:
+    return load_model(Source(str(champion.path)), 1, Settings().golden_nme_pct)
+
+
+def test_the_shipped_model_passes_its_golden_picture_with_room(model: Model) -> None:
+    model.check_golden(8.0)
+    assert model.name_json == {"name": "fkp", "version": "ytfaces", "digest": model.bundle.digest}
+    assert Model(Source(str(model.bundle.path), "7")).version == "7"
+
+
+def test_an_untrained_model_is_refused(tiny_bundle: Bundle) -> None:
+    with pytest.raises(FkpError, match=r"misses the golden face by [\d.]+ % \(limit 15 %\): it is not served"):
+        load_model(Source(str(tiny_bundle.path)), 1, 15.0)
+
+
+def test_a_model_whose_numbers_are_not_finite_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((len(crops_u8), 68, 2), np.nan, np.float32), np.ones((len(crops_u8), 68), np.float32)
+
+    monkeypatch.setattr(model.predictor, "run", nowhere)
+    with pytest.raises(FkpError, match="misses the golden face by nan"):
+        model.check_golden(15.0)
+
+
+def test_a_model_that_mixes_the_crops_of_a_batch_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = model.predictor.run
+
+    def mixed(crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points, error = right(crops_u8)
+        return points[::-1], error
+
+    monkeypatch.setattr(model.predictor, "run", mixed)
+    with pytest.raises(FkpError, match="answers a crop differently in a batch"):
+        model.check_golden(15.0)
+
+
+def test_prepare_and_finish_are_the_predictor(
+    model: Model, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray
+) -> None:
+    boxes = (tuple(box.tolist()), tuple((box + 9).tolist()))
+    prepared = model.prepare(photo, Query(boxes), None)
+    points, error = model.predictor.run(np.stack(prepared.pixels_u8))
+    found = model.finish(prepared, list(zip(points, error, strict=True)))
+    assert (prepared.width, prepared.height) == picture.shape[1::-1]
+    assert prepared.image is None
+    for ours, theirs in zip(found, offline(picture, boxes), strict=True):
+        np.testing.assert_array_equal(ours.points_px, theirs.points_px)
+        np.testing.assert_array_equal(ours.expected_error_px, theirs.expected_error_px)
+
+
+def test_a_box_without_area_is_refused(model: Model, photo: bytes) -> None:
+    with pytest.raises(Refusal, match="a face box needs") as caught:
+        model.prepare(photo, Query(((5.0, 5.0, 5.0, 9.0),)), None)
+    assert caught.value.status == 422
+
+
+def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
+    with pytest.raises(Refusal, match="the picture is not a picture that can be decoded") as caught:
+        model.prepare(photo[: len(photo) // 10], Query(((5.0, 5.0, 50.0, 90.0),)), None)
+    assert (caught.value.status, caught.value.code) == (422, "broken_picture")
+
+
+def test_quality_does_not_change_with_the_size_of_the_face(
+    model: Model, offline: Predictor, picture: images.Image, box: np.ndarray
+) -> None:
+    (face,) = offline(picture, [box])
+    tripled = replace(face, box_xyxy=3 * face.box_xyxy, points_px=3 * face.points_px, expected_error_px=3 * face.expected_error_px)
+    assert quality(tripled) == pytest.approx(quality(face))
+    assert 0.3 < quality(face) < 1
+    worse = replace(face, expected_error_px=face.expected_error_px + 5)
+    assert quality(worse) < quality(face)
+
+
+def test_the_51_inner_points() -> None:
+    face = Face(np.array([0, 0, 10, 20], np.float32), 1.0, np.arange(136, dtype=np.float32).reshape(68, 2), np.arange(68, dtype=np.float32))
+    inner = face_json(face, 51)
+    assert inner["keypoints"][0] == [34.0, 35.0]
+    assert (len(inner["keypoints"]), inner["expected_error_px"]) == (51, [float(i) for i in range(17, 68)])
+    assert inner["quality"] == face_json(face, 68)["quality"]
+    assert error_part(face) == pytest.approx(33.5 / 20)
+
+
+# --- settings and where bundles are -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bundel": "x"}, {"max_batch_size": 0}, {"golden_nme_pct": float("nan")}, {"batch_wait_ms": "soon"}], ids=str
+)
+def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(FkpError, match=f"user_config of the endpoint: {next(iter(wrong))}: "):
+        read_settings(wrong)
+
+
+def test_the_embedded_champion_is_found_from_any_folder(champion: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert Path(find_bundle("").path).samefile(champion.path)
+    assert find_bundle("elsewhere") == Source("elsewhere")
+
+
+@pytest.mark.parametrize("address", ["models:/fkp", "models:/fkp@other", "models:/fkp/x", "models:/a/b/1", "models:/fkp@champion; ls"])
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(FkpError, match="names no model: write models:/NAME@champion or models:/NAME/VERSION"):
+        find_bundle(address)

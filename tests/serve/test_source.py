@@ -1,0 +1,51 @@
+"""Bundles of a real registry, fetched by a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fkp.bundle import Bundle, open_bundle
+from fkp.errors import FkpError
+from serve.source import CHAMPION, find_bundle
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, copy_of: Callable[[str], Bundle]) -> tuple[str, list[Bundle]]:
+    """A store with two versions; the first is the champion."""
+    from fkp.track.record import recording
+    from fkp.track.registry import Registry
+
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    bundles = [copy_of("first"), copy_of("second")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        registry = Registry()
+        for bundle in bundles:
+            with recording(bundle.config, {}) as record:
+                record.log_artifacts(bundle.path, "bundle")
+                registry.register(bundle.path, record.run_id)
+        registry.promote(1)
+    return uri, bundles
+
+
+def test_champion_and_versions_are_downloaded_once(
+    store: tuple[str, list[Bundle]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, bundles = store
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("FKP_CACHE", str(tmp_path))
+    source = find_bundle("")
+    assert (open_bundle(source.path).digest, source.version) == (bundles[0].digest, "1")
+    assert Path(source.path) == tmp_path / "bundles" / bundles[0].digest
+    before = Path(source.path).stat().st_mtime_ns
+    assert find_bundle(CHAMPION) == source
+    assert Path(source.path).stat().st_mtime_ns == before
+    second = find_bundle("models:/fkp/2")
+    assert (open_bundle(second.path).digest, second.version) == (bundles[1].digest, "2")
+    with pytest.raises(FkpError, match=r"^there is no version 9 of fkp in sqlite.*: there is 1, 2$"):
+        find_bundle("models:/fkp/9")
+    assert sorted(path.name for path in (tmp_path / "bundles").iterdir()) == sorted(bundle.digest for bundle in bundles)

@@ -1,0 +1,78 @@
+"""The command around the endpoint: what it refuses before anything starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fkp.__main__ import COMMANDS
+from fkp.__main__ import main as fkp_main
+from fkp.bundle import Bundle
+from fkp.errors import FkpError
+from serve import start
+from serve.settings import Settings
+
+
+def test_an_open_address_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FKP_API_TOKEN", raising=False)
+    with pytest.raises(FkpError, match=r"serving on 0\.0\.0\.0 needs a token: set FKP_API_TOKEN"):
+        start.main(["--host", "0.0.0.0"])
+    monkeypatch.setenv("FKP_API_TOKEN", "short")
+    with pytest.raises(FkpError, match="is shorter than 16 characters"):
+        start.main([])
+
+
+def test_the_fast_profile_wants_to_know_of_its_open_ports() -> None:
+    with pytest.raises(FkpError, match="statistics on ports 8404 and 9101 of every address"):
+        start.main(["--profile", "fast"])
+
+
+def test_a_bundle_that_cannot_be_served_costs_no_start(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(FkpError, match="misses the golden face"):
+        start.main(["--bundle", str(tiny_bundle.path)])
+    with pytest.raises(FkpError, match="is not a bundle"):
+        start.main(["--bundle", str(tmp_path)])
+
+
+def test_config_yaml_is_what_the_code_has() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    config = yaml.safe_load(start.CONFIG.read_text())
+    schema = ServeDeploySchema.model_validate(config)
+    (application,) = schema.applications
+    (deployment,) = application.deployments
+    assert (application.name, application.import_path, deployment.name) == (start.APPLICATION, "serve.app:build", "Landmarks")
+    assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
+    assert Settings.model_validate(deployment.user_config) == Settings()
+    assert deployment.max_ongoing_requests >= 2 * Settings().max_batch_size
+    assert deployment.backpressure_config.status_code == 429
+
+
+def test_the_command_line_goes_into_the_settings() -> None:
+    config = start.settings(start.CONFIG, "::1", 9000, "/models/a", ("d",))
+    assert (config["http_options"]["host"], config["http_options"]["port"]) == ("::1", 9000)
+    assert config["applications"][0]["args"] == {"token_digests": ["d"]}
+    assert config["applications"][0]["deployments"][0]["user_config"]["bundle"] == "/models/a"
+
+
+def test_one_name_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib.util
+
+    fkp_main([])
+    printed = capsys.readouterr().out
+    for name, (module, _) in COMMANDS.items():
+        assert f"  {name} " in printed
+        assert importlib.util.find_spec(module), module
+    with pytest.raises(FkpError, match="there is no command sreve: choose one of"):
+        fkp_main(["sreve"])
+
+
+def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fkp", "serve", "--bundle", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path / 'none'} is not a bundle (no SHA256SUMS in it): name the folder that training printed\n"
