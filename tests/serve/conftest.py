@@ -98,7 +98,7 @@ def copy_of(champion: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Calla
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Its replica must not hold a part of the cluster that other tests count on.
 def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
     from ray import serve
 
