@@ -38,6 +38,7 @@ from fkp.errors import FkpError, run_command
 from fkp.model.net import Net
 from fkp.train import loop
 from fkp.train.driver import with_absolute_paths
+from fkp.train.precision import precision
 from fkp.train.run import open_run
 from fkp.vision import image as images
 
@@ -124,7 +125,7 @@ def _prepare(config: Config, scratch: Path) -> Config:
     model = f"{config.model.arch} {config.model.width}x{config.model.depth}, {config.model.head} head"
     print(
         f"{config.data.source} faces: {len(cache.train.rows)} train, {len(cache.val.rows)} validate; {model}, {config.input.size_px} px, "
-        f"{loop.precision(config, False)}, batch {config.optim.global_batch_size}, one thread a worker"
+        f"{precision(config, False)}, batch {config.optim.global_batch_size}, one thread a worker"
     )
     return config
 
@@ -175,7 +176,7 @@ def fixed_step(config: Config) -> Any:
     net = Net(constant.model_dump(mode="json")).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer, optim = net.configure_optimizers(), config.optim
     average = AveragedModel(net, avg_fn=get_ema_avg_fn(optim.ema_decay), use_buffers=True) if optim.ema_decay else None
-    mixed = loop.precision(config, False) == "bf16-mixed"
+    mixed = precision(config, False) == "bf16-mixed"
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):

@@ -106,7 +106,7 @@ class TrainConfig(_Section):
     max_minutes: float | None = Field(None, gt=0, description="stop after this time, whatever the epoch")
     early_stop_epochs: int | None = Field(None, ge=1, description="stop when the validation error has not improved for so many epochs")
     keep_checkpoints: int = Field(2, ge=1, description="how many of the best checkpoints to keep")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor multiplies it natively")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster on this machine")
     seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
 
 

@@ -23,6 +23,7 @@ from fkp.config import Config
 from fkp.data.dataset import CropCache, FacesDataModule
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
+from fkp.train.precision import precision
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -173,16 +174,6 @@ def worker_batch_size(config: Config, world_size: int) -> int:
     if rest or not size:
         raise FkpError(f"optim.global_batch_size={config.optim.global_batch_size} does not divide by {world_size} workers")
     return size
-
-
-def precision(config: Config, on_gpu: bool) -> str:
-    """Lightning's name of the precision; `auto` takes bf16 only where the processor multiplies it natively.
-
-    Elsewhere bf16 is emulated and slower than fp32.
-    """
-    native = torch.cuda.is_bf16_supported() if on_gpu else bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    wanted = config.train.precision
-    return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and native) else "32-true"
 
 
 def _callbacks(config: Config, logger: MLFlowLogger | bool) -> list[pl.Callback]:

@@ -87,12 +87,6 @@ def test_the_global_batch_is_divided_by_the_workers() -> None:
         loop.worker_batch_size(build({"optim.global_batch_size": 64}), 3)
 
 
-def test_precision_follows_the_setting() -> None:
-    assert loop.precision(build({"train.precision": "fp32"}), on_gpu=False) == "32-true"
-    assert loop.precision(build({"train.precision": "bf16"}), on_gpu=False) == "bf16-mixed"
-    assert loop.precision(build({"train.precision": "auto"}), on_gpu=False) in ("32-true", "bf16-mixed")
-
-
 def test_the_moving_average_follows_the_weights_from_the_first_steps_on() -> None:
     """With a constant decay of 0.99 it would be at 26 % of the way after 30 steps."""
     average = loop._moving_average(0.99)
