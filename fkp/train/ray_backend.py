@@ -24,7 +24,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
-from fkp.train import loop
+from fkp.train import loop, snapshot
 from fkp.train.run import Run
 
 #: Key of a report: epochs that are done. Unlike Tune's own count it goes on where a restarted training goes on.
@@ -109,6 +109,7 @@ def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, A
             the progress; `crops`, reference of a `CropCache` in the object store. Each may be missing.
         callbacks: Told of every report, in the process that calls `fit`.
     """
+    snapshot.mend(folder)
     scale = config.scale
     return TorchTrainer(
         _worker,
@@ -123,7 +124,7 @@ def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, A
             storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=scale.max_failures),
             checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, VAL_NME, "min"),
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, snapshot.KeepSnapshot(folder)],
         ),
     )
 
