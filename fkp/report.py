@@ -7,10 +7,7 @@ policy lets a browser load nothing at all.
 from __future__ import annotations
 
 import base64
-import contextlib
-import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from fkp.errors import FkpError
+from fkp import page
 from fkp.model.metrics import NORMALISER, TRUTHS, auc_pct
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
@@ -61,10 +58,8 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
     Raises:
         FkpError: A frame cannot be read any more, or the file cannot be written.
     """
-    import jinja2
-
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    html = page.from_string(_PAGE).render(
+    html = page.render(
+        _PAGE,
         sections=[_section(evaluation) for evaluation in evaluations],
         heads=list(TRUTHS.values()),
         normaliser=NORMALISER,
@@ -74,7 +69,7 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
         card=bundle.card,
         config=json.dumps(bundle.config.model_dump(mode="json"), indent=2),
     )
-    return _write(Path(path), html)
+    return page.write(Path(path), html.encode())
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> Path:
@@ -83,7 +78,7 @@ def write_json(path: str | Path, content: dict[str, Any]) -> Path:
     Raises:
         FkpError: The file cannot be written.
     """
-    return _write(Path(path), json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return page.write(Path(path), (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
@@ -161,19 +156,7 @@ def calibration_figure(evaluation: Evaluation) -> bytes:
 
 
 def _figure_png(draw: Callable[[Axes], None]) -> bytes:
-    # Agg canvas and Figure by hand: pyplot would keep global state and look for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.4), dpi=140, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(color="#e3e5e8", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    target = io.BytesIO()
-    canvas.print_png(target)
-    return target.getvalue()
+    return page.figure_png([draw], (6.4, 4.4), dpi=140)
 
 
 def _section(evaluation: Evaluation) -> dict[str, Any]:
@@ -211,20 +194,6 @@ def _data_url(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _write(path: Path, text: str) -> Path:
-    """Write a sibling and rename it: a full disk must not cost the file that was there."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise FkpError(f"cannot write {path}: {error.strerror or error}: free some space or choose another place") from error
-    return path
-
-
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -234,18 +203,9 @@ _PAGE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fkp evaluation: {{ name }}</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c1f23; --soft: #5c6470; --page: #fff; --line: #d9dde2; --tint: #f4f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --soft: #a0a8b3; --page: #16181b; --line: #363b42; --tint: #1f2327; }
-}
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.3rem; margin: 0 0 .3rem; } h2::first-letter { text-transform: uppercase; }
+{{ style }}h2::first-letter { text-transform: uppercase; }
 h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
-section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.5rem; }
-p { margin: .3rem 0; } .soft { color: var(--soft); } code, pre { font-family: ui-monospace, monospace; font-size: .85rem; }
-code { overflow-wrap: anywhere; }
-.note { background: var(--tint); border-left: 4px solid #0b6bcb; padding: .5rem .8rem; margin: .8rem 0; }
+code { font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere; }
 .warning { border-color: #d97706; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; align-items: start; margin-top: 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -256,7 +216,6 @@ caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 .faces { display: grid; grid-template-columns: repeat(auto-fill, minmax(164px, 1fr)); gap: .8rem; }
 figure { margin: 0; } figure img { width: 100%; max-width: 180px; border-radius: 4px; display: block; background: #000; }
 figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere; } figcaption b { font-size: .85rem; display: block; }
-pre { background: var(--tint); padding: .8rem; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; }
 summary { cursor: pointer; }
 </style>
 </head>

@@ -60,6 +60,16 @@ def ray_cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables; to make one takes seconds, to copy it none."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
 def small_run_in(synthetic_root: Path) -> Callable[..., Config]:
     """Make the Config of a run that takes seconds: `small_run_in(folder, optim__lr=0.01)`."""
     from fkp.train.driver import with_absolute_paths

@@ -6,15 +6,13 @@ security policy lets a browser load nothing at all.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fkp.errors import FkpError
+from fkp import page
 from tune import figures, pictures
 from tune.compare import Comparison, compare
 from tune.live import duration, setting
@@ -66,13 +64,12 @@ def write_charts(
         if content is None:
             path.unlink(missing_ok=True)
         else:
-            written.append(_write(path, content))
+            written.append(page.write(path, content))
     return written
 
 
 def _page(trials: Sequence[Trial], max_epochs: int, comparison: Comparison, costs: Cost) -> str:
     """The page's HTML."""
-    import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
@@ -91,8 +88,8 @@ def _page(trials: Sequence[Trial], max_epochs: int, comparison: Comparison, cost
         for name, heading, figure, why_not, notes in sections
     ]
     winner = best(trials)
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return page.from_string(_PAGE).render(
+    return page.render(
+        _PAGE,
         count=len(trials),
         states=", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in ranked(trials)).items()),
         best=winner,
@@ -132,20 +129,6 @@ def _flag(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _write(path: Path, content: bytes) -> Path:
-    """Write a sibling and rename it: a full disk must not cost the file that was there."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise FkpError(f"cannot write {path}: {error.strerror or error}: free some space or choose another place") from error
-    return path
-
-
 _COST_NOTE = (
     "Both are of the trials that finished or were stopped. In full is each one's epochs at its own seconds per epoch, "
     "its start included, which makes the saved core-seconds of short trials somewhat too large."
@@ -161,19 +144,7 @@ _PAGE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fkp search: {{ count }} trials</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c1f23; --soft: #5c6470; --page: #fff; --line: #d9dde2; --tint: #f4f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --soft: #a0a8b3; --page: #16181b; --line: #363b42; --tint: #1f2327; }
-}
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.3rem; margin: 0 0 .3rem; }
-section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.5rem; }
-p { margin: .3rem 0; } .soft { color: var(--soft); }
-pre { background: var(--tint); padding: .8rem; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere;
-  font: .85rem ui-monospace, monospace; }
-.note { background: var(--tint); border-left: 4px solid #0b6bcb; padding: .5rem .8rem; margin: .8rem 0; }
-.figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; overflow-x: auto; }
+{{ style }}.figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; overflow-x: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }

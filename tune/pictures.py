@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fkp import page
 from tune.compare import EVALUATOR, Comparison
 from tune.live import setting
 from tune.results import Cost, Trial, best
@@ -196,19 +196,4 @@ def _error_scale(axes: Axes, values: Sequence[float]) -> None:
 
 def _png(draw: Callable[[Axes], None] | Sequence[Callable[[Axes], None]], height: float) -> bytes:
     """900 px wide, one chart beside the other."""
-    # Agg canvas and Figure by hand: pyplot would keep global state and look for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawers = [draw] if callable(draw) else list(draw)
-    figure = Figure(figsize=(9, height), dpi=100, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    for place, each in enumerate(drawers):
-        axes = figure.add_subplot(1, len(drawers), place + 1)
-        axes.set_axisbelow(True)
-        axes.grid(color="#e3e5e8", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        each(axes)
-    target = io.BytesIO()
-    canvas.print_png(target)
-    return target.getvalue()
+    return page.figure_png([draw] if callable(draw) else draw, (9, height), dpi=100)

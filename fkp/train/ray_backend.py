@@ -124,7 +124,7 @@ def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, A
             storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=scale.max_failures),
             checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, VAL_NME, "min"),
-            callbacks=[*callbacks, snapshot.KeepSnapshot(folder)],
+            callbacks=list[Any]([*callbacks, snapshot.KeepSnapshot(folder)]),
         ),
     )
 

@@ -106,6 +106,8 @@ class Augment:
     def _light(self, crops: Tensor, generator: torch.Generator) -> None:
         """Change contrast, brightness and gamma of each crop in place."""
         spread = self.config.light * self.config.strength
+        if not spread:
+            return
         gain, lift, bend = (torch.randn(3, len(crops), 1, 1, 1, generator=generator).clamp_(-2, 2) * spread).to(crops)
         # x + b x (1 - x) bends the tones like a gamma curve at a fraction of the cost of a power.
         # With the contrast around mid-grey and the brightness it is one quadratic: c0 + c1 x + c2 x^2.
@@ -189,12 +191,13 @@ def jpeg(crops: Tensor, generator: torch.Generator) -> Tensor:
 def cover(crops: Tensor, probability: float, generator: torch.Generator) -> None:
     """Cover, in place, a random rectangle of up to half the side with one tone, for a random part of the batch."""
     size = crops.shape[-1]
-    for row in (torch.rand(len(crops), generator=generator) < probability).nonzero()[:, 0].tolist():
-        extent = (0.1 + 0.4 * torch.rand(2, generator=generator)) * size
-        corner = (torch.rand(2, generator=generator) * (size + extent) - extent).round().int().clamp_min(0).tolist()
-        x0, y0 = corner
-        tone = 255 * torch.rand(crops.shape[1], 1, 1, generator=generator)
-        crops[row, :, y0 : y0 + int(extent[1]), x0 : x0 + int(extent[0])] = tone.to(crops)
+    rows = (torch.rand(len(crops), generator=generator) < probability).nonzero()[:, 0]
+    extents = (0.1 + 0.4 * torch.rand(len(rows), 2, generator=generator)) * size
+    corners = (torch.rand(len(rows), 2, generator=generator) * (size + extents) - extents).round().clamp_min_(0)
+    tones = (255 * torch.rand(len(rows), crops.shape[1], 1, 1, generator=generator)).to(crops)
+    spans = torch.cat([corners, corners + extents.floor()], -1).int().tolist()
+    for row, (x0, y0, x1, y1), tone in zip(rows.tolist(), spans, tones, strict=True):
+        crops[row, :, y0:y1, x0:x1] = tone
 
 
 def _cosine_basis() -> Tensor:

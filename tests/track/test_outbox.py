@@ -230,14 +230,14 @@ def test_two_processes_cannot_hold_one_file(store: MlflowClient, tmp_path: Path)
 
 
 def test_a_search_does_not_go_on_in_another_store(
-    store: MlflowClient, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: MlflowClient, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, begun_in = tmp_path / "search.jsonl", f"sqlite:///{tmp_path}/mlflow.db"
     outbox = Outbox.open(path, "search")
     with lost(tmp_path / "mlflow.db"):
         _write_search(outbox)
         outbox.close(0)
-    shutil.copyfile(empty_database, tmp_path / "other.db")
+    shutil.copyfile(empty_store, tmp_path / "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(FkpError, match=rf"begun in the MLflow store {begun_in}, MLFLOW_TRACKING_URI is .*other\.db now: set it back"):
         Outbox.open(path, "search")

@@ -82,14 +82,6 @@ class Searched:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables; to make one takes seconds, to copy it none."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture(scope="session")
 def run_search(ray_cluster: None, small_run_in: Callable[..., Config], empty_store: Path) -> Callable[..., Searched]:
     """`run_search(folder, space, on_report, trials=2, optim__lr=0.1)` searches; names with `__` are settings of the runs."""
 
