@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 from fkp import config as configs
-from fkp.errors import run_command
+from fkp.errors import FkpError, run_command
 
 SETTINGS = Path("configs/demo.yaml")
 OUT = Path("out/demo")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train on synthetic faces, evaluate, annotate one picture the training has not seen, and say where all is."""
+    """Train on synthetic faces, evaluate, annotate a picture the training has not seen, ask the endpoint, and say where all is."""
     flags = sys.argv[1:] if argv is None else argv
     config = configs.from_args(["--config", str(SETTINGS), *flags], "python -m fkp.demo", "Train and try a small model.")
     from fkp.evaluate import format_table
@@ -27,7 +30,11 @@ def main(argv: list[str] | None = None) -> None:
     outcome = train(config)
     own = outcome.evaluations[0]
     print(f"\n{format_table(own)}\n")
-    picture = _annotate(own.catalog.path(int(own.rows[0])), outcome.bundle_path)
+    photo = own.catalog.path(int(own.rows[0]))
+    picture = _annotate(photo, outcome.bundle_path)
+    print("\nStarting the endpoint with the shipped model, for one picture.", flush=True)
+    print(f"endpoint   {_ask_endpoint(photo)}")
+    print("           try it: .venv/bin/python -m fkp serve, then http://127.0.0.1:8000")
     print(f"picture    {picture}")
     print(f"report     {outcome.report_path}")
     print(f"model      {outcome.bundle_path}")
@@ -42,6 +49,36 @@ def _annotate(photo: Path, bundle_path: Path) -> Path:
 
     predict.main([str(photo), "--out", str(OUT), "--bundle", str(bundle_path)])
     return OUT / f"{photo.stem}.annotated.png"
+
+
+def _ask_endpoint(photo: Path) -> str:
+    """Start the endpoint as a user would, post a picture, end it, and say what it answered.
+
+    Raises:
+        FkpError: It does not start; its own reason stands above.
+    """
+    import requests
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "fkp", "serve", "--bundle", "saved_models/champion", "--port", str(port), "--replicas", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("http://"):  # Said once it answers.
+                break
+        else:
+            raise FkpError("the endpoint did not start: `python -m fkp serve` says why")
+        response = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo.read_bytes(), timeout=30)
+        response.raise_for_status()
+        answer = response.json()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    points = sum(len(face["keypoints"]) for face in answer["faces"])
+    return f"{len(answer['faces'])} face, {points} points, by model {answer['model']['digest'][:12]}, {answer['milliseconds']['total']:.0f} ms"
 
 
 if __name__ == "__main__":

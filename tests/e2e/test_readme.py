@@ -52,12 +52,13 @@ def typed(pattern: str) -> list[str]:
 
 def test_the_demo_says_where_everything_is(place: Path) -> None:
     said = dict(
-        line.split(maxsplit=1) for line in (place / "demo.txt").read_text().splitlines() if re.match(r"(picture|report|model|runs) ", line)
+        line.split(maxsplit=1) for line in (place / "demo.txt").read_text().splitlines() if re.match(r"(picture|report|model|runs|endpoint) ", line)
     )
     assert (place / said["picture"]).stat().st_size > 1000
     assert (place / said["report"]).stat().st_size > 1000
     assert (place / said["model"] / "SHA256SUMS").is_file()
     assert said["runs"].startswith("sqlite:///")
+    assert re.match(r"1 face, 68 points, by model [0-9a-f]{12}, ", said["endpoint"]), "the endpoint has answered for a picture"
 
 
 def test_evaluate_as_typed(place: Path) -> None:
