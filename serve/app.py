@@ -263,12 +263,13 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     deployment: Any = serve.deployment(
         Landmarks,
         name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=4, target_ongoing_requests=8),
+        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=8),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 1},
         user_config=Settings(bundle=bundle).model_dump(),
+        health_check_period_s=2,
         health_check_timeout_s=15,
         graceful_shutdown_timeout_s=TIMEOUT_S + 5,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fkp.errors import FkpError, run_command
+from serve import haproxy
 from serve.guard import TOKEN_VARIABLE, check_host, token_digests
 from serve.settings import Settings
 from serve.source import CHAMPION, find_bundle
@@ -20,19 +21,10 @@ from serve.source import CHAMPION, find_bundle
 CONFIG = Path(__file__).with_name("config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
+_READY_S = 30.0
 _LOOK_S = 15.0
 
-#: What a profile sets before Ray is imported. "fast": Ray's HAProxy in front, one thread of it, and no half minute of waiting
-#: at the end.
-PROFILES: dict[str, dict[str, str]] = {
-    "plain": {},
-    "fast": {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-    },
-}
+PROFILES = ("fast", "plain")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,29 +34,43 @@ def main(argv: list[str] | None = None) -> None:
         FkpError: The address is open without a token, the model cannot be served, or Ray does not start.
     """
     arguments = _parse(argv)
+    host, port = arguments.host, arguments.port
     digests = token_digests(os.environ.get(TOKEN_VARIABLE))
-    check_host(arguments.host, digests)
-    if arguments.profile == "fast" and not arguments.open_statistics:
-        ports = "Ray's HAProxy shows its statistics on ports 8404 and 9101 of every address of this machine"
-        raise FkpError(f"profile fast: {ports}, and nothing can move them: close them at the firewall and add --open-statistics")
+    check_host(host, digests)
+    against = haproxy.reason_against(host)
+    if arguments.profile == "fast" and against:
+        raise FkpError(f"profile fast: {against}; use --profile plain")
+    fast = arguments.profile != "plain" and not against
     bundle, version = _check_bundle(arguments.bundle)
-    os.environ.update(PROFILES[arguments.profile])
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with joined():
-        stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
-            signal.signal(number, lambda *_: stopped.set())
-        config = settings(CONFIG, arguments.host, arguments.port, bundle, digests, arguments.replicas, arguments.max_batch_size)
-        deploy(config)
-        print(f"http://{arguments.host}:{arguments.port}  (page; API: /docs)  Ctrl-C ends it", flush=True)
-        if arguments.bundle in ("", CHAMPION) and version is not None:
-            _follow(stopped, config, version)
-        stopped.wait()
+    with haproxy.claimed(port) as folder:
+        if not os.environ.get("RAY_ADDRESS"):
+            haproxy.check_free(host, port)
+        if fast:
+            os.environ.update(haproxy.settings(folder))
+        with joined("local" if fast else None) as cores:
+            stopped = threading.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
+                signal.signal(number, lambda *_: stopped.set())
+            config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, arguments.max_batch_size, cores)
+            deploy(config)
+            _wait_until_ready(host, port)
+            profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
+            print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
+            if arguments.bundle in ("", CHAMPION) and version is not None:
+                _follow(stopped, config, version)
+            stopped.wait()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def joined(address: str | None = None) -> Iterator[int]:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine; Serve is shut down at the end.
+
+    Args:
+        address: "local" starts one even where another runs, which would know nothing of this process's variables.
+
+    Returns:
+        How many cores the cluster has.
 
     Raises:
         FkpError: Nothing answers at RAY_ADDRESS.
@@ -75,11 +81,11 @@ def joined() -> Iterator[None]:
     from ray import serve
 
     try:
-        ray.init(namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
     except ConnectionError as error:
         raise FkpError(f"cannot reach the Ray cluster {os.environ.get('RAY_ADDRESS')}: start it or unset RAY_ADDRESS") from error
     try:
-        yield
+        yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -93,6 +99,7 @@ def settings(
     digests: tuple[str, ...],
     replicas: int | None = None,
     max_batch_size: int | None = None,
+    cores: int | None = None,
 ) -> dict[str, Any]:
     """Read config.yaml and put the command line's choices into it.
 
@@ -104,6 +111,7 @@ def settings(
         digests: Of the valid tokens.
         replicas: This many, instead of as many as the load asks for.
         max_batch_size: See `Settings`.
+        cores: Of the cluster: there are never more replicas, each takes one.
     """
     import yaml
 
@@ -116,6 +124,9 @@ def settings(
     if replicas is not None:
         del deployment["autoscaling_config"]
         deployment["num_replicas"] = replicas
+    elif cores is not None:
+        for bound in ("min_replicas", "max_replicas"):
+            deployment["autoscaling_config"][bound] = max(min(deployment["autoscaling_config"][bound], cores), 1)
     if max_batch_size is not None:
         deployment["user_config"]["max_batch_size"] = max_batch_size
     return config
@@ -151,6 +162,26 @@ def deploy(config: Mapping[str, Any]) -> None:
                 raise FkpError(f"the endpoint cannot start: {lines[-1].strip()[:300] if lines else 'no reason given'}")
         time.sleep(0.1)
     raise FkpError(f"the endpoint did not start within {_START_S:g} s: has the cluster a free core? `ray status` says so")
+
+
+def _wait_until_ready(host: str, port: int) -> None:
+    """Wait for the first answer: the proxy learns of the replicas a moment after they run."""
+    import time
+    import urllib.error
+    import urllib.request
+
+    name = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else f"[{host}]" if ":" in host else host
+    until = time.monotonic() + _READY_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{name}:{port}/readyz", timeout=5):
+                return
+        except (OSError, urllib.error.HTTPError) as error:
+            if time.monotonic() > until:
+                raise FkpError(
+                    f"http://{name}:{port} does not answer ({error}): the logs are in /tmp/ray/session_latest/logs/serve"
+                ) from error
+        time.sleep(0.1)
 
 
 def _follow(stopped: threading.Event, config: dict[str, Any], served: str) -> None:
@@ -202,9 +233,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="folder, models:/fkp@champion or models:/fkp/3 (default: the registry's champion where "
         "MLFLOW_TRACKING_URI is set, else saved_models/champion)",
     )
-    parser.add_argument("--profile", choices=tuple(PROFILES), default="plain", help="fast: Ray's HAProxy in front (default: %(default)s)")
-    parser.add_argument("--open-statistics", action="store_true", help="start profile fast although its statistics ports are open")
-    parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 1 to 4, as the load asks for)")
+    parser.add_argument(
+        "--profile", choices=PROFILES, help="fast: HAProxy in front; plain: Ray's proxy in Python (default: fast on Linux where it can be)"
+    )
+    parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 2 to 4, as the load asks for)")
     parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)
     return parser.parse_args(argv)
 
