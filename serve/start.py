@@ -42,23 +42,26 @@ def main(argv: list[str] | None = None) -> None:
         raise FkpError(f"profile fast: {against}; use --profile plain")
     fast = arguments.profile != "plain" and not against
     bundle, version = _check_bundle(arguments.bundle)
+    chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
+    config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with haproxy.claimed(port) as folder:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)
         if fast:
-            os.environ.update(haproxy.settings(folder))
+            limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
+            os.environ.update(haproxy.settings(folder, limit))
         with joined("local" if fast else None) as cores:
             stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
                 signal.signal(number, lambda *_: stopped.set())
-            config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, arguments.max_batch_size, cores)
+            fit(config, cores)
             deploy(config)
-            _wait_until_ready(host, port)
+            wait_until_ready(host, port)
             profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
             print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
             if arguments.bundle in ("", CHAMPION) and version is not None:
-                _follow(stopped, config, version)
+                follow(stopped, config, version)
             stopped.wait()
 
 
@@ -98,8 +101,7 @@ def settings(
     bundle: str,
     digests: tuple[str, ...],
     replicas: int | None = None,
-    max_batch_size: int | None = None,
-    cores: int | None = None,
+    **user_config: Any,
 ) -> dict[str, Any]:
     """Read config.yaml and put the command line's choices into it.
 
@@ -110,8 +112,7 @@ def settings(
         bundle: See `Settings.bundle`.
         digests: Of the valid tokens.
         replicas: This many, instead of as many as the load asks for.
-        max_batch_size: See `Settings`.
-        cores: Of the cluster: there are never more replicas, each takes one.
+        **user_config: See `Settings`; what is None is left as it is.
     """
     import yaml
 
@@ -124,12 +125,15 @@ def settings(
     if replicas is not None:
         del deployment["autoscaling_config"]
         deployment["num_replicas"] = replicas
-    elif cores is not None:
-        for bound in ("min_replicas", "max_replicas"):
-            deployment["autoscaling_config"][bound] = max(min(deployment["autoscaling_config"][bound], cores), 1)
-    if max_batch_size is not None:
-        deployment["user_config"]["max_batch_size"] = max_batch_size
+    deployment["user_config"] |= {name: value for name, value in user_config.items() if value is not None}
     return config
+
+
+def fit(config: Mapping[str, Any], cores: int) -> None:
+    """Ask for no more replicas than the cluster has cores: Serve would wait for them for ever."""
+    scaling = config["applications"][0]["deployments"][0].get("autoscaling_config", {})
+    for bound in scaling.keys() & {"min_replicas", "max_replicas"}:
+        scaling[bound] = max(min(scaling[bound], cores), 1)
 
 
 def deploy(config: Mapping[str, Any]) -> None:
@@ -164,7 +168,7 @@ def deploy(config: Mapping[str, Any]) -> None:
     raise FkpError(f"the endpoint did not start within {_START_S:g} s: has the cluster a free core? `ray status` says so")
 
 
-def _wait_until_ready(host: str, port: int) -> None:
+def wait_until_ready(host: str, port: int) -> None:
     """Wait for the first answer: the proxy learns of the replicas a moment after they run."""
     import time
     import urllib.error
@@ -184,12 +188,19 @@ def _wait_until_ready(host: str, port: int) -> None:
         time.sleep(0.1)
 
 
-def _follow(stopped: threading.Event, config: dict[str, Any], served: str) -> None:
-    """Serve whatever version the registry's alias names, until the end."""
+def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s: float = _LOOK_S) -> None:
+    """Serve whatever version the registry's alias names, until the end.
+
+    Args:
+        stopped: Set at the end.
+        config: What is deployed.
+        served: The version that is.
+        look_s: How often the registry is asked.
+    """
     from fkp.track.registry import Registry
 
     registry = Registry()
-    while not stopped.wait(_LOOK_S):
+    while not stopped.wait(look_s):
         try:
             number = registry.champion_number()
             if number is None or str(number) == served:
@@ -238,6 +249,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 2 to 4, as the load asks for)")
     parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)
+    parser.add_argument("--max-in-progress", type=int, metavar="N", help=Settings.model_fields["max_in_progress"].description)
     return parser.parse_args(argv)
 
 
