@@ -21,7 +21,7 @@ from serve.source import CHAMPION, find_bundle
 CONFIG = Path(__file__).with_name("config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
-_READY_S = 30.0
+_READY_S = 120.0
 _LOOK_S = 15.0
 
 PROFILES = ("fast", "plain")
