@@ -153,9 +153,15 @@ def deploy(config: Mapping[str, Any]) -> None:
     from ray.serve._private.api import serve_start  # isort: skip
 
     schema = ServeDeploySchema.model_validate(dict(config))
-    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
-    client.deploy_apps(schema, _blocking=False)
     until = time.monotonic() + _START_S
+    while True:
+        try:
+            client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+            break
+        except TimeoutError as error:  # Ray waits for its proxy for a minute, which is short on a busy machine.
+            if time.monotonic() > until:
+                raise FkpError(f"the endpoint did not start within {_START_S:g} s: {error}") from error
+    client.deploy_apps(schema, _blocking=False)
     while time.monotonic() < until:
         application = serve.status().applications.get(APPLICATION)
         if application is not None:
