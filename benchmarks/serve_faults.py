@@ -2,8 +2,8 @@
 
 python benchmarks/serve_faults.py [--profile fast] [--seconds 60] [--times 20] [--only overload swaps scale kill]
 
-It starts a cluster of its own and sends the golden face to it from a process of its own, on the same cores, at 20
-requests/s, for the overload at four times what the endpoint can do. Everything stays on 127.0.0.1. A request that is
+It starts a cluster of its own and sends the golden face to it from a process of its own, on the same cores: at 20
+requests/s with `box=`, for the overload with detection at four times what the endpoint can do. Everything stays on 127.0.0.1. A request that is
 not answered with 200 is failed; only under overload is 429 an answer, too. Prints each figure beside the asked one.
 """
 
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
     digest: str
 
 
-def offer(port: int, rate: float | None, seconds: float, stop: str = "") -> list[Answer]:
+def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: str = "") -> list[Answer]:
     """Send pictures at a steady rate, whatever the answers; with none from 8 connections, as fast as they are answered.
 
     Args:
@@ -55,16 +55,18 @@ def offer(port: int, rate: float | None, seconds: float, stop: str = "") -> list
         rate: Requests a second.
         seconds: At most so long.
         stop: A file that ends it earlier.
+        box: Of the face; with none it is detected.
     """
     import aiohttp
 
     photo = (ROOT / "serve/golden/face.jpg").read_bytes()
+    url = f"http://127.0.0.1:{port}/v1/keypoints" + (f"?box={box}" if box else "")
     answers: list[Answer] = []
 
     async def send(session: aiohttp.ClientSession, due: float, began: float) -> None:
         status, digest = 0, ""
         try:
-            async with session.post(f"http://127.0.0.1:{port}/v1/keypoints", data=photo) as answer:
+            async with session.post(url, data=photo) as answer:
                 body = await answer.read()
                 status = answer.status
                 digest = json.loads(body)["model"]["digest"] if status == 200 else ""
@@ -120,7 +122,7 @@ class Bench:
         """What is answered at the common rate while something is done, and two seconds before and after."""
         stop = self.folder / "stop"
         stop.unlink(missing_ok=True)
-        sent: Future[list[Answer]] = self.pool.submit(offer, self.port, RATE, MOST_S, str(stop))
+        sent: Future[list[Answer]] = self.pool.submit(offer, self.port, RATE, MOST_S, str(stop), box_of_photo())
         time.sleep(2)
         try:
             act()
@@ -209,6 +211,12 @@ def replicas() -> list[int]:
     alive = [("state", "=", "ALIVE"), ("class_name", "=", "ServeReplica:fkp:Landmarks")]
     actors = list_actors(ray.get_runtime_context().gcs_address, filters=alive)
     return [actor.pid for actor in actors][:running]
+
+
+def box_of_photo() -> str:
+    """The tight box of the golden face."""
+    points = np.array(json.loads((ROOT / "serve/golden/points.json").read_text(encoding="utf-8")))
+    return ",".join(f"{value:.2f}" for value in [*points.min(axis=0), *points.max(axis=0)])
 
 
 def digest_of(bundle: Path) -> str:

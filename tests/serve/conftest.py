@@ -115,9 +115,9 @@ def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
     serve.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, copy_of: Callable[[str], Bundle]) -> tuple[str, list[Bundle]]:
-    """A store with two versions; the first is the champion."""
+    """A store with two versions; the first is the champion. A test that changes it copies its database first."""
     from fkp.track.record import recording
     from fkp.track.registry import Registry
 

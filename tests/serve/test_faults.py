@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -62,9 +63,15 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def two_replicas(endpoint: Endpoint, store: tuple[str, list[Bundle]], tmp_path_factory: pytest.TempPathFactory) -> Endpoint:
+def own_store(store: tuple[str, list[Bundle]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A registry that may be changed."""
+    return f"sqlite:///{shutil.copy(store[0].removeprefix('sqlite:///'), tmp_path_factory.mktemp('own'))}"
+
+
+@pytest.fixture(scope="module")
+def two_replicas(endpoint: Endpoint, own_store: str, tmp_path_factory: pytest.TempPathFactory) -> Endpoint:
     """The endpoint serves version 1 of a registry."""
-    variables = {"MLFLOW_TRACKING_URI": store[0], "FKP_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    variables = {"MLFLOW_TRACKING_URI": own_store, "FKP_CACHE": str(tmp_path_factory.mktemp("cache"))}
     endpoint.deployment.update(num_replicas=2, ray_actor_options={"num_cpus": 0.5, "runtime_env": {"env_vars": variables}})
     endpoint.deploy(bundle="models:/fkp/1")
     return endpoint
@@ -78,12 +85,17 @@ def box_text() -> str:
 
 
 def test_a_promotion_changes_the_model_and_no_request_fails(
-    two_replicas: Endpoint, store: tuple[str, list[Bundle]], photo: bytes, box_text: str, monkeypatch: pytest.MonkeyPatch
+    two_replicas: Endpoint,
+    store: tuple[str, list[Bundle]],
+    own_store: str,
+    photo: bytes,
+    box_text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from fkp.track.__main__ import main as track
 
-    uri, (first, second) = store
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    first, second = store[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store)
     stopped = threading.Event()
     following = threading.Thread(target=start.follow, args=(stopped, copy.deepcopy(two_replicas.config), "1", 0.2))
     with Load(two_replicas.url, photo, box_text) as load:
