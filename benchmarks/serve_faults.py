@@ -113,7 +113,7 @@ class Bench:
         """Change the endpoint as `serve deploy` does, and wait for it."""
         from serve import start
 
-        self.deployment["num_replicas"] = replicas
+        self.deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
         self.deployment["user_config"] |= user_config
         start.deploy(copy.deepcopy(self.config))
 
@@ -181,8 +181,9 @@ class Bench:
         def act() -> None:
             for number in range(times):
                 bundle = first if number % 2 else second
+                digest = digest_of(bundle)
                 self.deploy(bundle=str(bundle))
-                self.wait(lambda digest=digest_of(bundle): self.card()["digest"] == digest)
+                self.wait(lambda digest=digest: self.card()["digest"] == digest)
             self.deploy(bundle=str(self.folder))
             self.wait(lambda: self.card()["refused"] is not None)
             self.deploy(bundle=str(first))

@@ -123,16 +123,16 @@ def settings(
     deployment = application["deployments"][0]
     deployment["user_config"]["bundle"] = bundle
     if replicas is not None:
-        del deployment["autoscaling_config"]
-        deployment["num_replicas"] = replicas
+        # Not num_replicas: beside the autoscaling of `serve.app.build`, which Serve keeps, it would be without effect.
+        deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
     deployment["user_config"] |= {name: value for name, value in user_config.items() if value is not None}
     return config
 
 
 def fit(config: Mapping[str, Any], cores: int) -> None:
     """Ask for no more replicas than the cluster has cores: Serve would wait for them for ever."""
-    scaling = config["applications"][0]["deployments"][0].get("autoscaling_config", {})
-    for bound in scaling.keys() & {"min_replicas", "max_replicas"}:
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    for bound in ("min_replicas", "max_replicas"):
         scaling[bound] = max(min(scaling[bound], cores), 1)
 
 

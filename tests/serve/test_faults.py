@@ -72,7 +72,8 @@ def own_store(store: tuple[str, list[Bundle]], tmp_path_factory: pytest.TempPath
 def two_replicas(endpoint: Endpoint, own_store: str, tmp_path_factory: pytest.TempPathFactory) -> Endpoint:
     """The endpoint serves version 1 of a registry."""
     variables = {"MLFLOW_TRACKING_URI": own_store, "FKP_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    endpoint.deployment.update(num_replicas=2, ray_actor_options={"num_cpus": 0.5, "runtime_env": {"env_vars": variables}})
+    endpoint.deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
+    endpoint.deployment["ray_actor_options"] = {"num_cpus": 0.5, "runtime_env": {"env_vars": variables}}
     endpoint.deploy(bundle="models:/fkp/1")
     return endpoint
 

@@ -151,6 +151,8 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
             assert answer.json()["model"]["digest"] == champion.digest
             (running,) = (int(file.name) for file in (folder / "pids").iterdir() if Path("/proc", file.name).exists())
             assert listening(running) == {f"127.0.0.1:{port}"}, "and on nothing else"
+            (written,) = folder.glob("*/haproxy.cfg")
+            assert written.read_text().count("    server SERVE_REPLICA") == 1, "as many as --replicas says"
             began = time.monotonic()
             server.terminate()
             assert server.wait(_PATIENCE_S) == 0

@@ -41,7 +41,8 @@ def test_no_more_replicas_than_cores() -> None:
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 3)
     start.fit(config, 1)
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 1)
-    start.fit(start.settings(start.CONFIG, "127.0.0.1", 8000, "", (), replicas=2), 1)
+    fixed = start.settings(start.CONFIG, "127.0.0.1", 8000, "", (), replicas=3)["applications"][0]["deployments"][0]
+    assert (fixed["autoscaling_config"]["min_replicas"], fixed["autoscaling_config"]["max_replicas"]) == (3, 3)
 
 
 def test_a_bundle_that_cannot_be_served_costs_no_start(tiny_bundle: Bundle, tmp_path: Path) -> None:
