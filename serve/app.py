@@ -20,6 +20,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp.errors import FkpError
+from serve.admission import RETRY_AFTER_S, Admission
 from serve.api import ROUTES, build_api
 from serve.guard import TIMEOUT_S, TOKEN_VARIABLE, check_host, token_digests
 from serve.metrics import BRIGHTNESS, ERROR_PART, Metrics, render, total
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 DEPLOYMENT = "Landmarks"
 MAX_ONGOING_REQUESTS = 32
 MAX_QUEUED_REQUESTS = 64
-RETRY_AFTER_S = 1
 #: Ray's own limit stands above the guard's, whose answer is the better one.
 PROXY_TIMEOUT_S = TIMEOUT_S + 2
 
@@ -79,7 +79,9 @@ class Landmarks:
 
     def __serve_build_asgi_app__(self) -> Guard:
         """Called by Ray once this replica is made."""
-        return build_api(self, self._digests, self._timeout_s)
+        guard = build_api(self, self._digests, self._timeout_s)
+        guard.app = Admission(guard.app, lambda: self.settings.max_in_progress)
+        return guard
 
     # --- the model and its change -----------------------------------------------------------------------------------
 
@@ -263,12 +265,13 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     deployment: Any = serve.deployment(
         Landmarks,
         name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=4, target_ongoing_requests=8),
+        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=4),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 1},
         user_config=Settings(bundle=bundle).model_dump(),
+        health_check_period_s=2,
         health_check_timeout_s=15,
         graceful_shutdown_timeout_s=TIMEOUT_S + 5,
     )

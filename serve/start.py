@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fkp.errors import FkpError, run_command
+from serve import haproxy
 from serve.guard import TOKEN_VARIABLE, check_host, token_digests
 from serve.settings import Settings
 from serve.source import CHAMPION, find_bundle
@@ -20,19 +21,10 @@ from serve.source import CHAMPION, find_bundle
 CONFIG = Path(__file__).with_name("config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
+_READY_S = 120.0
 _LOOK_S = 15.0
 
-#: What a profile sets before Ray is imported. "fast": Ray's HAProxy in front, one thread of it, and no half minute of waiting
-#: at the end.
-PROFILES: dict[str, dict[str, str]] = {
-    "plain": {},
-    "fast": {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-    },
-}
+PROFILES = ("fast", "plain")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,29 +34,46 @@ def main(argv: list[str] | None = None) -> None:
         FkpError: The address is open without a token, the model cannot be served, or Ray does not start.
     """
     arguments = _parse(argv)
+    host, port = arguments.host, arguments.port
     digests = token_digests(os.environ.get(TOKEN_VARIABLE))
-    check_host(arguments.host, digests)
-    if arguments.profile == "fast" and not arguments.open_statistics:
-        ports = "Ray's HAProxy shows its statistics on ports 8404 and 9101 of every address of this machine"
-        raise FkpError(f"profile fast: {ports}, and nothing can move them: close them at the firewall and add --open-statistics")
+    check_host(host, digests)
+    against = haproxy.reason_against(host)
+    if arguments.profile == "fast" and against:
+        raise FkpError(f"profile fast: {against}; use --profile plain")
+    fast = arguments.profile != "plain" and not against
     bundle, version = _check_bundle(arguments.bundle)
-    os.environ.update(PROFILES[arguments.profile])
+    chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
+    config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with joined():
-        stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
-            signal.signal(number, lambda *_: stopped.set())
-        config = settings(CONFIG, arguments.host, arguments.port, bundle, digests, arguments.replicas, arguments.max_batch_size)
-        deploy(config)
-        print(f"http://{arguments.host}:{arguments.port}  (page; API: /docs)  Ctrl-C ends it", flush=True)
-        if arguments.bundle in ("", CHAMPION) and version is not None:
-            _follow(stopped, config, version)
-        stopped.wait()
+    with haproxy.claimed(port) as folder:
+        if not os.environ.get("RAY_ADDRESS"):
+            haproxy.check_free(host, port)
+        if fast:
+            limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
+            os.environ.update(haproxy.settings(folder, limit))
+        with joined("local" if fast else None) as cores:
+            stopped = threading.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
+                signal.signal(number, lambda *_: stopped.set())
+            fit(config, cores)
+            deploy(config)
+            wait_until_ready(host, port)
+            profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
+            print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
+            if arguments.bundle in ("", CHAMPION) and version is not None:
+                follow(stopped, config, version)
+            stopped.wait()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def joined(address: str | None = None) -> Iterator[int]:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine; Serve is shut down at the end.
+
+    Args:
+        address: "local" starts one even where another runs, which would know nothing of this process's variables.
+
+    Returns:
+        How many cores the cluster has.
 
     Raises:
         FkpError: Nothing answers at RAY_ADDRESS.
@@ -75,11 +84,11 @@ def joined() -> Iterator[None]:
     from ray import serve
 
     try:
-        ray.init(namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
     except ConnectionError as error:
         raise FkpError(f"cannot reach the Ray cluster {os.environ.get('RAY_ADDRESS')}: start it or unset RAY_ADDRESS") from error
     try:
-        yield
+        yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -92,7 +101,7 @@ def settings(
     bundle: str,
     digests: tuple[str, ...],
     replicas: int | None = None,
-    max_batch_size: int | None = None,
+    **user_config: Any,
 ) -> dict[str, Any]:
     """Read config.yaml and put the command line's choices into it.
 
@@ -103,7 +112,7 @@ def settings(
         bundle: See `Settings.bundle`.
         digests: Of the valid tokens.
         replicas: This many, instead of as many as the load asks for.
-        max_batch_size: See `Settings`.
+        **user_config: See `Settings`; what is None is left as it is.
     """
     import yaml
 
@@ -114,11 +123,17 @@ def settings(
     deployment = application["deployments"][0]
     deployment["user_config"]["bundle"] = bundle
     if replicas is not None:
-        del deployment["autoscaling_config"]
-        deployment["num_replicas"] = replicas
-    if max_batch_size is not None:
-        deployment["user_config"]["max_batch_size"] = max_batch_size
+        # Not num_replicas: beside the autoscaling of `serve.app.build`, which Serve keeps, it would be without effect.
+        deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
+    deployment["user_config"] |= {name: value for name, value in user_config.items() if value is not None}
     return config
+
+
+def fit(config: Mapping[str, Any], cores: int) -> None:
+    """Ask for no more replicas than the cluster has cores: Serve would wait for them for ever."""
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    for bound in ("min_replicas", "max_replicas"):
+        scaling[bound] = max(min(scaling[bound], cores), 1)
 
 
 def deploy(config: Mapping[str, Any]) -> None:
@@ -138,9 +153,15 @@ def deploy(config: Mapping[str, Any]) -> None:
     from ray.serve._private.api import serve_start  # isort: skip
 
     schema = ServeDeploySchema.model_validate(dict(config))
-    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
-    client.deploy_apps(schema, _blocking=False)
     until = time.monotonic() + _START_S
+    while True:
+        try:
+            client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+            break
+        except TimeoutError as error:  # Ray waits for its proxy for a minute, which is short on a busy machine.
+            if time.monotonic() > until:
+                raise FkpError(f"the endpoint did not start within {_START_S:g} s: {error}") from error
+    client.deploy_apps(schema, _blocking=False)
     while time.monotonic() < until:
         application = serve.status().applications.get(APPLICATION)
         if application is not None:
@@ -153,12 +174,39 @@ def deploy(config: Mapping[str, Any]) -> None:
     raise FkpError(f"the endpoint did not start within {_START_S:g} s: has the cluster a free core? `ray status` says so")
 
 
-def _follow(stopped: threading.Event, config: dict[str, Any], served: str) -> None:
-    """Serve whatever version the registry's alias names, until the end."""
+def wait_until_ready(host: str, port: int) -> None:
+    """Wait for the first answer: the proxy learns of the replicas a moment after they run."""
+    import time
+    import urllib.error
+    import urllib.request
+
+    name = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else f"[{host}]" if ":" in host else host
+    until = time.monotonic() + _READY_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{name}:{port}/readyz", timeout=5):
+                return
+        except (OSError, urllib.error.HTTPError) as error:
+            if time.monotonic() > until:
+                raise FkpError(
+                    f"http://{name}:{port} does not answer ({error}): the logs are in /tmp/ray/session_latest/logs/serve"
+                ) from error
+        time.sleep(0.1)
+
+
+def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s: float = _LOOK_S) -> None:
+    """Serve whatever version the registry's alias names, until the end.
+
+    Args:
+        stopped: Set at the end.
+        config: What is deployed.
+        served: The version that is.
+        look_s: How often the registry is asked.
+    """
     from fkp.track.registry import Registry
 
     registry = Registry()
-    while not stopped.wait(_LOOK_S):
+    while not stopped.wait(look_s):
         try:
             number = registry.champion_number()
             if number is None or str(number) == served:
@@ -202,10 +250,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="folder, models:/fkp@champion or models:/fkp/3 (default: the registry's champion where "
         "MLFLOW_TRACKING_URI is set, else saved_models/champion)",
     )
-    parser.add_argument("--profile", choices=tuple(PROFILES), default="plain", help="fast: Ray's HAProxy in front (default: %(default)s)")
-    parser.add_argument("--open-statistics", action="store_true", help="start profile fast although its statistics ports are open")
-    parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 1 to 4, as the load asks for)")
+    parser.add_argument(
+        "--profile", choices=PROFILES, help="fast: HAProxy in front; plain: Ray's proxy in Python (default: fast on Linux where it can be)"
+    )
+    parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 2 to 4, as the load asks for)")
     parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)
+    parser.add_argument("--max-in-progress", type=int, metavar="N", help=Settings.model_fields["max_in_progress"].description)
     return parser.parse_args(argv)
 
 

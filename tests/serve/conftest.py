@@ -113,3 +113,23 @@ def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
     running.deploy()
     yield running
     serve.shutdown()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, copy_of: Callable[[str], Bundle]) -> tuple[str, list[Bundle]]:
+    """A store with two versions; the first is the champion. A test that changes it copies its database first."""
+    from fkp.track.record import recording
+    from fkp.track.registry import Registry
+
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    bundles = [copy_of("first"), copy_of("second")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        registry = Registry()
+        for bundle in bundles:
+            with recording(bundle.config, {}) as record:
+                record.log_artifacts(bundle.path, "bundle")
+                registry.register(bundle.path, record.run_id)
+        registry.promote(1)
+    return uri, bundles

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,26 +9,6 @@ import pytest
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
 from serve.source import CHAMPION, find_bundle
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, copy_of: Callable[[str], Bundle]) -> tuple[str, list[Bundle]]:
-    """A store with two versions; the first is the champion."""
-    from fkp.track.record import recording
-    from fkp.track.registry import Registry
-
-    folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    bundles = [copy_of("first"), copy_of("second")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        registry = Registry()
-        for bundle in bundles:
-            with recording(bundle.config, {}) as record:
-                record.log_artifacts(bundle.path, "bundle")
-                registry.register(bundle.path, record.run_id)
-        registry.promote(1)
-    return uri, bundles
 
 
 def test_champion_and_versions_are_downloaded_once(

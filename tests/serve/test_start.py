@@ -26,9 +26,23 @@ def test_an_open_address_without_a_token_is_refused(monkeypatch: pytest.MonkeyPa
         start.main([])
 
 
-def test_the_fast_profile_wants_to_know_of_its_open_ports() -> None:
-    with pytest.raises(FkpError, match="statistics on ports 8404 and 9101 of every address"):
-        start.main(["--profile", "fast"])
+def test_fast_is_not_given_up_in_silence() -> None:
+    with pytest.raises(FkpError, match=r"^profile fast: HAProxy reaches the replicas by 127\.0\.0\.1, where none listens with --host ::1"):
+        start.main(["--profile", "fast", "--host", "::1"])
+
+
+def test_no_more_replicas_than_cores() -> None:
+    config = start.settings(start.CONFIG, "127.0.0.1", 8000, "", (), max_in_progress=5, max_batch_size=None)
+    deployment = config["applications"][0]["deployments"][0]
+    assert (deployment["user_config"]["max_in_progress"], deployment["user_config"]["max_batch_size"]) == (5, 16)
+    scaling = deployment["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 4)
+    start.fit(config, 3)
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 3)
+    start.fit(config, 1)
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 1)
+    fixed = start.settings(start.CONFIG, "127.0.0.1", 8000, "", (), replicas=3)["applications"][0]["deployments"][0]
+    assert (fixed["autoscaling_config"]["min_replicas"], fixed["autoscaling_config"]["max_replicas"]) == (3, 3)
 
 
 def test_a_bundle_that_cannot_be_served_costs_no_start(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -49,6 +63,8 @@ def test_config_yaml_is_what_the_code_has() -> None:
     assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
     assert Settings.model_validate(deployment.user_config) == Settings()
     assert deployment.max_ongoing_requests >= 2 * Settings().max_batch_size
+    assert deployment.max_ongoing_requests > Settings().max_in_progress, "the refusal with an envelope comes first"
+    assert deployment.autoscaling_config["target_ongoing_requests"] < Settings().max_in_progress, "or there is no scaling up"
     assert deployment.backpressure_config.status_code == 429
 
 
