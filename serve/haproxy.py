@@ -43,7 +43,7 @@ SETTINGS = {
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(round(TIMEOUT_S) + 5),
     # Of a replaced HAProxy process: none of its requests takes longer.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(round(TIMEOUT_S) + 10),
-    # A replica that is to end answers for so long, until HAProxy has left it out (measured: 0.7 s). Ray's 30 s are for
+    # A replica that is to end answers for so long, until HAProxy has left it out. Ray's 30 s are for
     # balancers that ask only now and then; it would take as long to end.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
 }

