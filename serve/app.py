@@ -19,11 +19,12 @@ import numpy as np
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
+from fkp import drift
 from fkp.errors import FkpError
 from serve.api import ROUTES, build_api
 from serve.guard import TIMEOUT_S, TOKEN_VARIABLE, check_host, token_digests
-from serve.metrics import BRIGHTNESS, ERROR_PART, Metrics, render, total
-from serve.model import Model, Prepared, Query, error_part, load_model
+from serve.metrics import Metrics, render, total
+from serve.model import Model, Prepared, Query, load_model
 from serve.settings import Settings, read_settings
 from serve.source import Source, find_bundle
 from serve.store import Store, listening_host
@@ -223,7 +224,7 @@ class Landmarks:
         return await asyncio.get_running_loop().run_in_executor(None, self._sum)
 
     def _sum(self) -> str:
-        reference = self.model.bundle.metrics.get("reference_histograms") if self.model else None
+        reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
         return render(total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()]), reference)
 
     def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
@@ -231,8 +232,8 @@ class Landmarks:
             self.metrics.observe("fkp_stage_seconds", milliseconds / 1000, (stage,))
         self.metrics.add("fkp_faces_total", (), len(faces))
         for face, pixels_u8 in zip(faces, prepared.pixels_u8, strict=True):
-            self.metrics.observe(ERROR_PART, error_part(face))
-            self.metrics.observe(BRIGHTNESS, float(pixels_u8.mean()))
+            self.metrics.observe(drift.ERROR_RATIO, drift.error_ratio(face.expected_error_px, face.box_xyxy))
+            self.metrics.observe(drift.BRIGHTNESS, drift.brightness(pixels_u8))
 
     async def _tell(self) -> None:
         """Write this replica's numbers where the others find them, as long as it lives."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fkp.bundle import open_bundle
+from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
 from fkp.predict import Face, Predictor
@@ -208,15 +209,9 @@ def face_json(face: Face, points: int) -> dict[str, Any]:
     return {**plain, "quality": round(quality(face), 4)}
 
 
-def error_part(face: Face) -> float:
-    """Mean expected error as a part of the box's longer side, which a turn of the head hardly changes."""
-    side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
-    return float(face.expected_error_px.mean()) / side_px
-
-
 def quality(face: Face) -> float:
     """0 to 1, see `schemas.FaceAnswer.quality`."""
-    return math.exp(-error_part(face) / _QUALITY_SCALE)
+    return math.exp(-error_ratio(face.expected_error_px, face.box_xyxy) / _QUALITY_SCALE)
 
 
 def load_model(source: Source, threads: int, golden_nme_pct: float) -> Model:
