@@ -138,7 +138,11 @@ def deploy(config: Mapping[str, Any]) -> None:
     from ray.serve._private.api import serve_start  # isort: skip
 
     schema = ServeDeploySchema.model_validate(dict(config))
-    client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+    client = serve_start(
+        http_options=schema.http_options.model_dump(),
+        controller_options=schema.controller_options,
+        proxy_location=schema.proxy_location,
+    )
     client.deploy_apps(schema, _blocking=False)
     until = time.monotonic() + _START_S
     while time.monotonic() < until:
