@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
@@ -118,7 +119,7 @@ class Landmarks:
 
     def _load(self, settings: Settings) -> Model:
         source = find_bundle(settings.bundle)
-        model = load_model(source, settings.network_threads, settings.golden_nme_pct)
+        model = load_model(source, settings.network_threads, settings.golden_nme_pct, _on_gpu(settings))
         self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}")
         self.metrics.add("fkp_model_swaps_total", ("accepted",))
         logger.info("serving model %s from %s", model.digest[:12], source.path)
@@ -129,7 +130,7 @@ class Landmarks:
         if known is None:
             return None
         version, _, path = known.partition("\n")
-        return load_model(Source(path, version or None), settings.network_threads, settings.golden_nme_pct)
+        return load_model(Source(path, version or None), settings.network_threads, settings.golden_nme_pct, _on_gpu(settings))
 
     def _refuse(self, bundle: str, reason: str) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -274,6 +275,10 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
         graceful_shutdown_timeout_s=TIMEOUT_S + 5,
     )
     return deployment.bind(list(digests), timeout_s)
+
+
+def _on_gpu(settings: Settings) -> bool:
+    return settings.device == "gpu" or (settings.device == "auto" and bool(ray.get_gpu_ids()))
 
 
 def _draw(prepared: Prepared, faces: Sequence[Face]) -> bytes:
