@@ -14,6 +14,7 @@ from fkp.__main__ import main as fkp_main
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from serve import start
+from serve.guard import PIXEL_LIMIT
 from serve.settings import Settings
 
 
@@ -50,6 +51,7 @@ def test_config_yaml_is_what_the_code_has() -> None:
     assert Settings.model_validate(deployment.user_config) == Settings()
     assert deployment.max_ongoing_requests >= 2 * Settings().max_batch_size
     assert deployment.backpressure_config.status_code == 429
+    assert schema.controller_options.runtime_env["env_vars"]["OPENCV_IO_MAX_IMAGE_PIXELS"] == str(PIXEL_LIMIT)
 
 
 def test_the_command_line_goes_into_the_settings() -> None:
