@@ -11,6 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 import schemathesis
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from fkp.bundle import Bundle
 from serve import schemas
@@ -60,7 +61,8 @@ def test_requests_made_from_the_document_are_answered_as_it_says(champion: Bundl
         @hypothesis.given(case=operation.as_strategy())
         def check(case: schemathesis.Case) -> None:
             asked.add(case.operation.path)
-            case.call_and_validate(headers=token)
+            # Bytes that OpenAPI calls valid are seldom a picture, and words seldom a box.
+            case.call_and_validate(headers=token, excluded_checks=[positive_data_acceptance])
 
         check()
     assert asked == set(schema.raw_schema["paths"])
