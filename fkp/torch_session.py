@@ -45,7 +45,8 @@ class TorchSession:
         import torch
 
         self._device, self._bf16 = device, bf16
-        self._network = load_network(bundle).to(device=device, memory_format=torch.channels_last)
+        self._network = load_network(bundle).to(device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # Missing in torch's stubs.
 
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network.
