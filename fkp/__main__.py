@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("tune.search", "search for better settings"),
     "track": ("fkp.track", "registered models"),
     "evaluate": ("fkp.evaluate", "measure a bundle, or a running endpoint"),
+    "reference": ("fkp.reference", "let a bundle tell the endpoint what faces it knows"),
     "predict": ("fkp.predict", "find points in pictures"),
     "serve": ("serve.start", "answer pictures over HTTP"),
 }

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -54,27 +54,30 @@ class Face:
         }
 
 
+class Session(Protocol):
+    """The network of a bundle, wherever it runs."""
+
+    def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), float32 in crop pixels."""
+        ...
+
+
 class Predictor:
     """Finds points with a bundle; safe to share between threads.
 
     Args:
         bundle: A bundle or its folder.
         threads: Cores a call may use; crops of one call run as one batch.
+        session: Runs the network instead of ONNX Runtime, see `torch_session`.
 
     Raises:
         FkpError: See `open_bundle`.
     """
 
-    def __init__(self, bundle: Bundle | str | Path, threads: int = 1) -> None:
-        import onnxruntime
-
+    def __init__(self, bundle: Bundle | str | Path, threads: int = 1, session: Session | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.config = self.bundle.config
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(self.bundle.onnx_path), options, providers=["CPUExecutionProvider"])
+        self._session = session or _OnnxSession(self.bundle, threads)
         self._detector: FaceDetector | None = None
 
     def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
@@ -128,8 +131,23 @@ class Predictor:
         Returns:
             points_px (N, 68, 2) and expected_error_px (N, 68), float32 in crop pixels.
         """
-        points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})
+        points_px, scale_px = self._session.run(crops_u8)
         return points_px, 2 * scale_px  # The expected radius under the head's density, see losses.radial_laplace_nll.
+
+
+class _OnnxSession:
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(bundle.onnx_path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})
+        return points_px, scale_px
 
 
 def main(argv: list[str] | None = None) -> int:

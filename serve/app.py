@@ -16,15 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
+from fkp import drift
 from fkp.errors import FkpError
 from serve.admission import RETRY_AFTER_S, Admission
 from serve.api import ROUTES, build_api
 from serve.guard import TIMEOUT_S, TOKEN_VARIABLE, check_host, token_digests
-from serve.metrics import BRIGHTNESS, ERROR_PART, Metrics, render, total
-from serve.model import Model, Prepared, Query, error_part, load_model
+from serve.metrics import Metrics, render, total
+from serve.model import Model, Prepared, Query, load_model
 from serve.settings import Settings, read_settings
 from serve.source import Source, find_bundle
 from serve.store import Store, listening_host
@@ -119,7 +121,7 @@ class Landmarks:
 
     def _load(self, settings: Settings) -> Model:
         source = find_bundle(settings.bundle)
-        model = load_model(source, settings.network_threads, settings.golden_nme_pct)
+        model = load_model(source, settings.network_threads, settings.golden_nme_pct, _on_gpu(settings))
         self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}")
         self.metrics.add("fkp_model_swaps_total", ("accepted",))
         logger.info("serving model %s from %s", model.digest[:12], source.path)
@@ -130,7 +132,7 @@ class Landmarks:
         if known is None:
             return None
         version, _, path = known.partition("\n")
-        return load_model(Source(path, version or None), settings.network_threads, settings.golden_nme_pct)
+        return load_model(Source(path, version or None), settings.network_threads, settings.golden_nme_pct, _on_gpu(settings))
 
     def _refuse(self, bundle: str, reason: str) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -225,7 +227,7 @@ class Landmarks:
         return await asyncio.get_running_loop().run_in_executor(None, self._sum)
 
     def _sum(self) -> str:
-        reference = self.model.bundle.metrics.get("reference_histograms") if self.model else None
+        reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
         return render(total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()]), reference)
 
     def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
@@ -233,8 +235,8 @@ class Landmarks:
             self.metrics.observe("fkp_stage_seconds", milliseconds / 1000, (stage,))
         self.metrics.add("fkp_faces_total", (), len(faces))
         for face, pixels_u8 in zip(faces, prepared.pixels_u8, strict=True):
-            self.metrics.observe(ERROR_PART, error_part(face))
-            self.metrics.observe(BRIGHTNESS, float(pixels_u8.mean()))
+            self.metrics.observe(drift.ERROR_RATIO, drift.error_ratio(face.expected_error_px, face.box_xyxy))
+            self.metrics.observe(drift.BRIGHTNESS, drift.brightness(pixels_u8))
 
     async def _tell(self) -> None:
         """Write this replica's numbers where the others find them, as long as it lives."""
@@ -276,6 +278,10 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
         graceful_shutdown_timeout_s=TIMEOUT_S + 5,
     )
     return deployment.bind(list(digests), timeout_s)
+
+
+def _on_gpu(settings: Settings) -> bool:
+    return settings.device == "gpu" or (settings.device == "auto" and bool(ray.get_gpu_ids()))
 
 
 def _draw(prepared: Prepared, faces: Sequence[Face]) -> bytes:

@@ -17,7 +17,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
@@ -169,7 +169,7 @@ class Guard:
             return
         began = time.perf_counter()
         headers = {name.lower(): value for name, value in scope["headers"]}
-        request_id = _request_id(headers)
+        request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         exchange = _Exchange(receive, send, request_id if self.tell_request_id else None, self.body_limit_bytes)
         try:
@@ -187,7 +187,7 @@ class Guard:
         except Refusal as refusal:
             caught = refusal
         except TimeoutError:
-            caught = Refusal(408, "timeout", f"the request took more than {self.timeout_s:g} s: send a smaller picture or try again")
+            caught = too_slow(self.timeout_s)
         except Exception:
             # The trace is for the log alone; it holds no part of a picture.
             logger.exception("request %s failed", request_id)
@@ -200,9 +200,8 @@ class Guard:
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if scope["path"] not in OPEN_PATHS:
             self._check_token(scope, headers)
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self.body_limit_bytes:
-            raise _too_large(self.body_limit_bytes)
+        if declared_bytes(headers) > self.body_limit_bytes:
+            raise too_large(self.body_limit_bytes)
 
     def _check_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if self.digests:
@@ -230,7 +229,7 @@ class _Exchange:
         message = await self._receive()
         self._received_bytes += len(message.get("body", b""))
         if self._received_bytes > self._limit_bytes:
-            raise _too_large(self._limit_bytes)
+            raise too_large(self._limit_bytes)
         return message
 
     async def send(self, message: Message) -> None:
@@ -248,22 +247,44 @@ class _Exchange:
         self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
-async def refuse(refusal: Refusal, request_id: str, send: Send) -> None:
-    """Send an error envelope."""
+async def refuse(refusal: Refusal, request_id: str, send: Send, bare: bool = False) -> None:
+    """Send an error envelope.
+
+    Args:
+        refusal: Why.
+        request_id: Of the request.
+        send: Where the answer goes.
+        bare: Whether the body was not read to its end, and nothing behind `send` adds the other headers of every answer.
+    """
     body = json.dumps(refusal.envelope(request_id)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers]
-    if refusal.status in (408, 413):  # What is left of the body is not read.
+    if bare or refusal.status in (408, 413):  # What is left of the body is not read.
         headers.append((b"connection", b"close"))
+    if bare:
+        headers += [*SECURITY_HEADERS, (b"cache-control", b"no-store"), (b"x-request-id", request_id.encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _too_large(limit_bytes: int) -> Refusal:
+def too_large(limit_bytes: int) -> Refusal:
+    """The refusal of a long body."""
     return Refusal(413, "body_too_large", f"the body is longer than {limit_bytes} bytes: send a smaller picture")
 
 
-def _request_id(headers: dict[bytes, Any]) -> str:
+def too_slow(timeout_s: float) -> Refusal:
+    """The refusal of what takes too long."""
+    return Refusal(408, "timeout", f"the request took more than {timeout_s:g} s: send a smaller picture or try again")
+
+
+def declared_bytes(headers: Mapping[bytes, bytes]) -> int:
+    """What Content-Length says; 0 where it says nothing: the bytes themselves are counted anyway."""
+    length = headers.get(b"content-length", b"")
+    # int() refuses numbers of thousands of digits with an exception of its own.
+    return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+def request_id_of(headers: Mapping[bytes, Any]) -> str:
     """The client's own id where it is a plain word, else a new one."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bisect
 import json
-import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from fkp.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_index
 
 #: A replica that has not written for so long is gone: its gauges no longer count.
 GONE_AFTER_S = 10.0
@@ -31,9 +32,6 @@ class Figure:
     bounds: tuple[float, ...] = ()
 
 
-BRIGHTNESS = "fkp_crop_brightness"
-ERROR_PART = "fkp_expected_error_ratio"
-
 FIGURES: dict[str, Figure] = {
     "fkp_requests_total": Figure("counter", "Requests answered, by route and HTTP status.", ("route", "status")),
     "fkp_errors_total": Figure("counter", "Requests or pictures refused, by code.", ("code",)),
@@ -44,16 +42,11 @@ FIGURES: dict[str, Figure] = {
     "fkp_crops_in_progress": Figure("gauge", "Crops that wait for the network or are in it."),
     "fkp_model_info": Figure("gauge", "Replicas that answer with a model.", ("digest", "version")),
     "fkp_model_swaps_total": Figure("counter", "Models offered to a replica.", ("result",)),
-    ERROR_PART: Figure(
-        "histogram",
-        "Confidence: mean expected error of a face as a part of its box's longer side.",
-        (),
-        (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2),
+    ERROR_RATIO: Figure(
+        "histogram", "Confidence: mean expected error of a face as a part of its box's longer side.", (), BOUNDS[ERROR_RATIO]
     ),
-    BRIGHTNESS: Figure("histogram", "Mean brightness of a crop, 0 to 255.", (), tuple(float(v) for v in range(16, 256, 16))),
+    BRIGHTNESS: Figure("histogram", "Mean brightness of a crop, 0 to 255.", (), BOUNDS[BRIGHTNESS]),
 }
-#: Figures whose histogram a bundle's metrics.json may hold for its training set, under `reference_histograms`.
-DRIFTING = (ERROR_PART, BRIGHTNESS)
 
 Numbers = dict[str, dict[str, Any]]
 
@@ -117,8 +110,8 @@ def render(numbers: Numbers, reference: Mapping[str, Sequence[float]] | None = N
 
     Args:
         numbers: From `total`.
-        reference: Histograms of the training set, {figure: counts of its buckets}. Where there is one it is shown beside
-            the served one, with the population stability index between both: above 0.25 the pictures have changed.
+        reference: Histograms of the model's own faces, see `drift.reference_counts`. Where there is one it is shown beside
+            the served one, and once enough faces were served the distance of both: above `drift.ALARM` they have changed.
     """
     lines: list[str] = []
     for name, figure in FIGURES.items():
@@ -128,32 +121,18 @@ def render(numbers: Numbers, reference: Mapping[str, Sequence[float]] | None = N
             lines += (
                 _histogram(name, labels, figure.bounds, value) if figure.kind == "histogram" else [f"{name}{_braces(labels)} {value!r}"]
             )
-    known = {name: counts for name, counts in (reference or {}).items() if name in DRIFTING and _fits(name, counts)}
-    if known:
-        lines += ["# HELP fkp_training_ratio Part of the training set's crops in each bucket.", "# TYPE fkp_training_ratio gauge"]
-        for name, counts in known.items():
+    if reference:
+        lines += ["# HELP fkp_reference_ratio Part of the model's validation faces in each bucket.", "# TYPE fkp_reference_ratio gauge"]
+        for name, counts in reference.items():
             bounds = [*(f"{bound:g}" for bound in FIGURES[name].bounds), "+Inf"]
             for bound, count in zip(bounds, counts, strict=True):
-                lines.append(f"fkp_training_ratio{_braces([('figure', name), ('le', bound)])} {count / sum(counts):g}")
-        lines += ["# HELP fkp_drift Population stability index of served against training crops.", "# TYPE fkp_drift gauge"]
-        for name, counts in known.items():
+                lines.append(f"fkp_reference_ratio{_braces([('figure', name), ('le', bound)])} {count / sum(counts):g}")
+        lines += ["# HELP fkp_drift Population stability index of served against validation faces.", "# TYPE fkp_drift gauge"]
+        for name, counts in reference.items():
             served = numbers[name].get("[]")
-            if served is not None:
+            if served is not None and sum(served[:-1]) >= LEAST_FACES:
                 lines.append(f"fkp_drift{_braces([('figure', name)])} {stability_index(counts, served[:-1]):.4f}")
     return "\n".join(lines) + "\n"
-
-
-def stability_index(expected: Sequence[float], observed: Sequence[float]) -> float:
-    """Population stability index: sum of (o - e) * ln(o / e) over the buckets' parts. An empty bucket counts as half a crop."""
-    parts = []
-    for counts in (expected, observed):
-        filled = [max(count, 0.5) for count in counts]
-        parts.append([count / sum(filled) for count in filled])
-    return sum((o - e) * math.log(o / e) for e, o in zip(*parts, strict=True))
-
-
-def _fits(name: str, counts: Sequence[float]) -> bool:
-    return len(counts) == len(FIGURES[name].bounds) + 1 and sum(counts) > 0
 
 
 def _histogram(name: str, labels: list[tuple[str, str]], bounds: Sequence[float], value: list[float]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +29,11 @@ class Settings(BaseModel):
     )
     network_threads: int = Field(1, ge=1, le=64, description="cores of the network: the num_cpus of a replica")
     decode_threads: int = Field(2, ge=1, le=64, description="pictures that are decoded at once")
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="where the network runs: gpu is torch in bfloat16 and needs `num_gpus: 1` in ray_actor_options, cpu is "
+        "ONNX Runtime; auto: a GPU where Ray has given the replica one",
+    )
     golden_nme_pct: float = Field(
         15.0, gt=0, description="a model that misses the stored face by more (mean error / distance of the outer eye corners) is not taken"
     )

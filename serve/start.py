@@ -156,7 +156,11 @@ def deploy(config: Mapping[str, Any]) -> None:
     until = time.monotonic() + _START_S
     while True:
         try:
-            client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
+            client = serve_start(
+                http_options=schema.http_options.model_dump(),
+                controller_options=schema.controller_options,
+                proxy_location=schema.proxy_location,
+            )
             break
         except TimeoutError as error:  # Ray waits for its proxy for a minute, which is short on a busy machine.
             if time.monotonic() > until:

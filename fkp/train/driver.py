@@ -99,11 +99,13 @@ def _fit(run: Run, record: Record) -> Path:
 
 def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record: Record, minutes: float) -> Outcome:
     """Write the bundle, measure it on its validation part and on the test part of both splits, and log it all."""
+    from fkp import drift
     from fkp.bundle import update_bundle, write_bundle
     from fkp.evaluate import SPLITS, evaluate, to_json
     from fkp.exposure import LABELS_DIGEST
     from fkp.model.net import Net
     from fkp.predict import Predictor
+    from fkp.reference import reference_histograms
     from fkp.report import ced_figure, prediction_grid, write_report
     from fkp.vision import image as images
 
@@ -118,6 +120,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
         "faces": len(validation),
         "split_digest": catalogs.split_digest(catalog, run.config.data),
     }
+    known[drift.REFERENCE] = reference_histograms(predictor, catalog, run.config.data)
     evaluations = [evaluate(predictor, catalog, run.config.data.model_copy(update={"split": split}), bundle) for split in SPLITS]
     figures = to_json(evaluations, bundle)
     bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, data_digest, validation, evaluations))

@@ -82,7 +82,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if marker in _FRAME_MARKERS:
             height, width = struct.unpack_from(">HH", data, place + 3)
             return _positive(width, height)
-        if marker in (0xD9, 0xDA) or length < 2:  # The picture begins, or ends, without a size.
+        # The picture begins, or ends, without a size. And FF 00 is no marker: decoders skip these two bytes alone, so that
+        # a length read behind them would lead past the frame header that they decode by.
+        if marker in (0x00, 0xD9, 0xDA) or length < 2:
             raise _NoSize
         place += length
 

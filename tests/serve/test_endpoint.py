@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import requests
 from PIL import Image as Pillow
@@ -215,21 +219,34 @@ def test_broken_forms_are_refused(endpoint: Endpoint, photo: bytes) -> None:
     assert endpoint.post("/v1/keypoints:batch", files=[("file", ("a", b"x"))] * 33).json()["code"] == "too_many_pictures"
 
 
-def test_a_stream_without_length_is_cut(endpoint: Endpoint) -> None:
-    sent = 0
-
-    def stream() -> Iterator[bytes]:
-        nonlocal sent
-        for _ in range(512):
-            sent += 1
-            yield bytes(64 * 1024)
-
-    try:
-        answer = requests.post(endpoint.url + KEYPOINTS, data=stream(), timeout=30)
-        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
-    except requests.ConnectionError:
-        assert sent < 512, "the server hung up in the middle of the stream"
+def test_a_stream_without_length_is_cut_before_it_fills_memory(endpoint: Endpoint) -> None:
+    """64 MiB in pieces: neither Ray's proxy nor the replica may grow by more than two bodies."""
+    titles = ("ray::ProxyActor", "ray::ServeReplica:fkp")
+    workers = [process for process in psutil.Process().children(recursive=True) if " ".join(process.cmdline()).startswith(titles)]
+    assert len(workers) >= 2
+    before = [process.memory_info().rss for process in workers]
+    highest = 0
+    address = urlsplit(endpoint.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(b"POST /v1/keypoints HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1024):
+                connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
+                sent += 1
+                highest = max(highest, *(process.memory_info().rss - first for process, first in zip(workers, before, strict=True)))
+        assert sent < 1024, "the server hangs up in the middle of the stream"
+        assert connection.recv(12) == b"HTTP/1.1 413"
+    assert highest < 16 * 1024 * 1024
     assert endpoint.get("/healthz").status_code == 200
+
+
+def test_no_header_steers_ray_and_its_own_page_is_closed(endpoint: Endpoint) -> None:
+    for name in ("X-Request-Timeout-Seconds", "serve_multiplexed_model_id", "X-Session-Id"):
+        assert endpoint.get("/healthz", headers={name: b"\xff"}).status_code == 200, "Ray's proxy alone answers 500"
+    answer = endpoint.get("/-/routes", headers={"X-Request-ID": "x" * 300})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"] != "x" * 300
 
 
 # --- state ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import json
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve.metrics import BRIGHTNESS, FIGURES, GONE_AFTER_S, Metrics, render, stability_index, total
+from fkp.drift import BOUNDS, BRIGHTNESS, LEAST_FACES
+from serve.metrics import GONE_AFTER_S, Metrics, render, total
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -64,25 +65,20 @@ def test_a_gauge_that_is_set_anew_forgets_its_old_labels() -> None:
     assert list(total([metrics.snapshot()])["fkp_model_info"]) == ['["def","2"]']
 
 
-def test_drift_stands_beside_the_training_set() -> None:
-    buckets = len(FIGURES[BRIGHTNESS].bounds) + 1
-    reference = [0.0] * buckets
+def test_drift_stands_beside_the_models_own_faces() -> None:
+    reference = [0] * (len(BOUNDS[BRIGHTNESS]) + 1)
     reference[0], reference[6] = 100, 200
-    text = render(total([replica([5, 100, 100] * 20, 1).snapshot()]), {BRIGHTNESS: reference, "fkp_faces_total": [1]})
+    text = render(total([replica([5, 100, 100] * LEAST_FACES, 1).snapshot()]), {BRIGHTNESS: reference})
     found = samples(text)
-    assert found["fkp_training_ratio", (("figure", BRIGHTNESS), ("le", "16"))] == pytest.approx(1 / 3, rel=1e-4)
-    assert found["fkp_drift", (("figure", BRIGHTNESS),)] < 0.25
-    dark = samples(render(total([replica([5] * 60, 1).snapshot()]), {BRIGHTNESS: reference}))
+    assert found["fkp_reference_ratio", (("figure", BRIGHTNESS), ("le", "16"))] == pytest.approx(1 / 3, rel=1e-4)
+    assert found["fkp_drift", (("figure", BRIGHTNESS),)] < 0.001
+    dark = samples(render(total([replica([5] * LEAST_FACES, 1).snapshot()]), {BRIGHTNESS: reference}))
     assert dark["fkp_drift", (("figure", BRIGHTNESS),)] > 1
 
 
-@pytest.mark.parametrize("reference", [None, {}, {BRIGHTNESS: [1, 2]}, {"other": [1]}], ids=str)
-def test_no_reference_is_no_drift(reference: dict[str, list[float]] | None) -> None:
-    assert "fkp_drift" not in render(total([replica([5], 1).snapshot()]), reference)
-
-
-def test_stability_index() -> None:
-    assert stability_index([10, 20, 30], [100, 200, 300]) == pytest.approx(0, abs=1e-12)
-    # (0.8 - 0.5) ln 1.6 + (0.2 - 0.5) ln 0.4
-    assert stability_index([50, 50], [80, 20]) == pytest.approx(0.4159, abs=1e-4)
-    assert stability_index([50, 0], [0, 50]) < 20, "finite"
+def test_a_few_faces_or_no_reference_is_no_drift() -> None:
+    reference = {BRIGHTNESS: [1] * (len(BOUNDS[BRIGHTNESS]) + 1)}
+    few = render(total([replica([5] * (LEAST_FACES - 1), 1).snapshot()]), reference)
+    assert "fkp_reference_ratio{" in few
+    assert "fkp_drift{" not in few
+    assert "fkp_drift" not in render(total([replica([5] * LEAST_FACES, 1).snapshot()]), {})

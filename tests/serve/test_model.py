@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from fkp.bundle import Bundle
+from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.vision import image as images
 from serve.guard import Refusal
-from serve.model import Model, Query, error_part, face_json, load_model, quality
+from serve.model import Model, Query, face_json, load_model, quality
 from serve.settings import Settings, read_settings
 from serve.source import Source, find_bundle
 
@@ -98,7 +99,7 @@ def test_the_51_inner_points() -> None:
     assert inner["keypoints"][0] == [34.0, 35.0]
     assert (len(inner["keypoints"]), inner["expected_error_px"]) == (51, [float(i) for i in range(17, 68)])
     assert inner["quality"] == face_json(face, 68)["quality"]
-    assert error_part(face) == pytest.approx(33.5 / 20)
+    assert error_ratio(face.expected_error_px, face.box_xyxy) == pytest.approx(33.5 / 20)
 
 
 # --- settings and where bundles are -----------------------------------------------------------------------------

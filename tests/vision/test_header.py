@@ -117,3 +117,17 @@ def test_every_cut_is_a_size_or_a_sentence(case: str) -> None:
 def test_no_size_is_a_broken_header(data: bytes) -> None:
     with pytest.raises(FkpError, match="broken header"):
         read_header(data)
+
+
+def test_no_size_is_smuggled_past_a_stuffed_byte() -> None:
+    """FF 00 and a length over the real frame header: whoever skips by it finds a false, small one inside a comment."""
+    data = encode("JPEG", "L")
+    begin = data.index(b"\xff\xc0")
+    (length,) = struct.unpack_from(">H", data, begin + 2)
+    frame = data[begin : begin + 2 + length]
+    false = frame[:5] + struct.pack(">HH", 1, 1) + frame[9:]
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(false)) + false
+    smuggled = b"\xff\xd8\xff\x00" + struct.pack(">H", 2 + len(frame) + 4) + frame + comment + data[2:begin] + data[begin + 2 + length :]
+    assert images.decode(smuggled).shape == (HEIGHT, WIDTH, 3), "a decoder reads the real one"
+    with pytest.raises(FkpError, match="has a broken header"):
+        read_header(smuggled)

@@ -1,0 +1,72 @@
+"""The histograms that a bundle brings along for `fkp.drift`, measured on its validation faces.
+
+Training writes them; `python -m fkp.reference --bundle DIR` adds them to a bundle that has none, or none in today's buckets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fkp import drift
+from fkp.bundle import update_bundle
+from fkp.config import DataConfig
+from fkp.data import catalog as catalogs
+from fkp.data.catalog import Catalog
+from fkp.errors import FkpError, run_command
+from fkp.predict import DEFAULT_BUNDLE, Predictor
+from fkp.vision.crop import box_of_points
+
+
+def reference_histograms(predictor: Predictor, catalog: Catalog, data: DataConfig) -> dict[str, Any]:
+    """Measure the validation faces as the endpoint measures those it serves.
+
+    Args:
+        predictor: The model.
+        catalog: The labelled set.
+        data: Says which split and which folds.
+
+    Returns:
+        The part, the number of faces, and for each figure of `drift.BOUNDS` its bounds and counts.
+
+    Raises:
+        FkpError: The part is empty, or a frame is missing or broken.
+    """
+    rows = catalog.rows("val", data)
+    if not len(rows):
+        raise FkpError(f"the validation part of the {data.split} split of {catalog.root} is empty: choose another split")
+    values: dict[str, list[float]] = {drift.ERROR_RATIO: [], drift.BRIGHTNESS: []}
+    for row in rows:
+        frame, _ = catalogs.read_frame(catalog, row)
+        box_xyxy = box_of_points(catalog.points_px[row])
+        crop = predictor.crop(box_xyxy)
+        crop_u8 = crop.apply(frame, predictor.config.input.channels)
+        _, error_crop_px = predictor.run(crop_u8[None])
+        values[drift.ERROR_RATIO].append(drift.error_ratio(error_crop_px[0] * crop.px_per_crop_px, box_xyxy))
+        values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))
+    figures = {name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found)} for name, found in values.items()}
+    return {"part": "val", "faces": len(rows), "figures": figures}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Add the histograms to a bundle: its weights stay, its digest becomes another."""
+    parser = argparse.ArgumentParser(prog="python -m fkp.reference", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
+    parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
+    arguments = parser.parse_args(argv)
+    predictor = Predictor(arguments.bundle)
+    data = predictor.config.data
+    if arguments.root is not None:
+        data = data.model_copy(update={"root": arguments.root})
+    catalog = catalogs.load(data)
+    trained_on = predictor.bundle.metrics.get("labels_sha256")
+    if trained_on is not None and trained_on != catalog.digest:
+        raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
+    histograms = reference_histograms(predictor, catalog, data)
+    bundle = update_bundle(arguments.bundle, {**predictor.bundle.metrics, drift.REFERENCE: histograms}, predictor.bundle.card)
+    print(f"{bundle.path}: histograms of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,87 @@
+"""The endpoint without Ray: door, guard, routes and model in this process, asked as ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlencode
+
+from fkp.bundle import Bundle
+from fkp.predict import Face
+from fkp.vision.detect import FaceDetector
+from serve.api import build_api
+from serve.app import _draw
+from serve.door import Door
+from serve.guard import token_digests
+from serve.metrics import Metrics, render, total
+from serve.model import Model, Prepared, Query, load_model
+from serve.settings import Settings
+from serve.source import Source
+
+
+class LocalEngine:
+    """What a replica does, one crop a batch."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.model: Model | None = load_model(Source(str(bundle.path)), 1, Settings().golden_nme_pct)
+        self.metrics = Metrics()
+        self._detector = FaceDetector()
+        self._pictures = ThreadPoolExecutor(2)
+
+    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, self._detector, keep_image)
+        answers = [model.predictor.run(crop_u8[None]) for crop_u8 in prepared.pixels_u8]
+        return prepared, model.finish(prepared, [(points_px[0], error_px[0]) for points_px, error_px in answers])
+
+    async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
+        return _draw(prepared, faces)
+
+    async def metrics_text(self) -> str:
+        return render(total([self.metrics.snapshot()]))
+
+    def refused(self) -> dict[str, str] | None:
+        return None
+
+    def count_error(self, code: str) -> None:
+        self.metrics.add("fkp_errors_total", (code,))
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        self.metrics.add("fkp_requests_total", ("other", str(status)))
+
+
+def application(bundle: Bundle, token: str | None = None) -> Door:
+    """Everything that a request goes through."""
+    return Door(build_api(LocalEngine(bundle), token_digests(token)))
+
+
+async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (), **query: Any) -> tuple[int, bytes]:
+    """Send one request; its status and body."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if waiting:
+            return waiting.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": urlencode(query, doseq=True).encode(),
+        "headers": list(headers),
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
