@@ -17,6 +17,7 @@ from fkp.vision.detect.detector import Detection, FaceDetector, Finder
 __all__ = [
     "AS_DETECTED",
     "BLAZEFACE",
+    "CHOICES",
     "DLIB",
     "BoxMap",
     "Candidates",
@@ -38,7 +39,8 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
 
     Args:
         name: See `CHOICES`.
-        box_maps: Calibrations by the finder's name, as a bundle keeps them; one that is missing is the built-in one.
+        box_maps: The rows of a `BoxMap` by the finder's name, as a bundle keeps them; for one that is missing the built-in
+            calibration holds.
 
     Raises:
         FkpError: There is no such detector, what it needs is not installed, or a calibration cannot be used.

@@ -70,13 +70,9 @@ class BoxMap:
             kept = miss <= np.percentile(miss, 95)
         return cls(tuple(tuple(round(float(v), 4) for v in row) for row in weights.T))
 
-    def to_json(self) -> list[list[float]]:
-        """Plain JSON; see `from_json`."""
-        return [list(row) for row in self.rows]
-
     @classmethod
     def from_json(cls, rows: Any, finder: Finder) -> BoxMap:
-        """Read what `to_json` wrote.
+        """Read `rows` of plain JSON.
 
         Raises:
             FkpError: It is not four rows of finite numbers for the facial points of this finder.
@@ -87,7 +83,9 @@ class BoxMap:
             matrix = np.zeros(0)
         widths = [1 + 2 * points for points in range(finder.facial_points + 1)]
         if matrix.ndim != 2 or len(matrix) != 4 or matrix.shape[1] not in widths or not np.isfinite(matrix).all():
-            raise FkpError(f"the calibration of {finder.name} is not 4 rows of numbers for {finder.facial_points} points: calibrate it again")
+            raise FkpError(
+                f"the calibration of {finder.name} is not 4 rows of numbers for {finder.facial_points} points: calibrate it again"
+            )
         return cls(tuple(tuple(row) for row in matrix.tolist()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -148,13 +147,3 @@ class FaceDetector:
         """Candidates of one window, in image pixels."""
         found = self.finder.look(np.ascontiguousarray(window.apply(image, 3).transpose(1, 2, 0)))
         return Candidates(window.undo(found.shapes_px).astype(np.float64), found.scores)
-
-
-def best_shapes(detector: FaceDetector, images: Sequence[Image]) -> np.ndarray:
-    """The best face of each picture as the network tells it, (N, 2 + P, 2); rows of NaN where nothing is found."""
-    shapes = np.full((len(images), 2 + detector.finder.facial_points, 2), np.nan)
-    for place, image in enumerate(images):
-        found = detector.find(image)
-        if len(found):
-            shapes[place] = found.shapes_px[0]
-    return shapes

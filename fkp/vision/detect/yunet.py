@@ -40,7 +40,16 @@ class YuNet:
     smallest = 0.03
     tile_score = 0.7
     facial_points = 5
-    box_map = BoxMap(((0.0,), (0.0,), (1.0,), (1.0,)))
+    #: Fitted on the five points of the labels themselves, training folds; on those of the validation fold its boxes have a
+    #: median IoU of 0.896 with the labels' boxes. The weights' own error comes on top of that: hence the second pass.
+    box_map = BoxMap(
+        (
+            (0.0034, 0.6936, -0.0169, 0.6131, -0.2059, -1.505, 0.0267, 0.3773, -0.144, 0.3803, 0.0151),
+            (-0.1373, 0.1466, -0.0772, -0.0451, -0.1344, 0.0002, -0.0233, -0.2576, 0.271, 0.235, 0.22),
+            (0.3116, -1.4386, 0.0679, 1.2611, -0.0081, 0.0318, 0.1338, -0.359, 0.1912, 0.2391, -0.04),
+            (0.3099, -0.083, -0.1644, 0.091, -0.1688, -0.0011, -0.265, -0.4592, 0.816, 0.4563, 0.8887),
+        )
+    )
     second_pass = True
 
     def __init__(self, path: str | Path) -> None:
