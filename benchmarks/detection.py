@@ -79,9 +79,8 @@ def main() -> None:
 
 def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetector], maps: dict[str, BoxMap | None]) -> None:
     labelled = frames.nme_labelled_pct
-    print(
-        f"\n{len(labelled)} frames of the validation fold; from the labelled box NME {labelled.mean():.3f}, median {np.median(labelled):.3f} %"
-    )
+    print(f"\n{len(labelled)} frames of the validation fold")
+    print(f"From the labelled box: NME {labelled.mean():.3f}, median {np.median(labelled):.3f} %")
     print(f"Asked: median at most {LIMIT_NME_POINTS} above it. Differences are means over the same faces, +- two standard errors.")
     print("detector   calibration  second pass  recall  IoU median  p5     extra  ms    NME    median  above   difference to one pass")
     for detector in detectors:
@@ -107,9 +106,7 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
 
 
 def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
-    print(
-        f"\nFaces on canvases {CANVAS_PX} px long, {FACES * CANVASES} of each size; a picture of {LARGEST_PX[0]} x {LARGEST_PX[1]} for the time"
-    )
+    print(f"\n% found on canvases {CANVAS_PX} px long, {FACES * CANVASES} faces of each size")
     print("detector   tiles  " + "  ".join(f"{size:4d} px" for size in FACE_PX) + f"   extra/canvas  ms/canvas  ms at {LARGEST_PX} px long")
     random = np.random.default_rng(0)
     canvases = {size: [_canvas(frames, size, random) for _ in range(CANVASES)] for size in FACE_PX}

@@ -83,9 +83,8 @@ class BoxMap:
             matrix = np.zeros(0)
         widths = [1 + 2 * points for points in range(finder.facial_points + 1)]
         if matrix.ndim != 2 or len(matrix) != 4 or matrix.shape[1] not in widths or not np.isfinite(matrix).all():
-            raise FkpError(
-                f"the calibration of {finder.name} is not 4 rows of numbers for {finder.facial_points} points: calibrate it again"
-            )
+            says = f"4 rows of numbers for {finder.facial_points} points"
+            raise FkpError(f"the calibration of {finder.name} is not {says}: calibrate it again")
         return cls(tuple(tuple(row) for row in matrix.tolist()))
 
 

@@ -12,7 +12,6 @@ from fkp.vision.crop import Crop
 from fkp.vision.detect import FaceDetector, iou, open_detector
 from fkp.vision.detect.blazeface import MIN_SCORE
 
-
 # --- windows and tiles, with squares for faces
 
 
