@@ -1,9 +1,10 @@
 """What the face detectors find, how well the landmark network does with their boxes, and what tiles bring.
 
-    python benchmarks/detection.py --data.source ytfaces --data.root FOLDER [--detector NAME ...] [--frames N] [--write] [--bundle DIR]
+    python benchmarks/detection.py --data.source ytfaces --data.root FOLDER [--detector NAME ...] [--frames N]
+        [--calibrate] [--write] [--bundle DIR]
 
-Everything is chosen and measured on the validation fold; calibrations come from the training folds. `--write` puts them
-into the bundle.
+Everything is chosen and measured on the validation fold. `--calibrate` computes the affine from the detector's boxes to
+those of the labels on the training folds, `--write` also puts it into the bundle.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def main() -> None:
     truth_px = catalog.points_px[rows]
     frames = Frames(pictures, truth_px, _nme_pct(predictor, pictures, box_of_points(truth_px), truth_px))
     detectors = [open_detector(name) for name in arguments.detector or [BLAZEFACE]]
-    maps = {detector.finder.name: face_boxes.fit(detector, catalog, data) for detector in detectors}
+    maps = {}
+    if arguments.calibrate or arguments.write:
+        maps = {detector.finder.name: face_boxes.fit(detector, catalog, data) for detector in detectors}
     for name, box_map in maps.items():
         print(f"{name}: {'too few faces found to calibrate' if box_map is None else box_map}")
     if arguments.write:
@@ -86,7 +89,7 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
     for detector in detectors:
         name = detector.finder.name
         shapes, extra, ms = _find(detector, frames.pictures)
-        for calibration, box_map in (("built-in", detector.finder.box_map), ("computed", maps[name])):
+        for calibration, box_map in (("built-in", detector.finder.box_map), ("computed", maps.get(name))):
             if box_map is None:
                 continue
             boxes = box_map(shapes)
@@ -190,7 +193,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--detector", action="append", help=f"{CHOICES}; may be repeated")
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="whose network finds the points")
     parser.add_argument("--frames", type=int, help="measure on so many frames of the validation fold, evenly spread")
-    parser.add_argument("--write", action="store_true", help="keep the computed calibrations in the bundle")
+    parser.add_argument("--calibrate", action="store_true", help="compute the calibrations from the training folds")
+    parser.add_argument("--write", action="store_true", help="compute them and keep them in the bundle")
     return parser.parse_known_args(argv)
 
 

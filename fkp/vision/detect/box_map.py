@@ -98,4 +98,4 @@ def _seen_from_box(shapes: np.ndarray, columns: int) -> tuple[np.ndarray, np.nda
     low, high = shapes[:, 0], shapes[:, 1]
     middle, side = (low + high) / 2, (high - low).mean(axis=1, keepdims=True)
     points = (shapes[:, 2 : 2 + columns // 2] - middle[:, None]) / side[:, None]
-    return middle, side, np.concatenate([np.ones((len(shapes), 1)), points.reshape(len(shapes), -1)], axis=1)
+    return middle, side, np.concatenate([np.ones((len(shapes), 1)), points.reshape(len(shapes), columns - 1)], axis=1)
