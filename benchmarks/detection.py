@@ -33,7 +33,7 @@ LIMIT_NME_POINTS = 0.2
 
 #: Canvases of the second table: longer side, and lengths of the faces' boxes on them.
 CANVAS_PX = 2400
-FACE_PX = (30, 60, 120, 240, 480)
+FACE_PX = (30, 60, 120, 240, 360)
 FACES, CANVASES = 12, 3
 #: The longer side of the largest picture that the endpoint takes (24 megapixels): its time is the bound.
 LARGEST_PX = 6000

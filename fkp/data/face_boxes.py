@@ -13,8 +13,8 @@ from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE, BoxMap, FaceDetector, open_detector
 
-#: Frames of a calibration, which fits 44 numbers at most.
-_FRAMES = 1000
+#: Frames of a calibration, which fits 44 numbers at most; about 15 s.
+_FRAMES = 2000
 
 logger = logging.getLogger(__name__)
 
