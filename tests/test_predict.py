@@ -114,6 +114,7 @@ def test_a_second_pass_crops_around_the_points_of_the_first(tiny_bundle: Bundle,
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     picture = images.read(catalog.path(0))
     predictor = Predictor(tiny_bundle)
+    monkeypatch.setattr(predictor.detector, "second_pass", False)
     first = predictor(picture)[0]
     monkeypatch.setattr(predictor.detector, "second_pass", True)
     second = predictor(picture)[0]
@@ -129,7 +130,7 @@ def test_the_calibration_of_the_bundle_is_used(tiny_bundle: Bundle, real_root: P
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     picture = images.read(catalog.path(0))
     own = replace(tiny_bundle, face_boxes={"blazeface": [[1.0], [0.0], [0.5], [0.5]]})
-    built_in, moved = (Predictor(bundle)(picture)[0].box_xyxy for bundle in (tiny_bundle, own))
+    built_in, moved = (Predictor(bundle).detector.detect(picture)[0].box_xyxy for bundle in (tiny_bundle, own))
     assert moved[0] > built_in[0] + 0.5 * (built_in[2] - built_in[0])
     with pytest.raises(FkpError, match="the calibration of blazeface is not 4 rows of numbers"):
         Predictor(replace(tiny_bundle, face_boxes={"blazeface": "wide"})).detector  # noqa: B018
