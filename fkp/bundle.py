@@ -5,6 +5,7 @@
 - config.json: the whole run
 - metrics.json: whatever was measured, by name
 - card.md: what a reader must know
+- face_boxes.json, where it was measured: by face detector, the affine from its boxes to those of the labels
 - SHA256SUMS: of all the others, in the format of sha256sum
 """
 
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SUMS = "SHA256SUMS"
 FILES = ("weights.safetensors", "model.onnx", "config.json", "metrics.json", "card.md")
+FACE_BOXES = "face_boxes.json"
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class Bundle:
         config: The run that made it.
         metrics: Content of metrics.json.
         digest: Hex sha256 of SHA256SUMS: names this exact model.
+        face_boxes: Content of face_boxes.json, see `vision.detect.open_detector`; empty where the bundle has none.
     """
 
     path: Path
     config: Config
     metrics: dict[str, Any]
     digest: str
+    face_boxes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def onnx_path(self) -> Path:
@@ -73,7 +77,7 @@ def open_bundle(path: str | Path) -> Bundle:
     sums = (folder / SUMS).read_bytes()
     lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
     listed = {name: digest for digest, _, name in lines}
-    for name in FILES:
+    for name in (*FILES, *({FACE_BOXES} & listed.keys())):
         if name not in listed:
             raise FkpError(f"bundle {folder}: {SUMS} does not list {name}: write the bundle again")
         try:
@@ -84,10 +88,13 @@ def open_bundle(path: str | Path) -> Bundle:
             raise FkpError(f"bundle {folder}: {name} differs from its checksum: copy the bundle again, do not serve it")
     config = configs.build(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest())
+    face_boxes = json.loads((folder / FACE_BOXES).read_text(encoding="utf-8")) if FACE_BOXES in listed else {}
+    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest(), face_boxes)
 
 
-def write_bundle(path: str | Path, network: Network, config: Config, metrics: dict[str, Any], card: str) -> Bundle:
+def write_bundle(
+    path: str | Path, network: Network, config: Config, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any] | None = None
+) -> Bundle:
     """Write a bundle in one step: it appears whole, or what was at `path` before stays untouched.
 
     Args:
@@ -96,6 +103,7 @@ def write_bundle(path: str | Path, network: Network, config: Config, metrics: di
         config: The run.
         metrics: JSON-able measurements.
         card: Markdown.
+        face_boxes: Calibrations by face detector, see `vision.detect.open_detector`; none: the built-in ones hold.
 
     Raises:
         FkpError: The disk is full or the place cannot be written.
@@ -106,9 +114,8 @@ def write_bundle(path: str | Path, network: Network, config: Config, metrics: di
     with _replacing(folder) as unfinished:
         from safetensors.torch import save
 
-        (unfinished / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-        (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (unfinished / "card.md").write_text(card, encoding="utf-8")
+        _write_json(unfinished / "config.json", config.model_dump(mode="json"), sort_keys=False)
+        _write_told(unfinished, metrics, card, face_boxes or {})
         state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         # Not by save_file: it makes the file private, and a full disk would not be an OSError.
         (unfinished / "weights.safetensors").write_bytes(save(state))
@@ -117,8 +124,8 @@ def write_bundle(path: str | Path, network: Network, config: Config, metrics: di
     return open_bundle(folder)
 
 
-def update_bundle(path: str | Path, metrics: dict[str, Any], card: str) -> Bundle:
-    """Replace the metrics and the card of a bundle, as atomically as `write_bundle`.
+def update_bundle(path: str | Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any] | None = None) -> Bundle:
+    """Replace the metrics and the card of a bundle, and the calibrations if they are given, as atomically as `write_bundle`.
 
     Raises:
         FkpError: See `open_bundle` and `write_bundle`.
@@ -127,8 +134,7 @@ def update_bundle(path: str | Path, metrics: dict[str, Any], card: str) -> Bundl
     with _replacing(bundle.path) as unfinished:
         for name in FILES:
             shutil.copyfile(bundle.path / name, unfinished / name)
-        (unfinished / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (unfinished / "card.md").write_text(card, encoding="utf-8")
+        _write_told(unfinished, metrics, card, bundle.face_boxes if face_boxes is None else face_boxes)
         _write_sums(unfinished)
     return open_bundle(path)
 
@@ -223,8 +229,21 @@ def _exchange(new: Path, place: Path) -> None:
     shutil.rmtree(aside)
 
 
+def _write_told(folder: Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any]) -> None:
+    """Write what is known of the network."""
+    _write_json(folder / "metrics.json", metrics, sort_keys=True)
+    (folder / "card.md").write_text(card, encoding="utf-8")
+    if face_boxes:
+        _write_json(folder / FACE_BOXES, face_boxes, sort_keys=True)
+
+
+def _write_json(path: Path, content: dict[str, Any], sort_keys: bool) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=sort_keys) + "\n", encoding="utf-8")
+
+
 def _write_sums(folder: Path) -> None:
-    lines = [f"{_sha256(folder / name)}  {name}\n" for name in FILES]
+    names = [name for name in (*FILES, FACE_BOXES) if (folder / name).exists()]
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 

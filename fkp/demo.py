@@ -78,7 +78,9 @@ def _ask_endpoint(photo: Path) -> str:
         process.send_signal(signal.SIGINT)
         process.wait()
     points = sum(len(face["keypoints"]) for face in answer["faces"])
-    return f"{len(answer['faces'])} face, {points} points, by model {answer['model']['digest'][:12]}, {answer['milliseconds']['total']:.0f} ms"
+    return (
+        f"{len(answer['faces'])} face, {points} points, by model {answer['model']['digest'][:12]}, {answer['milliseconds']['total']:.0f} ms"
+    )
 
 
 if __name__ == "__main__":

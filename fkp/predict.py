@@ -11,8 +11,9 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -20,10 +21,8 @@ from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError, run_command
 from fkp.landmarks import NUM_POINTS
 from fkp.vision import image as images
-from fkp.vision.crop import Crop
-
-if TYPE_CHECKING:
-    from fkp.vision.detect import FaceDetector
+from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.detect import BLAZEFACE, CHOICES, FaceDetector, open_detector
 
 DEFAULT_BUNDLE = Path("saved_models/champion")
 
@@ -68,17 +67,18 @@ class Predictor:
     Args:
         bundle: A bundle or its folder.
         threads: Cores a call may use; crops of one call run as one batch.
+        detector: What finds the faces, see `vision.detect.open_detector`.
         session: Runs the network instead of ONNX Runtime, see `torch_session`.
 
     Raises:
         FkpError: See `open_bundle`.
     """
 
-    def __init__(self, bundle: Bundle | str | Path, threads: int = 1, session: Session | None = None) -> None:
+    def __init__(self, bundle: Bundle | str | Path, threads: int = 1, detector: str = BLAZEFACE, session: Session | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.config = self.bundle.config
         self._session = session or _OnnxSession(self.bundle, threads)
-        self._detector: FaceDetector | None = None
+        self._detector_name = detector
 
     def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
         """Find the faces of a picture.
@@ -92,13 +92,17 @@ class Predictor:
 
         Raises:
             ValueError: A box is not finite or has no area.
-            FkpError: The detector is not installed.
+            FkpError: See `detector`.
         """
-        if boxes_xyxy is None:
-            found = self.detector.detect(image)
-            boxes, scores = [face.box_xyxy for face in found], [face.score for face in found]
-        else:
-            boxes, scores = [np.asarray(box, np.float32) for box in boxes_xyxy], [1.0] * len(boxes_xyxy)
+        if boxes_xyxy is not None:
+            return self._points([np.asarray(box, np.float32) for box in boxes_xyxy], [1.0] * len(boxes_xyxy), image)
+        found = self.detector.detect(image)
+        faces = self._points([face.box_xyxy for face in found], [face.score for face in found], image)
+        if self.detector.second_pass:
+            faces = self._points([second_box(face) for face in faces], [face.score for face in faces], image)
+        return faces
+
+    def _points(self, boxes: list[np.ndarray], scores: list[float], image: images.Image) -> list[Face]:
         if not boxes:
             return []
         crops = [self.crop(box) for box in boxes]
@@ -109,14 +113,14 @@ class Predictor:
             for box, score, crop, points, error in zip(boxes, scores, crops, points_crop_px, error_crop_px, strict=True)
         ]
 
-    @property
+    @cached_property
     def detector(self) -> FaceDetector:
-        """The face detector, loaded when first needed."""
-        if self._detector is None:
-            from fkp.vision.detect import FaceDetector
+        """The face detector, with the calibration that the bundle keeps; loaded when first needed.
 
-            self._detector = FaceDetector()
-        return self._detector
+        Raises:
+            FkpError: See `vision.detect.open_detector`.
+        """
+        return open_detector(self._detector_name, self.bundle.face_boxes)
 
     def crop(self, box_xyxy: np.ndarray) -> Crop:
         """The crop this bundle's network wants of a box."""
@@ -133,6 +137,12 @@ class Predictor:
         """
         points_px, scale_px = self._session.run(crops_u8)
         return points_px, 2 * scale_px  # The expected radius under the head's density, see losses.radial_laplace_nll.
+
+
+def second_box(face: Face) -> np.ndarray:
+    """The box (4,) of a second pass: tight around the points of the first, if they have some extent."""
+    box_xyxy = box_of_points(face.points_px)
+    return box_xyxy if (box_xyxy[2:] > box_xyxy[:2]).all() else face.box_xyxy
 
 
 class _OnnxSession:
@@ -153,7 +163,9 @@ class _OnnxSession:
 def main(argv: list[str] | None = None) -> int:
     """Annotate pictures; the status is 1 when any of them could not be read."""
     arguments = _parse(argv)
-    predictor = Predictor(arguments.bundle)
+    predictor = Predictor(arguments.bundle, detector=arguments.detector)
+    if not arguments.box:
+        _ = predictor.detector  # One that is missing is one error, not one a picture.
     out = Path(arguments.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -177,6 +189,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or WebP")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for annotated pictures, faces.json and faces.csv")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
+    parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
     parser.add_argument(
         "--box", action="append", type=_box, metavar="X0,Y0,X1,Y1", help="face box in pixels, instead of detection; may be repeated"
     )

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from fkp.predict import Face
-    from fkp.vision.detect import FaceDetector
     from serve.guard import Guard
 
 DEPLOYMENT = "Landmarks"
@@ -72,7 +71,6 @@ class Landmarks:
         self.metrics = Metrics()
         self._digests, self._timeout_s = tuple(digests), timeout_s
         self._refused: dict[str, str] | None = None
-        self._detector: FaceDetector | None = None
         self._pictures = ThreadPoolExecutor(self.settings.decode_threads, "picture")
         self._network = ThreadPoolExecutor(1, "network")
         self._store = Store()
@@ -121,8 +119,8 @@ class Landmarks:
 
     def _load(self, settings: Settings) -> Model:
         source = find_bundle(settings.bundle)
-        model = load_model(source, settings.network_threads, settings.golden_nme_pct, _on_gpu(settings))
-        self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}")
+        model = load_model(source, settings.network_threads, settings.golden_nme_pct, settings.detector, _on_gpu(settings))
+        self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}\n{settings.detector}")
         self.metrics.add("fkp_model_swaps_total", ("accepted",))
         logger.info("serving model %s from %s", model.digest[:12], source.path)
         return model
@@ -131,8 +129,9 @@ class Landmarks:
         known = self._store.get(_ACCEPTED)
         if known is None:
             return None
-        version, _, path = known.partition("\n")
-        return load_model(Source(path, version or None), settings.network_threads, settings.golden_nme_pct, _on_gpu(settings))
+        version, path, detector = known.split("\n")
+        source = Source(path, version or None)
+        return load_model(source, settings.network_threads, settings.golden_nme_pct, detector, _on_gpu(settings))
 
     def _refuse(self, bundle: str, reason: str) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -167,8 +166,16 @@ class Landmarks:
             Refusal: The picture or a box cannot be used.
         """
         loop = asyncio.get_running_loop()
-        detector = None if query.boxes_xyxy else await self._get_detector()
-        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, detector, keep_image)
+        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, keep_image)
+        faces = await self._answer(model, prepared)
+        if prepared.second_pass:
+            await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces)
+            faces = await self._answer(model, prepared)
+        self._observe_faces(prepared, faces)
+        return prepared, faces
+
+    async def _answer(self, model: Model, prepared: Prepared) -> list[Face]:
+        """Run the network on all faces of a picture."""
         asked = time.perf_counter()
         jobs = [(model, pixels_u8) for pixels_u8 in prepared.pixels_u8]
         self.metrics.add("fkp_crops_in_progress", (), len(jobs))
@@ -178,10 +185,9 @@ class Landmarks:
             self.metrics.add("fkp_crops_in_progress", (), -len(jobs))
         done = time.perf_counter()
         network_s = max((seconds for _, seconds in answers), default=0.0)
-        prepared.milliseconds |= {"queue": 1000 * max(done - asked - network_s, 0), "network": 1000 * network_s}
-        faces = model.finish(prepared, [answer for answer, _ in answers])
-        self._observe_faces(prepared, faces)
-        return prepared, faces
+        for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
+            prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
+        return model.finish(prepared, [answer for answer, _ in answers])
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.0)
     async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:
@@ -202,13 +208,6 @@ class Landmarks:
     async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
         """Draw faces into the picture, as a PNG file."""
         return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, prepared, faces)
-
-    async def _get_detector(self) -> FaceDetector:
-        if self._detector is None:
-            from fkp.vision.detect import FaceDetector
-
-            self._detector = await asyncio.get_running_loop().run_in_executor(None, FaceDetector)
-        return self._detector
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 

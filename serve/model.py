@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +20,13 @@ from fkp.bundle import open_bundle
 from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
-from fkp.predict import Face, Predictor
+from fkp.predict import Face, Predictor, second_box
 from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.detect import BLAZEFACE
 from serve.guard import Refusal, check_picture
 from serve.source import Source
-
-if TYPE_CHECKING:
-    from fkp.vision.detect import FaceDetector
 
 NAME = "fkp"
 _GOLDEN = Path(__file__).with_name("golden")
@@ -67,7 +65,8 @@ class Prepared:
         scores: One a face.
         crops: One a face.
         pixels_u8: (N, C, S, S), what the network sees.
-        image: The picture itself where it is drawn into.
+        image: The picture itself where it is needed again.
+        second_pass: Whether the first answers only tell where to crop.
         milliseconds: By stage.
     """
 
@@ -78,6 +77,7 @@ class Prepared:
     crops: list[Crop] = field(default_factory=list)
     pixels_u8: list[np.ndarray] = field(default_factory=list)
     image: images.Image | None = None
+    second_pass: bool = False
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -87,15 +87,16 @@ class Model:
     Args:
         source: Where it lies.
         threads: Cores of the network.
+        detector: See `Settings.detector`.
         gpu: Whether it runs on this process's GPU.
 
     Raises:
         FkpError: See `fkp.bundle.open_bundle`; or there is no GPU.
     """
 
-    def __init__(self, source: Source, threads: int = 1, gpu: bool = False) -> None:
+    def __init__(self, source: Source, threads: int = 1, detector: str = BLAZEFACE, gpu: bool = False) -> None:
         self.bundle = open_bundle(source.path)
-        self.predictor = Predictor(self.bundle, threads, open_gpu(self.bundle) if gpu else None)
+        self.predictor = Predictor(self.bundle, threads, detector, open_gpu(self.bundle) if gpu else None)
         self.version = source.version or self.bundle.config.track.run_name or "unnamed"
 
     @property
@@ -119,18 +120,16 @@ class Model:
             "metrics": self.bundle.metrics,
         }
 
-    def prepare(self, data: bytes, query: Query, detector: FaceDetector | None, keep_image: bool = False) -> Prepared:
+    def prepare(self, data: bytes, query: Query, keep_image: bool = False) -> Prepared:
         """Decode a picture, find its faces and cut them out. Runs in a thread of its own.
 
         Args:
             data: The file's bytes.
-            query: With boxes, no detector is needed.
-            detector: Finds the faces where no box is given.
+            query: With boxes, the detector does not look.
             keep_image: Whether the picture is needed afterwards.
 
         Raises:
             Refusal: The picture is refused or broken, or a box cannot be used.
-            FkpError: The detector is not installed.
         """
         began = time.perf_counter()
         check_picture(data)
@@ -144,22 +143,36 @@ class Model:
         if query.boxes_xyxy:
             prepared.boxes_xyxy = [np.asarray(box, np.float32) for box in query.boxes_xyxy]
             prepared.scores = [1.0] * len(query.boxes_xyxy)
-        elif detector is not None:
+        else:
+            detector = self.predictor.detector
             found = [face for face in detector.detect(image) if face.score >= query.min_score][: query.max_faces]
             prepared.boxes_xyxy, prepared.scores = [face.box_xyxy for face in found], [face.score for face in found]
+            if detector.second_pass:
+                prepared.second_pass, prepared.image = True, image
         detected = time.perf_counter()
         try:
-            prepared.crops = [self.predictor.crop(box) for box in prepared.boxes_xyxy]
+            self._cut(prepared, image)
         except ValueError as error:
             raise Refusal(422, "invalid_parameter", str(error)) from error
-        channels = self.bundle.config.input.channels
-        prepared.pixels_u8 = [crop.apply(image, channels) for crop in prepared.crops]
         prepared.milliseconds = {
             "decode": 1000 * (decoded - began),
             "detect": 1000 * (detected - decoded),
             "crop": 1000 * (time.perf_counter() - detected),
         }
         return prepared
+
+    def prepare_again(self, prepared: Prepared, faces: Sequence[Face]) -> None:
+        """Cut the faces out anew where the first pass found their points. Runs in a thread of its own."""
+        assert prepared.image is not None
+        began = time.perf_counter()
+        prepared.boxes_xyxy = [second_box(face) for face in faces]
+        self._cut(prepared, prepared.image)
+        prepared.milliseconds["crop"] += 1000 * (time.perf_counter() - began)
+
+    def _cut(self, prepared: Prepared, image: images.Image) -> None:
+        channels = self.bundle.config.input.channels
+        prepared.crops = [self.predictor.crop(box) for box in prepared.boxes_xyxy]
+        prepared.pixels_u8 = [crop.apply(image, channels) for crop in prepared.crops]
 
     def finish(self, prepared: Prepared, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Face]:
         """Take the network's answers back into the picture.
@@ -217,12 +230,13 @@ def quality(face: Face) -> float:
     return math.exp(-error_ratio(face.expected_error_px, face.box_xyxy) / _QUALITY_SCALE)
 
 
-def load_model(source: Source, threads: int, golden_nme_pct: float, gpu: bool = False) -> Model:
+def load_model(source: Source, threads: int, golden_nme_pct: float, detector: str = BLAZEFACE, gpu: bool = False) -> Model:
     """Open a bundle and make sure that it can be served.
 
     Raises:
-        FkpError: It is broken or fails its golden picture.
+        FkpError: It is broken or fails its golden picture, or its detector cannot be loaded.
     """
-    model = Model(source, threads, gpu)
+    model = Model(source, threads, detector, gpu)
+    _ = model.predictor.detector  # It is loaded when first needed, and a request must not be the first to learn that it fails.
     model.check_golden(golden_nme_pct)
     return model

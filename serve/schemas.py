@@ -54,7 +54,7 @@ class ImageSize(_Answer):
 class FaceAnswer(_Answer):
     """One face."""
 
-    box: Box = Field(description="tight around the 68 points: the box that was given, or the detector's, mapped")
+    box: Box = Field(description="tight around the 68 points, as the crop had it: the box given, or the one found")
     score: float = Field(description="the detector's confidence; 1 for a box that was given")
     keypoints: list[Point] = Field(description="68 points in iBUG order, or the 51 inner ones (points 17 to 67)")
     expected_error_px: list[float] = Field(description="for each point, how far from the truth the network expects it to be")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fkp.errors import FkpError
+from fkp.vision.detect import BLAZEFACE, CHOICES
 
 
 class Settings(BaseModel):
@@ -20,6 +21,7 @@ class Settings(BaseModel):
         description="folder of a bundle, or models:/fkp@champion or models:/fkp/3; "
         "empty: the champion of the registry where MLFLOW_TRACKING_URI is set, else saved_models/champion",
     )
+    detector: str = Field(BLAZEFACE, min_length=1, description=f"what finds the faces: {CHOICES}, from the root")
     max_batch_size: int = Field(16, ge=1, le=256, description="crops of several requests that the network takes at once")
     batch_wait_ms: float = Field(
         0.0, ge=0, le=100, description="how long the network waits for more crops; at 0 it takes what has come while it was busy"

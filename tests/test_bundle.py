@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from fkp import bundle as bundles
-from fkp.bundle import FILES, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
+from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.registry import Network
@@ -170,6 +170,18 @@ def test_a_bundle_is_replaced_whole(copy: Path, tiny_config: Config, tiny_bundle
     assert (load_network(new).head.temperature == 7).all()
     assert network.training  # Exporting did not change the network that was given.
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+
+
+def test_a_bundle_keeps_calibrations_of_detectors(copy: Path) -> None:
+    assert open_bundle(copy).face_boxes == {}
+    boxes = {"blazeface": [[0.0], [0.1], [0.9], [0.8]]}
+    new = update_bundle(copy, {}, "", boxes)
+    assert new.face_boxes == boxes
+    assert update_bundle(copy, {"a": 1}, "").face_boxes == boxes  # They stay where none are given.
+    (copy / FACE_BOXES).write_text("{}")
+    refused(copy, FACE_BOXES, "differs from its checksum")
+    (copy / FACE_BOXES).unlink()
+    refused(copy, f"cannot read {FACE_BOXES}")
 
 
 def test_update_changes_metrics_and_card_alone(copy: Path) -> None:

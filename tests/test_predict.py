@@ -109,6 +109,33 @@ def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
     assert found[0].points_px.shape == (68, 2)
 
 
+@needs_detector
+def test_a_second_pass_crops_around_the_points_of_the_first(tiny_bundle: Bundle, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    picture = images.read(catalog.path(0))
+    predictor = Predictor(tiny_bundle)
+    monkeypatch.setattr(predictor.detector, "second_pass", False)
+    first = predictor(picture)[0]
+    monkeypatch.setattr(predictor.detector, "second_pass", True)
+    second = predictor(picture)[0]
+    np.testing.assert_array_equal(second.box_xyxy, box_of_points(first.points_px))
+    assert second.score == first.score
+    assert (second.points_px != first.points_px).any()
+
+
+@needs_detector
+def test_the_calibration_of_the_bundle_is_used(tiny_bundle: Bundle, real_root: Path) -> None:
+    from dataclasses import replace
+
+    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    picture = images.read(catalog.path(0))
+    own = replace(tiny_bundle, face_boxes={"blazeface": [[1.0], [0.0], [0.5], [0.5]]})
+    built_in, moved = (Predictor(bundle).detector.detect(picture)[0].box_xyxy for bundle in (tiny_bundle, own))
+    assert moved[0] > built_in[0] + 0.5 * (built_in[2] - built_in[0])
+    with pytest.raises(FkpError, match="the calibration of blazeface is not 4 rows of numbers"):
+        Predictor(replace(tiny_bundle, face_boxes={"blazeface": "wide"})).detector  # noqa: B018
+
+
 @pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, np.nan, 5], [9, 9, 3, 3]], ids=str)
 def test_bad_boxes(predictor: Predictor, face: tuple[np.ndarray, np.ndarray], box: list[float]) -> None:
     with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
@@ -241,6 +268,14 @@ def test_bad_box_flag(tmp_path: Path, tiny_bundle: Bundle, photo: Path, box: str
         command(tiny_bundle, tmp_path / "out", photo, f"--box={box}")
     assert caught.value.code == 2
     assert f"argument --box: {box!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1" in capsys.readouterr().err
+
+
+def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
+    with pytest.raises(FkpError, match=r"there is no face detector 'yunet': write blazeface, dlib, or the path of a YuNet file"):
+        command(tiny_bundle, tmp_path / "out", photo, photo, "--detector=yunet")
+    assert not (tmp_path / "out").exists()
+    # With a box nothing is to be detected.
+    assert command(tiny_bundle, tmp_path / "out", photo, "--detector=yunet", "--box=10,10,60,60") == 0
 
 
 def test_out_that_cannot_be_made(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:

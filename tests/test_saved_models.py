@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fkp import config as configs
-from fkp.bundle import FILES, SUMS, Bundle, open_bundle
+from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, open_bundle
 from fkp.data import catalog as catalogs
 from fkp.evaluate import evaluate
 from fkp.predict import DEFAULT_BUNDLE, Predictor
@@ -23,7 +23,7 @@ def champion() -> Bundle:
 
 
 def test_it_is_whole_small_and_says_what_it_is(champion: Bundle) -> None:
-    assert {path.name for path in champion.path.iterdir()} == {*FILES, SUMS}
+    assert {path.name for path in champion.path.iterdir()} == {*FILES, FACE_BOXES, SUMS}
     assert sum(path.stat().st_size for path in champion.path.iterdir()) < MAX_BYTES
     assert "ytfaces" in champion.card
     assert champion.config.data.root is None, "no path of a machine travels with a model"

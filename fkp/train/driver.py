@@ -101,6 +101,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
     """Write the bundle, measure it on its validation part and on the test part of both splits, and log it all."""
     from fkp import drift
     from fkp.bundle import update_bundle, write_bundle
+    from fkp.data import face_boxes
     from fkp.evaluate import SPLITS, evaluate, to_json
     from fkp.exposure import LABELS_DIGEST
     from fkp.model.net import Net
@@ -112,7 +113,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     catalog = catalogs.load(run.config.data)
     known: dict[str, Any] = {"data_digest": data_digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
-    bundle = write_bundle(run.bundle_path, net.network, given, known, "")
+    bundle = write_bundle(run.bundle_path, net.network, given, known, "", face_boxes.calibrate(catalog, run.config.data))
     predictor = Predictor(bundle)
     validation = evaluate(predictor, catalog, run.config.data, bundle, part="val")
     known["validation"] = {

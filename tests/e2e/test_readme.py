@@ -51,9 +51,8 @@ def typed(pattern: str) -> list[str]:
 
 
 def test_the_demo_says_where_everything_is(place: Path) -> None:
-    said = dict(
-        line.split(maxsplit=1) for line in (place / "demo.txt").read_text().splitlines() if re.match(r"(picture|report|model|runs|endpoint) ", line)
-    )
+    lines = (place / "demo.txt").read_text().splitlines()
+    said = dict(line.split(maxsplit=1) for line in lines if re.match(r"(picture|report|model|runs|endpoint) ", line))
     assert (place / said["picture"]).stat().st_size > 1000
     assert (place / said["report"]).stat().st_size > 1000
     assert (place / said["model"] / "SHA256SUMS").is_file()

@@ -372,6 +372,23 @@ def wait_for_refusal(endpoint: Endpoint, reason: str) -> dict[str, str]:
         time.sleep(0.05)
 
 
+def test_the_detector_is_changed_while_it_runs(endpoint: Endpoint, champion: Bundle, photo: bytes, picture: images.Image) -> None:
+    pytest.importorskip("dlib", reason="needs dlib: pip install -r requirements-dev.txt")
+    endpoint.deploy(detector="absent.onnx")
+    wait_for_refusal(endpoint, "the face detector's file absent.onnx is missing")
+    assert endpoint.post(KEYPOINTS, photo).json()["faces"], "the old one stays"
+    endpoint.deploy(detector="dlib")
+    (expected,) = Predictor(champion, detector="dlib")(picture)
+    until = time.monotonic() + _PATIENCE_S
+    while (told := endpoint.post(KEYPOINTS, photo).json()["faces"][0])["score"] != round(expected.score, 4):
+        assert time.monotonic() < until, "the detector was not changed"
+        time.sleep(0.05)
+    # Its points come from the second pass.
+    np.testing.assert_allclose(told["keypoints"], expected.points_px, atol=0.0061)
+    np.testing.assert_allclose(told["box"], expected.box_xyxy, atol=0.0061)
+    endpoint.deploy(detector="blazeface")
+
+
 def test_the_endpoint_measures_as_the_bundle_does(
     endpoint: Endpoint, champion: Bundle, tiny_bundle: Bundle, synthetic_root: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_prepare_and_finish_are_the_predictor(
     model: Model, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray
 ) -> None:
     boxes = (tuple(box.tolist()), tuple((box + 9).tolist()))
-    prepared = model.prepare(photo, Query(boxes), None)
+    prepared = model.prepare(photo, Query(boxes))
     points, error = model.predictor.run(np.stack(prepared.pixels_u8))
     found = model.finish(prepared, list(zip(points, error, strict=True)))
     assert (prepared.width, prepared.height) == picture.shape[1::-1]
@@ -70,15 +70,37 @@ def test_prepare_and_finish_are_the_predictor(
         np.testing.assert_array_equal(ours.expected_error_px, theirs.expected_error_px)
 
 
+def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: images.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.predictor.detector, "second_pass", True)
+    prepared = model.prepare(photo, Query())
+    first_box = prepared.boxes_xyxy[0]
+
+    def answers() -> list[Face]:
+        return model.finish(prepared, list(zip(*model.predictor.run(np.stack(prepared.pixels_u8)), strict=True)))
+
+    assert prepared.second_pass
+    model.prepare_again(prepared, answers())
+    assert (prepared.boxes_xyxy[0] != first_box).any()
+    (ours,), (theirs,) = answers(), model.predictor(picture)
+    np.testing.assert_array_equal(ours.points_px, theirs.points_px)
+    np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
+
+
+def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion: Bundle) -> None:
+    settings = read_settings({"detector": "absent.onnx"})
+    with pytest.raises(FkpError, match=r"the face detector's file absent\.onnx is missing"):
+        load_model(Source(str(champion.path)), 1, settings.golden_nme_pct, settings.detector)
+
+
 def test_a_box_without_area_is_refused(model: Model, photo: bytes) -> None:
     with pytest.raises(Refusal, match="a face box needs") as caught:
-        model.prepare(photo, Query(((5.0, 5.0, 5.0, 9.0),)), None)
+        model.prepare(photo, Query(((5.0, 5.0, 5.0, 9.0),)))
     assert caught.value.status == 422
 
 
 def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
     with pytest.raises(Refusal, match="the picture is not a picture that can be decoded") as caught:
-        model.prepare(photo[: len(photo) // 10], Query(((5.0, 5.0, 50.0, 90.0),)), None)
+        model.prepare(photo[: len(photo) // 10], Query(((5.0, 5.0, 50.0, 90.0),)))
     assert (caught.value.status, caught.value.code) == (422, "broken_picture")
 
 

@@ -12,6 +12,7 @@ from fkp import track
 from fkp.bundle import open_bundle
 from fkp.config import Config
 from fkp.data import catalog as catalogs
+from fkp.data import face_boxes
 from fkp.drift import reference_counts
 from fkp.errors import FkpError
 from fkp.evaluate import evaluate
@@ -27,6 +28,7 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     validation = bundle.metrics["validation"]
     assert {sum(counts) for counts in reference_counts(bundle.metrics).values()} == {validation["faces"]}, "what drift is measured by"
     catalog = catalogs.load(bundle.config.data)
+    assert bundle.face_boxes == face_boxes.calibrate(catalog, bundle.config.data)
     assert validation["faces"] == len(catalog.rows("val", bundle.config.data))
     assert validation["split_digest"] == catalogs.split_digest(catalog, bundle.config.data)
     again = evaluate(Predictor(bundle), catalog, bundle.config.data, bundle, part="val")

@@ -1,0 +1,202 @@
+"""What the face detectors find, how well the landmark network does with their boxes, and what tiles bring.
+
+    python benchmarks/detection.py --data.source ytfaces --data.root FOLDER [--detector NAME ...] [--frames N]
+        [--calibrate] [--write] [--bundle DIR]
+
+Everything is chosen and measured on the validation fold. `--calibrate` computes the affine from the detector's boxes to
+those of the labels on the training folds, `--write` also puts it into the bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fkp import config
+from fkp.bundle import open_bundle, update_bundle
+from fkp.data import catalog as catalogs
+from fkp.data import face_boxes
+from fkp.errors import FkpError, run_command
+from fkp.model import metrics
+from fkp.predict import DEFAULT_BUNDLE, Predictor, second_box
+from fkp.vision import image as images
+from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, open_detector
+
+#: Asked: the median error from a detected box may be so much above that from the labelled box.
+LIMIT_NME_POINTS = 0.2
+
+#: Canvases of the second table: longer side, and lengths of the faces' boxes on them.
+CANVAS_PX = 2400
+FACE_PX = (30, 60, 120, 240, 360)
+FACES, CANVASES = 12, 3
+#: The longer side of the largest picture that the endpoint takes (24 megapixels): its time is the bound.
+LARGEST_PX = 6000
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Validation frames: (N, 68, 2) labels, and the error from the labelled box of each face."""
+
+    pictures: list[images.Image]
+    truth_px: np.ndarray
+    nme_labelled_pct: np.ndarray
+
+    @property
+    def boxes_xyxy(self) -> np.ndarray:
+        """(N, 4) boxes of the labels."""
+        return box_of_points(self.truth_px).astype(np.float64)
+
+
+def main() -> None:
+    """Print the calibrations and the two tables."""
+    arguments, rest = _parse(sys.argv[1:])
+    data = config.from_args(rest, "benchmarks/detection.py", "Measure the face detectors.").data
+    catalog = catalogs.load(data)
+    predictor = Predictor(arguments.bundle)
+    rows = catalog.rows("val", data)
+    if not len(rows):
+        raise FkpError(f"{catalog.root} has no frames in its validation part: choose other folds")
+    rows = rows[np.linspace(0, len(rows) - 1, min(arguments.frames or len(rows), len(rows))).astype(int)]
+    pictures = [images.read(catalog.path(row)) for row in rows]
+    truth_px = catalog.points_px[rows]
+    frames = Frames(pictures, truth_px, _nme_pct(predictor, pictures, box_of_points(truth_px), truth_px))
+    detectors = [open_detector(name) for name in arguments.detector or [BLAZEFACE]]
+    maps = {}
+    if arguments.calibrate or arguments.write:
+        maps = {detector.finder.name: face_boxes.fit(detector, catalog, data) for detector in detectors}
+    for name, box_map in maps.items():
+        print(f"{name}: {'too few faces found to calibrate' if box_map is None else box_map}")
+    if arguments.write:
+        bundle = open_bundle(arguments.bundle)
+        found = {name: [list(row) for row in box_map.rows] for name, box_map in maps.items() if box_map is not None}
+        print(f"written to {update_bundle(bundle.path, bundle.metrics, bundle.card, {**bundle.face_boxes, **found}).path}")
+    _print_boxes(predictor, frames, detectors, maps)
+    _print_sizes(frames, detectors)
+
+
+def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetector], maps: dict[str, BoxMap | None]) -> None:
+    labelled = frames.nme_labelled_pct
+    print(f"\n{len(labelled)} frames of the validation fold")
+    print(f"From the labelled box: NME {labelled.mean():.3f}, median {np.median(labelled):.3f} %")
+    print(f"Asked: median at most {LIMIT_NME_POINTS} above it. Differences are means over the same faces, +- two standard errors.")
+    print("detector   calibration  second pass  recall  IoU median  p5     extra  ms    NME    median  above   difference to one pass")
+    for detector in detectors:
+        name = detector.finder.name
+        shapes, extra, ms = _find(detector, frames.pictures)
+        for calibration, box_map in (("built-in", detector.finder.box_map), ("computed", maps.get(name))):
+            if box_map is None:
+                continue
+            boxes = box_map(shapes)
+            overlap = np.nan_to_num(iou(boxes, frames.boxes_xyxy))
+            hit = overlap > 0.5
+            chosen = [picture for picture, good in zip(frames.pictures, hit, strict=True) if good]
+            one, again = _two_passes(predictor, chosen, boxes[hit].astype(np.float32), frames.truth_px[hit])
+            for passes, nme in (("no", one), ("yes", again)):
+                above = np.median(nme) - np.median(labelled[hit])
+                change = again - one
+                told = f"{change.mean():+.3f} +- {2 * change.std() / np.sqrt(len(change)):.3f}" if passes == "yes" else ""
+                used = "*" if (passes == "yes") == detector.second_pass else " "
+                print(
+                    f"{name:10s} {calibration:12s} {passes + used:12s} {100 * hit.mean():6.2f}  {np.median(overlap):10.3f}  "
+                    f"{np.percentile(overlap, 5):.3f}  {extra:5d}  {ms:4.1f}  {nme.mean():.3f}  {np.median(nme):6.3f}  {above:+.3f}  {told}"
+                )
+
+
+def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
+    print(f"\n% found on canvases {CANVAS_PX} px long, {FACES * CANVASES} faces of each size")
+    print("detector   tiles  " + "  ".join(f"{size:4d} px" for size in FACE_PX) + f"   extra/canvas  ms/canvas  ms at {LARGEST_PX} px long")
+    random = np.random.default_rng(0)
+    canvases = {size: [_canvas(frames, size, random) for _ in range(CANVASES)] for size in FACE_PX}
+    largest = _canvas(frames, FACE_PX[0], random, LARGEST_PX)[0]
+    for plain in detectors:
+        for tiles in (False, True):
+            detector = FaceDetector(plain.finder, tiles=tiles)
+            recalls, extra, seconds = [], 0, 0.0
+            for size in FACE_PX:
+                hits = 0
+                for canvas, truth in canvases[size]:
+                    began = time.perf_counter()
+                    boxes = np.array([face.box_xyxy for face in detector.detect(canvas)]).reshape(-1, 4)
+                    seconds += time.perf_counter() - began
+                    overlap = iou(truth[:, None], boxes[None])
+                    hits += int((overlap > 0.4).any(axis=1).sum())
+                    extra += int((overlap < 0.4).all(axis=0).sum())
+                recalls.append(100 * hits / (FACES * CANVASES))
+            began = time.perf_counter()
+            detector.detect(largest)
+            ms_largest, count = 1000 * (time.perf_counter() - began), CANVASES * len(FACE_PX)
+            print(
+                f"{plain.finder.name:10s} {'yes' if tiles else 'no':5s}  "
+                + "  ".join(f"{recall:7.1f}" for recall in recalls)
+                + f"   {extra / count:12.2f}  {1000 * seconds / count:9.0f}  {ms_largest:10.0f}"
+            )
+
+
+def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int = CANVAS_PX) -> tuple[images.Image, np.ndarray]:
+    """A large picture of a frame without its face, with faces of `size` pixels in it; also their boxes (FACES, 4)."""
+    number = int(random.integers(len(frames.pictures)))
+    back = frames.pictures[number].copy()
+    x0, y0, x1, y1 = (max(int(v), 0) for v in frames.boxes_xyxy[number] + np.array([-20, -40, 20, 20]))
+    back[y0:y1, x0:x1] = back.mean(axis=(0, 1)).astype(np.uint8)
+    height, width = back.shape[:2]
+    crop = Crop(((width - 1) / 2, (height - 1) / 2), min(width, height), length)
+    canvas = crop.apply(back, 3).transpose(1, 2, 0)[: length * 2 // 3].copy()
+    # One face in each cell of a grid, or as many as there is room for side by side.
+    columns, lines = 4, 3
+    cell_w, cell_h = length // columns, canvas.shape[0] // lines
+    window = min(2 * size, cell_w, cell_h)
+    boxes = []
+    for cell in range(FACES):
+        face = int(random.integers(len(frames.pictures)))
+        crop = Crop.of_box(frames.boxes_xyxy[face], window, window / size)
+        x = cell % columns * cell_w + int(random.integers(cell_w - window + 1))
+        y = cell // columns * cell_h + int(random.integers(cell_h - window + 1))
+        canvas[y : y + window, x : x + window] = crop.apply(frames.pictures[face], 3).transpose(1, 2, 0)
+        boxes.append(crop.do(frames.boxes_xyxy[face].reshape(2, 2)).ravel() + [x, y, x, y])
+    return canvas, np.array(boxes)
+
+
+def _find(detector: FaceDetector, pictures: list[images.Image]) -> tuple[np.ndarray, int, float]:
+    """The best face's shape of each picture (NaN where there is none), the number of further faces, ms a picture."""
+    shapes = np.full((len(pictures), 2 + detector.finder.facial_points, 2), np.nan)
+    extra, began = 0, time.perf_counter()
+    for place, picture in enumerate(pictures):
+        found = detector.find(picture)
+        if len(found):
+            shapes[place] = found.shapes_px[0]
+        extra += max(len(found) - 1, 0)
+    return shapes, extra, 1000 * (time.perf_counter() - began) / len(pictures)
+
+
+def _two_passes(
+    predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray, truth_px: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """NME of each face in percent, after one pass and after two."""
+    first = [predictor(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
+    again = _nme_pct(predictor, pictures, np.stack([second_box(face) for face in first]), truth_px)
+    return metrics.nme_interocular_pct(np.stack([face.points_px for face in first]), truth_px), again
+
+
+def _nme_pct(predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
+    points_px = np.stack([predictor(picture, [box])[0].points_px for picture, box in zip(pictures, boxes, strict=True)])
+    return metrics.nme_interocular_pct(points_px, truth_px)
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(prog="benchmarks/detection.py", add_help=False, allow_abbrev=False)
+    parser.add_argument("--detector", action="append", help=f"{CHOICES}; may be repeated")
+    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="whose network finds the points")
+    parser.add_argument("--frames", type=int, help="measure on so many frames of the validation fold, evenly spread")
+    parser.add_argument("--calibrate", action="store_true", help="compute the calibrations from the training folds")
+    parser.add_argument("--write", action="store_true", help="compute them and keep them in the bundle")
+    return parser.parse_known_args(argv)
+
+
+if __name__ == "__main__":
+    run_command(main)

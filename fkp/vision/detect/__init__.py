@@ -1,0 +1,65 @@
+"""Where the faces are in a photograph.
+
+`open_detector` makes a `FaceDetector` of one of three networks: BlazeFace (the default), dlib's, or a YuNet file of the
+user's. What they share is here once: the windows a picture is seen through, one box of each face, and the affine to the
+box the landmark network was trained with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fkp.vision.detect.box_map import AS_DETECTED, BoxMap
+from fkp.vision.detect.candidates import Candidates, iou, merge
+from fkp.vision.detect.detector import Detection, FaceDetector, Finder
+
+__all__ = [
+    "AS_DETECTED",
+    "BLAZEFACE",
+    "CHOICES",
+    "DLIB",
+    "BoxMap",
+    "Candidates",
+    "Detection",
+    "FaceDetector",
+    "Finder",
+    "iou",
+    "merge",
+    "open_detector",
+]
+
+BLAZEFACE = "blazeface"
+DLIB = "dlib"
+CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx)"
+
+
+def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = None) -> FaceDetector:
+    """Load a detector.
+
+    Args:
+        name: See `CHOICES`.
+        box_maps: The rows of a `BoxMap` by the finder's name, as a bundle keeps them; for one that is missing the built-in
+            calibration holds.
+
+    Raises:
+        FkpError: There is no such detector, what it needs is not installed, or a calibration cannot be used.
+    """
+    finder = _finder(name)
+    given = (box_maps or {}).get(finder.name)
+    return FaceDetector(finder, finder.box_map if given is None else BoxMap.from_json(given, finder))
+
+
+def _finder(name: str) -> Finder:
+    # Each brings a library of its own.
+    if name == BLAZEFACE:
+        from fkp.vision.detect.blazeface import BlazeFace
+
+        return BlazeFace()
+    if name == DLIB:
+        from fkp.vision.detect.dlib_hog import DlibHog
+
+        return DlibHog()
+    from fkp.vision.detect.yunet import YuNet
+
+    return YuNet(name)

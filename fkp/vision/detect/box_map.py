@@ -1,0 +1,101 @@
+"""The affine from what a detector tells of a face to the tight box of its 68 points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fkp.errors import FkpError
+from fkp.vision.detect.candidates import iou
+
+if TYPE_CHECKING:
+    from fkp.vision.detect.detector import Finder
+
+#: A detector's box that overlaps the label's less (intersection over union) is another face, or none.
+_HIT_IOU = 0.3
+#: So many faces for each number that is fitted.
+_FACES_PER_NUMBER = 10
+#: No box is smaller than this part of the detector's, whatever the facial points say: a crop needs some area.
+_SMALLEST = 0.25
+
+
+@dataclass(frozen=True)
+class BoxMap:
+    """The affine from a detector's box and facial points to the tight box of the 68 points.
+
+    A shape is seen from the middle of its box in units of the box's mean side; the same numbers then hold for every face
+    size, place and picture.
+
+    Attributes:
+        rows: Four rows (shift of the centre in x and y, width, height), each a constant and then a weight for x and y of
+            each facial point. With constants alone the facial points are not used.
+    """
+
+    rows: tuple[tuple[float, ...], ...]
+
+    def __call__(self, shapes: np.ndarray) -> np.ndarray:
+        """Map (N, 2 + P, 2) shapes to (N, 4) boxes; the unit does not matter."""
+        matrix = np.array(self.rows)
+        middle, side, terms = _seen_from_box(shapes, matrix.shape[1])
+        answer = terms @ matrix.T
+        center = middle + answer[:, :2] * side
+        half = np.maximum(answer[:, 2:], _SMALLEST) * side / 2
+        return np.concatenate([center - half, center + half], axis=1)
+
+    @classmethod
+    def fit(cls, shapes: np.ndarray, truth_xyxy: np.ndarray, facial_points: int) -> BoxMap | None:
+        """Fit by least squares over the faces that were found; faces that fit worst do not count.
+
+        Args:
+            shapes: (N, 2 + P, 2) what the detector tells; rows of NaN where it found nothing.
+            truth_xyxy: (N, 4) tight boxes of the labelled points.
+            facial_points: How many of the P facial points to use, the first ones.
+
+        Returns:
+            None if fewer faces were found than such a fit needs.
+        """
+        columns = 1 + 2 * facial_points
+        hit = np.nan_to_num(iou(shapes[:, :2].reshape(-1, 4), truth_xyxy)) > _HIT_IOU
+        if hit.sum() < _FACES_PER_NUMBER * columns:
+            return None
+        middle, side, terms = _seen_from_box(shapes[hit], columns)
+        low, high = truth_xyxy[hit, :2], truth_xyxy[hit, 2:]
+        wanted = np.concatenate([((low + high) / 2 - middle) / side, (high - low) / side], axis=1)
+        kept = np.ones(len(terms), bool)
+        for _ in range(3):
+            weights = np.linalg.lstsq(terms[kept], wanted[kept], rcond=None)[0]
+            miss = np.abs(wanted - terms @ weights).max(axis=1)
+            kept = miss <= np.percentile(miss, 95)
+        return cls(tuple(tuple(round(float(v), 4) for v in row) for row in weights.T))
+
+    @classmethod
+    def from_json(cls, rows: Any, finder: Finder) -> BoxMap:
+        """Read `rows` of plain JSON.
+
+        Raises:
+            FkpError: It is not four rows of finite numbers for the facial points of this finder.
+        """
+        try:
+            matrix = np.array(rows, np.float64)
+        except (TypeError, ValueError):
+            matrix = np.zeros(0)
+        widths = [1 + 2 * points for points in range(finder.facial_points + 1)]
+        if matrix.ndim != 2 or len(matrix) != 4 or matrix.shape[1] not in widths or not np.isfinite(matrix).all():
+            says = f"4 rows of numbers for {finder.facial_points} points"
+            raise FkpError(f"the calibration of {finder.name} is not {says}: calibrate it again")
+        return cls(tuple(tuple(row) for row in matrix.tolist()))
+
+
+#: The detector's own box, made square.
+AS_DETECTED = BoxMap(((0.0,), (0.0,), (1.0,), (1.0,)))
+
+
+def _seen_from_box(shapes: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Middles (N, 2), mean sides (N, 1), and (N, columns): 1 and the facial points seen from there."""
+    shapes = np.asarray(shapes, np.float64)
+    low, high = shapes[:, 0], shapes[:, 1]
+    middle, side = (low + high) / 2, (high - low).mean(axis=1, keepdims=True)
+    points = (shapes[:, 2 : 2 + columns // 2] - middle[:, None]) / side[:, None]
+    return middle, side, np.concatenate([np.ones((len(shapes), 1)), points.reshape(len(shapes), columns - 1)], axis=1)

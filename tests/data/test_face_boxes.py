@@ -1,0 +1,60 @@
+"""The calibration that a bundle keeps of the face detector."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fkp.config import DataConfig
+from fkp.data import catalog as catalogs
+from fkp.data import face_boxes
+from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return open_detector()
+
+
+def test_it_is_computed_on_the_training_folds(detector: FaceDetector, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataConfig(source="ytfaces", root=str(real_root))
+    catalog = catalogs.load(data)
+    looked_at: list[np.ndarray] = []
+    look = face_boxes.look
+
+    def watched(*given: object) -> object:
+        looked_at.append(given[2])  # type: ignore[arg-type]
+        return look(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(face_boxes, "_FRAMES", 120)
+    monkeypatch.setattr(face_boxes, "look", watched)
+    kept = face_boxes.calibrate(catalog, data)
+    assert set(looked_at[0]) <= set(catalog.rows("train", data))
+    assert len(looked_at[0]) == 120
+    monkeypatch.undo()
+    shapes, truth = face_boxes.look(detector, catalog, catalog.rows("val", data)[::30])
+    box_map = BoxMap.from_json(kept["blazeface"], detector.finder)
+    # 120 frames are few for 36 numbers; without the facial points it is 0.855.
+    assert np.median(iou(box_map(shapes), truth)) > 0.86
+
+
+def test_too_few_faces_are_a_warning(synthetic_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataConfig(source="synthetic", root=str(synthetic_root))
+    monkeypatch.setattr(face_boxes, "_FRAMES", 5)
+    with caplog.at_level(logging.WARNING):
+        assert face_boxes.calibrate(catalogs.load(data), data) == {}
+    assert "finds too few of the training faces" in caplog.text
+
+
+def test_a_training_is_not_lost_to_a_missing_detector(
+    synthetic_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    data = DataConfig(source="synthetic", root=str(synthetic_root))
+    with caplog.at_level(logging.WARNING):
+        assert face_boxes.calibrate(catalogs.load(data), data) == {}
+    assert "keeps no calibration of the face detector: the face detector's network is missing" in caplog.text

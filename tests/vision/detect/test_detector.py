@@ -1,0 +1,152 @@
+"""From a picture of any size to its faces: windows and tiles with a finder made for the test, and BlazeFace on real frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fkp.vision import image
+from fkp.vision.crop import Crop
+from fkp.vision.detect import FaceDetector, iou, open_detector
+from fkp.vision.detect.blazeface import MIN_SCORE
+
+# --- windows and tiles, with squares for faces
+
+
+def picture(width: int, height: int, *boxes_xyxy: tuple[int, int, int, int]) -> image.Image:
+    canvas = np.full((height, width, 3), 200, np.uint8)
+    for x0, y0, x1, y1 in boxes_xyxy:
+        canvas[y0:y1, x0:x1] = [255, 0, 0]
+    return canvas
+
+
+@pytest.mark.parametrize(
+    ("box", "looks"),
+    [
+        pytest.param((20, 30, 50, 60), 1, id="one window"),
+        pytest.param((10, 0, 89, 79), 2, id="a large face needs the wider window"),
+        pytest.param((0, 0, 99, 99), 2, id="one that fills the picture too"),
+    ],
+)
+def test_windows(red: Any, box: tuple[int, int, int, int], looks: int) -> None:
+    (found,) = FaceDetector(red).detect(picture(99, 99, box))
+    assert red.looks == looks
+    np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=2)
+    assert found.box_xyxy.dtype == np.float32
+
+
+@pytest.mark.parametrize("box", [(500, 333, 530, 363), (0, 0, 30, 30), (870, 570, 900, 600), (300, 200, 340, 240), (590, 390, 615, 415)])
+def test_tiles_find_small_faces_once_wherever_they_are(red: Any, box: tuple[int, int, int, int]) -> None:
+    canvas = picture(900, 600, box)
+    assert FaceDetector(red, tiles=False).detect(canvas) == []
+    (found,) = FaceDetector(red).detect(canvas)
+    np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=3)
+
+
+def test_a_face_that_the_picture_shows_is_not_lost_in_tiles(red: Any) -> None:
+    box = (100, 50, 400, 350)
+    (found,) = FaceDetector(red).detect(picture(900, 600, box))
+    np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=9)
+
+
+def test_deep_tiles_are_looked_at_only_for_a_reason(red: Any) -> None:
+    large, small = (100, 50, 600, 550), (700, 400, 760, 460)
+    detector = FaceDetector(red)
+    looks = []
+    for boxes in ((large,), (small,), ()):
+        red.looks = 0
+        detector.detect(picture(2700, 1800, *boxes))
+        looks.append(red.looks)
+    # 300 pixels a tile of the second level: with the one face that the first window shows it is not reached.
+    assert looks[0] < 30 < looks[1] <= 202
+    assert looks[2] == looks[1]
+
+
+def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
+    built_in, own = open_detector(), open_detector(box_maps={"blazeface": [[0.5], [0.0], [1.0], [1.0]], "dlib": [[0.0]] * 4})
+    shape = np.array([[[0.0, 0], [10, 10], [3, 4], [7, 4], [5, 6], [5, 8]]])
+    np.testing.assert_allclose(own._box_map(shape), [[5, 0, 15, 10]])
+    np.testing.assert_allclose(built_in._box_map(shape), built_in.finder.box_map(shape))
+
+
+# --- the network, without a face
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (40, 3000), (3000, 40), (2, 700)])
+@pytest.mark.parametrize("value", [0, 255])
+def test_any_size_works(blazeface: FaceDetector, shape: tuple[int, int], value: int) -> None:
+    assert blazeface.detect(np.full((*shape, 3), value, np.uint8)) == []
+
+
+def test_noise_has_no_face(blazeface: FaceDetector) -> None:
+    random = np.random.default_rng(0)
+    sizes = random.integers(30, 300, (12, 2))
+    found = [blazeface.detect(random.integers(0, 256, (height, width, 3), dtype=np.uint8)) for height, width in sizes]
+    assert found == [[]] * len(sizes)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8), np.zeros((9, 9, 4), np.uint8)]
+)
+def test_what_is_no_picture_is_refused(blazeface: FaceDetector, wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="a picture is"):
+        blazeface.detect(wrong)
+
+
+# --- real faces
+
+
+def test_real_faces_are_found_where_they_are(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray]) -> None:
+    frames, truth = real
+    faces = [blazeface.detect(frame) for frame in frames]
+    best = np.stack([found[0].box_xyxy if found else np.zeros(4) for found in faces])
+    overlap = iou(best, truth)
+    assert (overlap > 0.5).mean() > 0.98
+    assert overlap.mean() > 0.84
+    # the affine is centred: no constant error of more than 2 % of the face
+    error = ((best[:, :2] + best[:, 2:]) - (truth[:, :2] + truth[:, 2:])) / 2 / (truth[:, 2:] - truth[:, :2])
+    assert np.abs(np.median(error, axis=0)).max() < 0.02
+    for found in faces:
+        assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
+        assert all(face.score >= MIN_SCORE and face.box_xyxy.dtype == np.float32 for face in found)
+
+
+def test_faces_that_fill_the_picture(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray]) -> None:
+    overlap = []
+    for frame, box in zip(real[0][::2], real[1][::2], strict=True):
+        x0, y0, x1, y1 = (max(int(v), 0) for v in box)
+        found = blazeface.detect(np.ascontiguousarray(frame[y0 : y1 + 1, x0 : x1 + 1]))
+        overlap.append(float(iou(found[0].box_xyxy, box - [x0, y0, x0, y0])) if found else 0.0)
+    assert (np.array(overlap) > 0.5).mean() > 0.9
+    assert np.median(overlap) > 0.75
+
+
+def test_three_faces_in_one_picture(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray]) -> None:
+    canvas = np.zeros((700, 900, 3), np.uint8)
+    truth = []
+    for number, (x, y) in zip((0, 20, 40), ((10, 20), (480, 60), (200, 400)), strict=True):
+        frame, box = real[0][number][:290, :420], real[1][number]
+        canvas[y : y + frame.shape[0], x : x + frame.shape[1]] = frame
+        truth.append(box + [x, y, x, y])
+    found = blazeface.detect(canvas)
+    assert len(found) == 3
+    for box in truth:
+        assert max(iou(face.box_xyxy, box) for face in found) > 0.6
+
+
+@pytest.mark.parametrize("number", [3, 17, 31, 45])
+def test_place_and_size_do_not_matter(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray], number: int) -> None:
+    frame = real[0][number]
+    height, width = frame.shape[:2]
+    box = blazeface.detect(frame)[0].box_xyxy
+    limit = 0.06 * (box[2:] - box[:2]).max()
+    for x, y in ((0, 0), (width // 2, height), (width, height // 3)):
+        canvas = np.zeros((2 * height, 2 * width, 3), np.uint8)
+        canvas[y : y + height, x : x + width] = frame
+        np.testing.assert_allclose(blazeface.detect(canvas)[0].box_xyxy, box + [x, y, x, y], atol=limit)
+    side = max(height, width)
+    window = Crop(((width - 1) / 2, (height - 1) / 2), side, 2 * side)
+    twice = blazeface.detect(np.ascontiguousarray(window.apply(frame, 3).transpose(1, 2, 0)))[0].box_xyxy
+    np.testing.assert_allclose(window.undo(twice.reshape(2, 2)).ravel(), box, atol=limit)
