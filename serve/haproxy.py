@@ -41,6 +41,8 @@ SETTINGS = {
     "RAY_SERVE_HAPROXY_MAXCONN": "1024",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(round(TIMEOUT_S) + 2),
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(round(TIMEOUT_S) + 5),
+    # Ray's 30 s are short on a machine that is busy with other things.
+    "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
     # Of a replaced HAProxy process: none of its requests takes longer.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(round(TIMEOUT_S) + 10),
     # A replica that is to end answers for so long, until HAProxy has left it out. Ray's 30 s are for

@@ -145,7 +145,10 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
         server = subprocess.Popen(command, cwd=REPO, env=environment, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None
-            assert server.stdout.readline() == f"http://127.0.0.1:{port}  (page; API: /docs; profile fast)  Ctrl-C ends it\n"
+            line = server.stdout.readline()
+            if not line.startswith("http"):
+                server.wait(_PATIENCE_S)  # It says why on stderr, which pytest shows.
+            assert line == f"http://127.0.0.1:{port}  (page; API: /docs; profile fast)  Ctrl-C ends it\n"
             assert left.poll() is not None
             answer = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo, timeout=30)
             assert answer.json()["model"]["digest"] == champion.digest
