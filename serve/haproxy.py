@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from fkp.errors import FkpError
 from serve.guard import TIMEOUT_S
 
@@ -142,7 +144,7 @@ def end_left_over(folder: Path) -> list[int]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)  # HAProxy drops its connections and ends.
             until = time.monotonic() + _END_S
-            while _has_argument(pid, configuration):
+            while _runs(pid):
                 if time.monotonic() > until:
                     raise FkpError(f"process {pid}, a HAProxy that a killed server left, does not end: `kill -9 {pid}`")
                 time.sleep(0.02)
@@ -154,9 +156,17 @@ def end_left_over(folder: Path) -> list[int]:
 
 
 def _has_argument(pid: int, argument: str) -> bool:
-    try:  # One that has ended and that nobody has asked about has no command line any more.
+    try:
         return argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process may still hold its ports: its command line is gone some time before they are closed."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 from fkp.bundle import Bundle
 from fkp.predict import Face
-from fkp.vision.detect import FaceDetector
 from serve.api import build_api
 from serve.app import _draw
 from serve.door import Door
@@ -27,14 +26,23 @@ class LocalEngine:
     def __init__(self, bundle: Bundle) -> None:
         self.model: Model | None = load_model(Source(str(bundle.path)), 1, Settings().golden_nme_pct)
         self.metrics = Metrics()
-        self._detector = FaceDetector()
         self._pictures = ThreadPoolExecutor(2)
 
     async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, self._detector, keep_image)
+        return await loop.run_in_executor(self._pictures, self._find, model, data, query, keep_image)
+
+    def _find(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
+        prepared = model.prepare(data, query, keep_image)
+        faces = self._answer(model, prepared)
+        if prepared.second_pass:
+            model.prepare_again(prepared, faces)
+            faces = self._answer(model, prepared)
+        return prepared, faces
+
+    def _answer(self, model: Model, prepared: Prepared) -> list[Face]:
         answers = [model.predictor.run(crop_u8[None]) for crop_u8 in prepared.pixels_u8]
-        return prepared, model.finish(prepared, [(points_px[0], error_px[0]) for points_px, error_px in answers])
+        return model.finish(prepared, [(points_px[0], error_px[0]) for points_px, error_px in answers])
 
     async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
         return _draw(prepared, faces)
