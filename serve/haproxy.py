@@ -163,9 +163,13 @@ def _has_argument(pid: int, argument: str) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process may still hold its ports: its command line is gone some time before they are closed."""
+    """Whether a process may still hold its ports: that it has no command line any more, or is a zombie, does not say so.
+
+    The kernel takes the command line before it closes files, and a first thread is a zombie while others still end.
+    """
     try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False
 
