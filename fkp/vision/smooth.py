@@ -26,8 +26,8 @@ class OneEuroSettings:
         speed_cutoff_hz: Cut-off frequency for the speed itself; the paper's value.
     """
 
-    min_cutoff_hz: float = 1.0
-    beta: float = 10.0
+    min_cutoff_hz: float = 0.5
+    beta: float = 40.0
     speed_cutoff_hz: float = 1.0
 
 
