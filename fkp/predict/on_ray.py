@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
 import cv2
 import pyarrow as pa
 import ray
+from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fkp.bundle import SUMS, Bundle
@@ -78,23 +80,26 @@ def _map(bundle: Bundle, parts: Sequence[Part], actors: int) -> Iterator[pa.Tabl
     context.enable_progress_bars = False  # One bar counts the pictures, also those of an earlier run.
     context.print_on_execution_start = False
     blocks = [pa.table({"first": [part.first], "paths": [list(part.paths)]}) for part in parts]
-    done = ray.data.from_arrow(blocks).map_batches(
-        _Annotator,
-        batch_size=None,  # A block, that is a part, at a time.
-        batch_format="pyarrow",
-        # Where others use the cluster it begins with one actor and takes what becomes free.
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
-        num_cpus=1,
-        max_task_retries=_RETRIES,
-        fn_constructor_args=(str(bundle.path.resolve()), bundle.digest, str(Path.cwd())),
-    )
+    with warnings.catch_warnings():
+        # The one way to bound the retries; Ray 2.60 announces its end without naming another.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        done = ray.data.from_arrow(blocks).map_batches(
+            _Annotator,
+            batch_size=None,  # A block, that is a part, at a time.
+            batch_format="pyarrow",
+            # Where others use the cluster it begins with one actor and takes what becomes free.
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
+            num_cpus=1,
+            max_task_retries=_RETRIES,
+            fn_constructor_args=(str(bundle.path.resolve()), bundle.digest, str(Path.cwd())),
+        )
     try:
         yield from done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     except ray.exceptions.RayActorError as error:
         told = re.findall(rf"{FkpError.__module__}\.{FkpError.__name__}: (.+)", str(error))  # By an actor's first step.
         if not told and "creation task" in str(error):
             raise
-        died = f"processes died {_RETRIES + 1} times over the same part: give them memory, or take out its pictures (finished parts are kept)"
+        died = f"processes died {_RETRIES + 1} times over one part: give them memory or take out its pictures; finished parts are kept"
         raise FkpError(told[0] if told else died) from error
 
 

@@ -72,10 +72,10 @@ def annotate(bundle: Bundle, paths: Sequence[str], out: Path, ray: bool = False,
     try:
         with claimed(folder, str(out), "written", "choose another place"):
             _begin(folder, out, job)
-            todo = [part for part in _parts(paths, size) if not _file_of(folder, part.first).exists()]
-            tables = _on_ray(bundle, todo, actors) if ray and todo else _here(bundle, todo)
+            todo = [part for part in parts_of(paths, size) if not _file_of(folder, part.first).exists()]
+            tables = _on_ray(bundle, todo, actors) if ray and todo else here(bundle, todo)
             _keep(tables, folder, len(paths), sum(len(part.paths) for part in todo), out.name)
-            _join(folder, [part.first for part in _parts(paths, size)], out, job)
+            _join(folder, [part.first for part in parts_of(paths, size)], out, job)
             shutil.rmtree(folder)
     except OSError as error:
         raise FkpError(f"cannot write {out}: {error.strerror or error}: mend that, and the same command goes on") from error
@@ -135,7 +135,8 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     return "other pictures (as many, but names, sizes or times differ)"
 
 
-def _parts(paths: Sequence[str], size: int) -> Iterator[Part]:
+def parts_of(paths: Sequence[str], size: int) -> Iterator[Part]:
+    """Cut a list of pictures into parts of a size."""
     for first in range(0, len(paths), size):
         yield Part(first, paths[first : first + size])
 
@@ -144,7 +145,8 @@ def _file_of(folder: Path, first: int) -> Path:
     return folder / f"part-{first:09d}.parquet"
 
 
-def _here(bundle: Bundle, parts: Iterable[Part]) -> Iterator[pa.Table]:
+def here(bundle: Bundle, parts: Iterable[Part]) -> Iterator[pa.Table]:
+    """Work on parts in this process, on one core, and yield their rows one by one."""
     predictor = Predictor(bundle)
     for part in parts:
         yield rows_of(predictor, str(Path.cwd()), part.paths, part.first)

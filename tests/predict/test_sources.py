@@ -44,7 +44,7 @@ def test_each_file_once_in_the_order_of_the_sources(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("source", "said"), [("empty", "folder empty holds no pictures"), ("*.bmp", r"pattern \*.bmp matches no pictures")])
+@pytest.mark.parametrize(("source", "said"), [("empty", "folder empty holds no"), ("*.bmp", r"pattern \*.bmp matches no")])
 def test_nothing_is_an_error(folder: Path, source: str, said: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(FkpError, match=said):

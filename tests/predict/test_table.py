@@ -22,6 +22,7 @@ from fkp.folder import claimed
 from fkp.predict import Predictor, table
 from fkp.predict.__main__ import main
 from fkp.predict.rows import SCHEMA, rows_of
+from fkp.predict.sources import pictures
 from fkp.vision import image as images
 
 
@@ -55,9 +56,6 @@ def begun(tiny_bundle: Bundle, folder: Path, written: Path, tmp_path: Path) -> P
     out = tmp_path / "faces.parquet"
     parts = tmp_path / "faces.parquet.parts"
     parts.mkdir()
-    paths = sorted(str(path) for path in folder.glob("*.*"))
-    from fkp.predict.sources import pictures
-
     paths = pictures([str(folder)])
     table._begin(parts, out, table._job_of(tiny_bundle, paths))
     pq.write_table(rows_of(Predictor(tiny_bundle), "/", paths[:16], 0), parts / "part-000000000.parquet")
@@ -183,15 +181,15 @@ def test_a_changed_picture_is_refused(written: Path, tiny_bundle: Bundle, tmp_pa
 def test_other_files_are_left_alone(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "faces.parquet"
     out.write_text("mine")
-    with pytest.raises(FkpError, match="faces.parquet exists and is no table"):
+    with pytest.raises(FkpError, match=r"faces.parquet exists and is no table"):
         command(tiny_bundle, folder, out)
     pq.write_table(pa.table({"a": [1]}), out)
-    with pytest.raises(FkpError, match="faces.parquet exists, of another model"):
+    with pytest.raises(FkpError, match=r"faces.parquet exists, of another model"):
         command(tiny_bundle, folder, out)
     out.unlink()
     (tmp_path / "faces.parquet.parts").mkdir()
     (tmp_path / "faces.parquet.parts/mine").touch()
-    with pytest.raises(FkpError, match="faces.parquet.parts holds something else"):
+    with pytest.raises(FkpError, match=r"faces.parquet.parts holds something else"):
         command(tiny_bundle, folder, out)
 
 
@@ -202,7 +200,7 @@ def test_two_at_once(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written(tiny_bundle: Bundle, folder: Path) -> None:
-    with pytest.raises(FkpError, match="cannot make the folder of .*Not a directory: choose another place"):
+    with pytest.raises(FkpError, match=r"cannot make the folder of .*Not a directory: choose another place"):
         command(tiny_bundle, folder, folder / "wall.png" / "faces.parquet")
 
 

@@ -42,23 +42,31 @@ def test_an_odd_size_loses_its_last_line(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_clip_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), written_clip(tmp_path / "clip.mp4", 25) as write:
-        write(frame(0))
-        raise ZeroDivisionError
+    def fail() -> None:
+        with written_clip(tmp_path / "clip.mp4", 25) as write:
+            write(frame(0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(FkpError, match="cannot write video .*absent/clip.mp4"), written_clip(tmp_path / "absent/clip.mp4", 25) as write:
+    with pytest.raises(FkpError, match=r"cannot write video .*absent/clip.mp4"), written_clip(tmp_path / "absent/clip.mp4", 25) as write:
         write(frame(0))
 
 
 def test_a_clip_that_could_not_be_written_to_its_end(tmp_path: Path) -> None:
     """A frame of another size is not taken by the codec, as no frame is when the disk is full; OpenCV tells neither."""
-    path = tmp_path / "clip.mp4"
-    with pytest.raises(FkpError, match="could not be written to its end"), written_clip(path, 25) as write:
-        write(frame(0))
-        write(frame(1, 32, 32))
+
+    def fail() -> None:
+        with written_clip(tmp_path / "clip.mp4", 25) as write:
+            write(frame(0))
+            write(frame(1, 32, 32))
+
+    with pytest.raises(FkpError, match="could not be written to its end"):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
