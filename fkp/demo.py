@@ -45,9 +45,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _annotate(photo: Path, bundle_path: Path) -> Path:
     """Find the face of a picture and draw its points."""
-    from fkp import predict
+    from fkp.predict.__main__ import main as predict
 
-    predict.main([str(photo), "--out", str(OUT), "--bundle", str(bundle_path)])
+    predict([str(photo), "--out", str(OUT), "--bundle", str(bundle_path)])
     return OUT / f"{photo.stem}.annotated.png"
 
 

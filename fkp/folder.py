@@ -1,4 +1,4 @@
-"""The folder of a run or a search: held against a second process, its state written in one step."""
+"""The folder of a long job (a run, a search, a table of faces): held against a second process, its state written in one step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from fkp.errors import FkpError
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, what: str) -> Iterator[None]:
+def claimed(folder: Path, what: str, being: str = "trained", hint: str = "set track.storage") -> Iterator[None]:
     """Make a folder and hold it against other processes while the block runs.
 
     Args:
         folder: To make and hold.
         what: Names its owner in errors: "run first".
+        being: What the other process does with it, for the same errors.
+        hint: What to do where the folder cannot be made.
 
     Raises:
         FkpError: It cannot be made, or another process holds it.
@@ -29,12 +31,12 @@ def claimed(folder: Path, what: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise FkpError(f"cannot make the folder of {what}, {folder}: {error.strerror}: set track.storage") from error
+        raise FkpError(f"cannot make the folder of {what}, {folder}: {error.strerror}: {hint}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FkpError(f"{what} is being trained by another process: wait for it or choose another name") from error
+            raise FkpError(f"{what} is being {being} by another process: wait for it or choose another name") from error
         yield
 
 

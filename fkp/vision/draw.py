@@ -52,6 +52,15 @@ def draw_face(
     return canvas
 
 
+def draw_label(image: Image, text: str, box_xyxy: np.ndarray) -> Image:
+    """Return a copy of an RGB picture with a short text above a box, (4,) in image pixels."""
+    canvas = image.copy()
+    scale = float(np.ptp(box_xyxy.reshape(2, 2), axis=0).max()) / 250
+    place = (round(float(box_xyxy[0])), round(float(box_xyxy[1]) - 6 * scale))
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, round(2 * scale)), cv2.LINE_AA)
+    return canvas
+
+
 def _fixed(place: np.ndarray) -> tuple[int, int]:
     x, y = np.clip(np.round(np.asarray(place) * 2**_SUBPIXEL_BITS), -(2**24), 2**24).astype(int)
     return int(x), int(y)

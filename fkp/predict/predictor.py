@@ -1,14 +1,7 @@
-"""Pictures to faces with a bundle, on ONNX Runtime: the offline end of the path that serving walks too.
-
-python -m fkp.predict PHOTO... --out DIR
-"""
+"""Pictures to faces with a bundle, on ONNX Runtime: the offline end of the path that serving walks too."""
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
-from fkp.errors import FkpError, run_command
-from fkp.landmarks import NUM_POINTS
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
-from fkp.vision.detect import BLAZEFACE, CHOICES, FaceDetector, open_detector
+from fkp.vision.detect import BLAZEFACE, FaceDetector, open_detector
 
 DEFAULT_BUNDLE = Path("saved_models/champion")
 
@@ -158,91 +149,3 @@ class _OnnxSession:
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})
         return points_px, scale_px
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Annotate pictures; the status is 1 when any of them could not be read."""
-    arguments = _parse(argv)
-    predictor = Predictor(arguments.bundle, detector=arguments.detector)
-    if not arguments.box:
-        _ = predictor.detector  # One that is missing is one error, not one a picture.
-    out = Path(arguments.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FkpError(f"cannot make {out}: {error.strerror}") from error
-    results, failed = [], 0
-    for path, name in zip(arguments.photos, _names(arguments.photos), strict=True):
-        try:
-            results.append(_annotate(predictor, path, out / f"{name}.annotated.png", arguments.box))
-        except FkpError as error:
-            # One broken picture must not cost the others; the status tells.
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-    _write_tables(out, results, predictor.bundle.digest)
-    print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} pictures: {out}/faces.json, {out}/faces.csv and pictures")
-    return 1 if failed else 0
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fkp.predict", description="Find 68 points on each face of each picture.")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or WebP")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for annotated pictures, faces.json and faces.csv")
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
-    parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
-    parser.add_argument(
-        "--box", action="append", type=_box, metavar="X0,Y0,X1,Y1", help="face box in pixels, instead of detection; may be repeated"
-    )
-    return parser.parse_args(argv)
-
-
-def _box(text: str) -> np.ndarray:
-    try:
-        box = np.array([float(part) for part in text.split(",")], np.float32)
-        Crop.of_box(box, 32, 1.0)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1") from error
-    return box
-
-
-def _annotate(predictor: Predictor, path: str, target: Path, boxes: list[np.ndarray] | None) -> dict[str, list[dict[str, object]]]:
-    from fkp.vision.draw import draw_face
-
-    image = images.read(path)
-    faces = predictor(image, boxes)
-    canvas = image
-    for face in faces:
-        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
-    images.write(target, canvas)
-    return {"picture": str(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}  # type: ignore[dict-item]
-
-
-def _names(photos: list[str]) -> list[str]:
-    """One output name a picture; pictures of the same name in different folders get a number."""
-    names: dict[str, None] = {}
-    for photo in photos:
-        name = stem = Path(photo).stem
-        number = 1
-        while name in names:  # Also a number may be taken, by a picture that is called so.
-            number += 1
-            name = f"{stem}-{number}"
-        names[name] = None
-    return list(names)
-
-
-def _write_tables(out: Path, results: list[dict[str, list[dict[str, object]]]], digest: str) -> None:
-    try:
-        (out / "faces.json").write_text(json.dumps({"model": digest, "pictures": results}, indent=1) + "\n", encoding="utf-8")
-        with (out / "faces.csv").open("w", newline="", encoding="utf-8") as handle:
-            table = csv.writer(handle)
-            table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
-            for result in results:
-                for number, face in enumerate(result["faces"]):
-                    points = [value for point in face["keypoints"] for value in point]  # type: ignore[attr-defined]
-                    table.writerow([result["picture"], number, face["score"], *points])
-    except OSError as error:
-        raise FkpError(f"cannot write the results in {out}: {error.strerror}") from error
-
-
-if __name__ == "__main__":
-    run_command(main)

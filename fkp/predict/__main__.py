@@ -1,0 +1,108 @@
+"""python -m fkp.predict SOURCE... --out DIR | TABLE.parquet | CLIP.mp4"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from fkp.errors import FkpError, run_command
+from fkp.predict.predictor import DEFAULT_BUNDLE, Predictor
+from fkp.vision.crop import Crop
+from fkp.vision.detect import BLAZEFACE, CHOICES
+from fkp.vision.smooth import OneEuroSettings
+
+_ABOUT = """Find 68 points on each face of pictures, or follow them through a video. The name of --out says what is wanted:
+  --out DIR             each picture with its faces drawn, faces.json and faces.csv
+  --out NAME.parquet    one table for any number of pictures; broken off, the same command goes on; --ray: on a Ray cluster
+  --out NAME.mp4        one video with its faces followed and drawn, without sound, and NAME.parquet beside it"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Annotate pictures or a video; the status is 1 when any of them could not be read to its end."""
+    arguments = _parse(argv)
+    out = Path(arguments.out)
+    if out.suffix.lower() == ".mp4":
+        from fkp.predict import video
+
+        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector)
+        return video.annotate(predictor, arguments.sources[0], out, arguments.smooth)
+    from fkp.predict.sources import pictures
+
+    if out.suffix.lower() == ".parquet":
+        from fkp.bundle import open_bundle
+        from fkp.predict import table
+
+        bundle, paths = open_bundle(arguments.bundle), pictures(arguments.sources)
+        return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, arguments.detector)
+    from fkp.predict import photos
+
+    return photos.annotate(Predictor(arguments.bundle, detector=arguments.detector), pictures(arguments.sources), out, arguments.box)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fkp.predict", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="picture, folder (pictures at any depth) or quoted pattern ('day-*/**/*.jpg'); or one video",
+    )
+    parser.add_argument("--out", required=True, metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
+    parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
+    parser.add_argument(
+        "--box", action="append", type=_box, metavar="X0,Y0,X1,Y1", help="face box in pixels, instead of detection; may be repeated"
+    )
+    parser.add_argument("--ray", action="store_true", help="write the table on the cluster of RAY_ADDRESS or this machine")
+    parser.add_argument("--actors", type=_count, metavar="N", help="with --ray: at most N cores (default: all of the cluster)")
+    default = OneEuroSettings()
+    parser.add_argument(
+        "--smooth",
+        type=_smoothing,
+        default=default,
+        metavar="HZ,BETA",
+        help="of a video: 1 Euro filter, cut-off at rest and its rise with the speed; lower is stiller, higher lags less"
+        f" (default: {default.min_cutoff_hz:g},{default.beta:g})",
+    )
+    arguments = parser.parse_args(argv)
+    kind = Path(arguments.out).suffix.lower()
+    if arguments.ray and kind != ".parquet":
+        raise FkpError(f"--ray writes a table, and --out {arguments.out} is none: end its name in .parquet")
+    if arguments.actors and not arguments.ray:
+        raise FkpError("--actors is for --ray: add that or leave it out")
+    if arguments.box and kind in (".parquet", ".mp4"):
+        raise FkpError("--box is for pictures that are drawn into a folder: name a folder as --out or leave it out")
+    if kind == ".mp4" and len(arguments.sources) != 1:
+        raise FkpError(f"--out {arguments.out} is one video: name one video to make it from")
+    return arguments
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _smoothing(text: str) -> OneEuroSettings:
+    try:
+        min_cutoff_hz, beta = (float(part) for part in text.split(","))
+        if not (0 < min_cutoff_hz < float("inf") and 0 <= beta < float("inf")):
+            raise ValueError
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HZ,BETA with HZ above 0 and BETA of at least 0") from error
+    return OneEuroSettings(min_cutoff_hz, beta)
+
+
+def _box(text: str) -> np.ndarray:
+    try:
+        box = np.array([float(part) for part in text.split(",")], np.float32)
+        Crop.of_box(box, 32, 1.0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1") from error
+    return box
+
+
+if __name__ == "__main__":
+    run_command(main)

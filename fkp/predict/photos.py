@@ -1,0 +1,88 @@
+"""Single photographs: each drawn with its faces, and the numbers as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fkp.errors import FkpError
+from fkp.landmarks import NUM_POINTS
+from fkp.predict.predictor import Predictor
+from fkp.vision import image as images
+from fkp.vision.draw import draw_face
+
+
+def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: list[np.ndarray] | None = None) -> int:
+    """Annotate pictures into a folder: `NAME.annotated.png` each, `faces.json` and `faces.csv` of all.
+
+    Args:
+        predictor: Finds the faces.
+        paths: Pictures.
+        out: Folder, made if need be.
+        boxes_xyxy: The same boxes for every picture, in place of detection.
+
+    Returns:
+        The exit status: 1 when any picture could not be read, which costs the others nothing.
+
+    Raises:
+        FkpError: The results cannot be written.
+    """
+    if not boxes_xyxy:
+        _ = predictor.detector  # One that is missing is one error, not one a picture.
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FkpError(f"cannot make {out}: {error.strerror}") from error
+    results, failed = [], 0
+    for path, name in zip(paths, _names(paths), strict=True):
+        try:
+            results.append(_annotate(predictor, path, out / f"{name}.annotated.png", boxes_xyxy))
+        except FkpError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    _write_tables(out, results, predictor.bundle.digest)
+    print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} pictures: {out}/faces.json, {out}/faces.csv and pictures")
+    return 1 if failed else 0
+
+
+def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np.ndarray] | None) -> dict[str, Any]:
+    image = images.read(path)
+    faces = predictor(image, boxes_xyxy)
+    canvas = image
+    for face in faces:
+        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
+    images.write(target, canvas)
+    return {"picture": str(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """One output name a picture; pictures of the same name in different folders get a number."""
+    names: dict[str, None] = {}
+    for path in paths:
+        name = stem = Path(path).stem
+        number = 1
+        while name in names:  # Also a number may be taken, by a picture that is called so.
+            number += 1
+            name = f"{stem}-{number}"
+        names[name] = None
+    return list(names)
+
+
+def _write_tables(out: Path, results: list[dict[str, Any]], digest: str) -> None:
+    try:
+        (out / "faces.json").write_text(json.dumps({"model": digest, "pictures": results}, indent=1) + "\n", encoding="utf-8")
+        with (out / "faces.csv").open("w", newline="", encoding="utf-8") as handle:
+            table = csv.writer(handle)
+            table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
+            for result in results:
+                for number, face in enumerate(result["faces"]):
+                    points = [value for point in face["keypoints"] for value in point]
+                    table.writerow([result["picture"], number, face["score"], *points])
+    except OSError as error:
+        raise FkpError(f"cannot write the results in {out}: {error.strerror}") from error

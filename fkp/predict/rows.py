@@ -1,0 +1,85 @@
+"""Pictures as the rows of a table: one a face, and one for a picture without a face or with an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pyarrow as pa
+
+from fkp.errors import FkpError
+from fkp.predict.predictor import Face, Predictor
+from fkp.vision import image as images
+
+#: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
+BOX = pa.list_(pa.float32())
+POINTS = pa.list_(pa.list_(pa.float32()))
+FACE_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("face", pa.int32()),
+    pa.field("box_xyxy", BOX),
+    pa.field("score", pa.float32()),
+    pa.field("points_px", POINTS),
+    pa.field("expected_error_px", pa.list_(pa.float32())),
+)
+
+#: `picture` is the place in the list of pictures and `face` the place among its faces, best first: the rows' order.
+#: Without a face all of its columns are null; `error` tells whether that is because the picture could not be read.
+SCHEMA = pa.schema(
+    [
+        pa.field("picture", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        *FACE_FIELDS,
+        pa.field("error", pa.string()),
+        pa.field("model", pa.string(), nullable=False),
+    ]
+)
+
+
+def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -> pa.Table:
+    """Find the faces of some pictures.
+
+    Args:
+        predictor: Finds them.
+        root: Folder that relative paths start from.
+        paths: Pictures; only one is in memory at a time.
+        first: `picture` of the first of them.
+
+    Returns:
+        Rows of `SCHEMA`, in the order of the paths, the faces of a picture best first. A picture that cannot be read is a
+        row with its error.
+    """
+    sizes: dict[int, tuple[int, int]] = {}
+    errors: dict[int, str] = {}
+    faces: dict[int, list[Face]] = {}
+    for number, path in enumerate(paths, first):
+        try:
+            image = images.decode(images.read_bytes(Path(root) / path), path)
+            sizes[number] = (image.shape[1], image.shape[0])
+            faces[number] = predictor(image)
+        except FkpError as error:
+            errors[number] = str(error)
+        except cv2.error as error:  # A picture that OpenCV decodes but cannot work on must not cost the others.
+            errors[number] = f"{path} cannot be worked on: {error.err}"
+    rows: list[dict[str, Any]] = []
+    for number, path in enumerate(paths, first):
+        width, height = sizes.get(number, (None, None))
+        own = {"picture": number, "path": path, "width": width, "height": height, "error": errors.get(number)}
+        rows += [{**own, **face_columns(face, place)} for place, face in enumerate(faces.get(number, []))] or [own]
+    for row in rows:
+        row["model"] = predictor.bundle.digest
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def face_columns(face: Face, number: int) -> dict[str, Any]:
+    """A face as the values of `FACE_FIELDS`."""
+    return {
+        "face": number,
+        "box_xyxy": face.box_xyxy,
+        "score": face.score,
+        "points_px": list(face.points_px),
+        "expected_error_px": face.expected_error_px,
+    }

