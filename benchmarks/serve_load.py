@@ -161,7 +161,9 @@ def server(row: str) -> Iterator[str]:
             str(port),
             "--profile",
             profile,
-            "--open-statistics",
+            # As many as there are clients: none of them is to be refused here. serve_faults.py measures overload.
+            "--max-in-progress",
+            "64",
             "--bundle",
             str(BUNDLE),
         ]

@@ -131,11 +131,3 @@ def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bu
 def test_out_that_cannot_be_made(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
     with pytest.raises(FkpError, match=rf"cannot make {photo}/out: Not a directory"):
         command(tiny_bundle, photo / "out", photo)
-
-
-def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
-    with pytest.raises(FkpError, match=r"there is no face detector 'yunet': write blazeface, dlib, or the path of a YuNet file"):
-        command(tiny_bundle, tmp_path / "out", photo, photo, "--detector=yunet")
-    assert not (tmp_path / "out").exists()
-    # With a box nothing is to be detected.
-    assert command(tiny_bundle, tmp_path / "out", photo, "--detector=yunet", "--box=10,10,60,60") == 0

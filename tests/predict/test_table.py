@@ -24,6 +24,7 @@ from fkp.predict.__main__ import main
 from fkp.predict.rows import SCHEMA, rows_of
 from fkp.predict.sources import pictures
 from fkp.vision import image as images
+from fkp.vision.detect import BLAZEFACE
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def begun(tiny_bundle: Bundle, folder: Path, written: Path, tmp_path: Path) -> P
     parts = tmp_path / "faces.parquet.parts"
     parts.mkdir()
     paths = pictures([str(folder)])
-    table._begin(parts, out, table._job_of(tiny_bundle, paths))
+    table._begin(parts, out, table._job_of(tiny_bundle, paths, BLAZEFACE))
     pq.write_table(rows_of(Predictor(tiny_bundle), "/", paths[:16], 0), parts / "part-000000000.parquet")
     return out
 
@@ -155,6 +156,8 @@ def test_finished_parts_are_not_done_again(
 def test_another_model_is_refused(begun: Path, tiny_bundle: Bundle, champion: Bundle, folder: Path) -> None:
     with pytest.raises(FkpError, match=rf"begun with another model \({tiny_bundle.digest[:12]}, this is {champion.digest[:12]}\)"):
         command(champion, folder, begun)
+    with pytest.raises(FkpError, match=r"begun with another detector \(blazeface, this is dlib\)"):
+        command(tiny_bundle, folder, begun, "--detector=dlib")
 
 
 def test_other_pictures_are_refused(begun: Path, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
