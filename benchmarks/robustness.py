@@ -1,0 +1,117 @@
+"""How much a model loses where a photograph differs from the set: bundles side by side on changed validation faces.
+
+python benchmarks/robustness.py BUNDLE [BUNDLE ...] [--root DIR] [--faces 456]
+
+Each row changes every frame, or the box it is cropped by, in one way; boxes are the labels' own but in the row of shaken
+ones. Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fkp import config as configs
+from fkp.data import catalog as catalogs
+from fkp.errors import run_command
+from fkp.model.metrics import nme_interocular_pct
+from fkp.predict import Predictor
+from fkp.vision import image as images
+from fkp.vision.crop import box_of_points
+from fkp.vision.image import Image
+
+_SIZE, _SHIFT = 0.10, 0.06
+_BATCH = 32
+
+Frames = list[Image]
+#: A row: its name, the frames, the truth (N, 68, 2) in their pixels, the boxes (N, 4).
+Row = tuple[str, Frames, np.ndarray, np.ndarray]
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
+    parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
+    parser.add_argument("--faces", type=int, default=456, help="of the validation part, evenly spread (default: %(default)s)")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    data = configs.build({"data": {"source": "ytfaces", "root": arguments.root}}).data
+    catalog = catalogs.load(data)
+    rows = catalog.rows("val", data)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(arguments.faces, len(rows))).astype(int))]
+    predictors = [Predictor(path) for path in arguments.bundles]
+    print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
+    print(f"| change | {' | '.join(Path(path).resolve().name for path in arguments.bundles)} |\n|---|{'---|' * len(predictors)}")
+    for name, frames, truth_px, boxes in changes([images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]):
+        errors = [nme_interocular_pct(_points(predictor, frames, boxes), truth_px) for predictor in predictors]
+        print(f"| {name} | {' | '.join(f'{error.mean():.2f}, {100 * (error > 8).mean():.1f}' for error in errors)} |", flush=True)
+
+
+def changes(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
+    """Each change of all frames."""
+    rng = np.random.default_rng(0)
+    boxes = box_of_points(truth_px)
+    side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    yield "none", frames, truth_px, boxes
+    yield f"box +-{_SIZE:.0%} in size, +-{_SHIFT:.0%} in place", frames, truth_px, _shaken(boxes, rng)
+    for degrees in (15, 30):
+        turned = [_turn(frame, points, degrees * (-1) ** place) for place, (frame, points) in enumerate(zip(frames, truth_px, strict=True))]
+        points_px = np.stack([points for _, points in turned])
+        yield f"turned by {degrees} degrees to either side", [frame for frame, _ in turned], points_px, box_of_points(points_px)
+    covers = [_cover(rng, box, length) for box, length in zip(boxes, side, strict=True)]
+    each: dict[str, Callable[[Image, int], Image]] = {
+        "a third of the resolution": lambda frame, _: _coarse(frame, 3),
+        "blurred by 2.5 % of the face": lambda frame, place: cv2.GaussianBlur(frame, (0, 0), side[place] / 40),
+        "0.3 of the light": lambda frame, _: (frame * 0.3).astype(np.uint8),
+        "noise of 20 of 255": lambda frame, _: np.clip(frame + rng.normal(0, 20, frame.shape), 0, 255).astype(np.uint8),
+        "JPEG of quality 10": lambda frame, _: cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 10])[1], 1),
+        "a square of 0.3 of the face covered": lambda frame, place: covers[place](frame),
+    }
+    for name, change in each.items():
+        yield name, [change(frame, place) for place, frame in enumerate(frames)], truth_px, boxes
+
+
+def _points(predictor: Predictor, frames: Frames, boxes: np.ndarray) -> np.ndarray:
+    crops = [predictor.crop(box) for box in boxes]
+    pixels = np.stack([crop.apply(frame, predictor.config.input.channels) for crop, frame in zip(crops, frames, strict=True)])
+    found = np.concatenate([predictor.run(pixels[first : first + _BATCH])[0] for first in range(0, len(pixels), _BATCH)])
+    return np.stack([crop.undo(points) for crop, points in zip(crops, found, strict=True)])
+
+
+def _shaken(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2 + rng.uniform(-_SHIFT, _SHIFT, (len(boxes), 2)) * side
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + rng.uniform(-_SIZE, _SIZE, (len(boxes), 1)))
+    return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+
+
+def _turn(frame: Image, points_px: np.ndarray, degrees: float) -> tuple[Image, np.ndarray]:
+    height, width = frame.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    return cv2.warpAffine(frame, matrix, (width, height)), (points_px @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def _coarse(frame: Image, factor: int) -> Image:
+    small = cv2.resize(frame, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _cover(rng: np.random.Generator, box: np.ndarray, side: float) -> Callable[[Image], Image]:
+    x, y = np.maximum(box[:2] + rng.uniform(0, 0.7, 2) * (box[2:] - box[:2]), 0).astype(int)
+    length, tone = int(0.3 * side), int(rng.integers(0, 255))
+
+    def change(frame: Image) -> Image:
+        covered = frame.copy()
+        covered[y : y + length, x : x + length] = tone
+        return covered
+
+    return change
+
+
+if __name__ == "__main__":
+    run_command(main)
