@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import cv2
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +46,7 @@ def run(folder: Path, command: list[str], **environment: str) -> subprocess.Comp
 
 def typed(pattern: str) -> list[str]:
     """The one command of the README that matches, as arguments for this interpreter, without its comment."""
-    found = [line.split("#")[0].split() for line in README.splitlines() if re.match(rf"    \.venv/bin/{pattern}", line)]
+    found = [shlex.split(line, comments=True) for line in README.splitlines() if re.match(rf"    \.venv/bin/{pattern}", line)]
     assert len(found) == 1, f"the README has {len(found)} commands like {pattern}"
     head = found[0][0].removeprefix(".venv/bin/")
     return [sys.executable, *found[0][1:]] if head == "python" else [str(Path(sys.executable).parent / head), *found[0][1:]]
@@ -69,11 +71,51 @@ def test_evaluate_as_typed(place: Path) -> None:
 
 
 def test_predict_as_typed(place: Path) -> None:
-    done = run(place, typed(r"python -m fkp\.predict"))
+    done = run(place, typed(r"python -m fkp\.predict photo\.jpg"))
     assert done.returncode == 0, done.stderr
     assert (place / "out/photo.annotated.png").is_file()
     assert (place / "out/faces.json").is_file()
     assert (place / "out/faces.csv").is_file()
+
+
+def test_a_table_as_typed(place: Path) -> None:
+    for folder in ("photos", "more/deep"):
+        (place / folder).mkdir(parents=True)
+        shutil.copyfile(place / "photo.jpg", place / folder / "one.jpg")
+    done = run(place, typed(r"python -m fkp\.predict photos"))
+    assert done.returncode == 0, done.stderr
+    assert "faces.parquet is written: 2 faces in 2 pictures" in done.stdout
+
+
+def test_a_video_as_typed(place: Path) -> None:
+    frame = cv2.imread(str(place / "photo.jpg"))
+    clip = cv2.VideoWriter(str(place / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, frame.shape[1::-1])
+    for _ in range(5):
+        clip.write(frame)
+    clip.release()
+    done = run(place, typed(r"python -m fkp\.predict clip\.mp4"))
+    assert done.returncode == 0, done.stderr
+    assert "5 frames, 1 faces" in done.stdout
+    assert (place / "clip.annotated.mp4").stat().st_size > 1000
+
+
+def test_the_endpoint_and_its_client_as_typed(place: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (client,) = re.findall(r"```python client\n(.*?)```", README, re.DOTALL)
+    environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "FKP_API_TOKEN")}
+    command = [*typed("python -m fkp serve"), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith(f"http://127.0.0.1:{port} ")
+        done = run(place, [sys.executable, "-c", client.replace(":8000", f":{port}")])
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 1 + 68
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
 
 
 def test_the_python_lines_run(place: Path) -> None:
