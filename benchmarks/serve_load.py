@@ -1,11 +1,10 @@
 """How fast the endpoint is, beside what it could be: requests/s and latency with `box=` on one JPEG of about 30 KB.
 
-python benchmarks/serve_load.py [--seconds 10] [--clients 1 8 32] [--rows loop plain fast uvicorn litserve]
+python benchmarks/serve_load.py [--seconds 10] [--clients 1 8 32] [--rows loop plain fast uvicorn]
 
 - loop: decode, crop and network in processes without HTTP, one a core: the limit
 - plain, fast: the endpoint in its two profiles, one replica a core; "batch 1" is the same with batching off
 - uvicorn: the same work behind FastAPI and uvicorn, one process a core
-- litserve: the same behind LitServe, where it is installed
 
 All of one call run one after the other on the same cores, the clients on these cores too, so compare ratios.
 The half-load row offers half of the endpoint's own highest rate: its p99 against its p50 is the latency figure.
@@ -16,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -33,7 +31,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "serve/golden/face.jpg"
 BUNDLE = ROOT / "saved_models/champion"
-ROWS = ("loop", "plain", "plain batch 1", "fast", "fast batch 1", "uvicorn", "litserve")
+ROWS = ("loop", "plain", "plain batch 1", "fast", "fast batch 1", "uvicorn")
 CORES = os.cpu_count() or 1
 
 
@@ -51,8 +49,6 @@ def main() -> None:
         if row == "loop":
             rate = bare_loop(arguments.seconds)
             print(f"{row:16}{CORES:8}{rate:12.0f}", flush=True)
-        elif row == "litserve" and importlib.util.find_spec("litserve") is None:
-            print(f"{row:16}not installed: pip install litserve")
         else:
             with server(row) as url:
                 measure(row, url, photo, arguments)
@@ -169,7 +165,7 @@ def server(row: str) -> Iterator[str]:
         ]
         command += ["--replicas", str(CORES), *(["--max-batch-size", "1"] if batching else [])]
     else:
-        command = [sys.executable, str(Path(__file__).with_name("serve_peers.py")), row, str(port)]
+        command = [sys.executable, str(Path(__file__).with_name("serve_uvicorn.py")), str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     path = "/v1/keypoints?box=" + ",".join(f"{value:.2f}" for value in box_of_photo())
     try:
