@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and 
 
 test: $(INSTALLED) ## Lint, type check and all tests
 	$(MAKE) --no-print-directory lint
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .

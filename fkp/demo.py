@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -75,7 +74,7 @@ def _ask_endpoint(photo: Path) -> str:
         response.raise_for_status()
         answer = response.json()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
     points = sum(len(face["keypoints"]) for face in answer["faces"])
     return (

@@ -27,6 +27,16 @@ REAL_SETS = [REPO / "data/ytfaces", REPO.parent / "shared/data/P1_Facial_Keypoin
 Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
+#: What takes minutes begins first, so that no process is left with it alone at the end.
+LONGEST = ("tune/test_search.py", "train/test_ray_backend.py", "e2e/test_readme.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files by `LONGEST`; `make test` shares them out in this order."""
+    rank = {str(REPO / "tests" / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(str(item.path), len(rank)))
+
+
 @pytest.fixture(scope="session")
 def real_root() -> Path:
     """The YouTube-Faces set; tests that need it are skipped where it is not."""

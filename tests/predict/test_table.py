@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 import shutil
 import signal
@@ -128,7 +129,9 @@ def test_all_is_told(tiny_bundle: Bundle, folder: Path, written: Path, capfd: py
 def test_goes_on_after_ctrl_c(tiny_bundle: Bundle, folder: Path, written: Path, tmp_path: Path) -> None:
     out = tmp_path / "faces.parquet"
     arguments = [sys.executable, "-m", "fkp.predict", str(folder), "--out", str(out), "--bundle", str(tiny_bundle.path)]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that starts things in the background has them ignore Ctrl-C, and its children inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         while not list(tmp_path.glob("*.parts/part-*")):
             assert process.poll() is None
             time.sleep(0.002)

@@ -152,7 +152,8 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
             assert left.poll() is not None
             answer = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo, timeout=30)
             assert answer.json()["model"]["digest"] == champion.digest
-            (running,) = (int(file.name) for file in (folder / "pids").iterdir() if Path("/proc", file.name).exists())
+            wait_until(lambda: len(alive(folder)) == 1)  # One that was replaced ends when its requests have ended.
+            (running,) = alive(folder)
             assert listening(running) == {f"127.0.0.1:{port}"}, "and on nothing else"
             (written,) = folder.glob("*/haproxy.cfg")
             assert written.read_text().count("    server SERVE_REPLICA") == 1, "as many as --replicas says"
@@ -165,6 +166,11 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
     assert not listens(port)
     assert not Path("/proc", str(running)).exists()
     assert sorted(path.name for path in folder.iterdir()) == ["haproxy", "lock"]
+
+
+def alive(folder: Path) -> list[int]:
+    """The HAProxy processes of a server."""
+    return [int(file.name) for file in (folder / "pids").iterdir() if haproxy._runs(int(file.name))]
 
 
 def listening(pid: int) -> set[str]:
