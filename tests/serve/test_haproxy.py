@@ -152,11 +152,12 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
             assert left.poll() is not None
             answer = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo, timeout=30)
             assert answer.json()["model"]["digest"] == champion.digest
+            (written,) = folder.glob("*/haproxy.cfg")
+            wait_until(lambda: "    server SERVE_REPLICA" in written.read_text())  # Until then Ray's own proxy stands in.
+            assert written.read_text().count("    server SERVE_REPLICA") == 1, "as many as --replicas says"
             wait_until(lambda: len(alive(folder)) == 1)  # One that was replaced ends when its requests have ended.
             (running,) = alive(folder)
             assert listening(running) == {f"127.0.0.1:{port}"}, "and on nothing else"
-            (written,) = folder.glob("*/haproxy.cfg")
-            assert written.read_text().count("    server SERVE_REPLICA") == 1, "as many as --replicas says"
             began = time.monotonic()
             server.terminate()
             assert server.wait(_PATIENCE_S) == 0
