@@ -49,6 +49,7 @@ def main() -> None:
         if row == "loop":
             rate = bare_loop(arguments.seconds)
             print(f"{row:16}{CORES:8}{rate:12.0f}", flush=True)
+            print(f"{'network alone':16}{'':8}{'':12}{network_ms():9.2f}", flush=True)
         else:
             with server(row) as url:
                 measure(row, url, photo, arguments)
@@ -108,6 +109,21 @@ def bare_loop(seconds: float) -> float:
     """The same work in one process a core, without HTTP: pictures a second."""
     with multiprocessing.get_context("spawn").Pool(CORES) as pool:
         return sum(pool.map(_loop, [seconds] * CORES))
+
+
+def network_ms(runs: int = 300) -> float:
+    """Median milliseconds of the network on one crop, one thread: asked is 1.0."""
+    from fkp.predict import Predictor
+
+    predictor = Predictor(BUNDLE)
+    inputs = predictor.config.input
+    crop_u8 = np.zeros((1, inputs.channels, inputs.size_px, inputs.size_px), np.uint8)
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        predictor.run(crop_u8)
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))
 
 
 def _loop(seconds: float) -> float:

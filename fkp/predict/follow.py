@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from fkp.drift import error_ratio
 from fkp.predict.predictor import Face, Predictor
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection, iou
@@ -140,13 +141,12 @@ class Follower:
 
 def _is_lost(face: Face, frame: Image) -> bool:
     """Whether the network says that it does not see a face, or sees it where the next box would be none."""
-    side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
     low, high = np.split(box_of_points(face.points_px).astype(np.float64), 2)
     center, (height, width) = (low + high) / 2, frame.shape[:2]
     inside = 0 <= center[0] < width and 0 <= center[1] < height
     small = float((high - low).min()) < _MIN_SIDE_PX
     # Written so that numbers that are not finite are lost, too.
-    return not (inside and not small and float(face.expected_error_px.mean()) <= LOST_ERROR_PART * side_px)
+    return not (inside and not small and error_ratio(face.expected_error_px, face.box_xyxy) <= LOST_ERROR_PART)
 
 
 def _match(tracks_xyxy: list[np.ndarray], found_xyxy: list[np.ndarray]) -> dict[int, int]:
