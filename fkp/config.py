@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fkp.errors import FkpError
 
+#: Where the packed form of a set lies by default, beside the set.
+PACKED_SUFFIX = "-packed"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -25,7 +28,13 @@ class DataConfig(_Section):
     source: Literal["synthetic", "ytfaces", "folder"] = Field(
         "synthetic", description="synthetic: made here; ytfaces: `python -m fkp.data fetch`; folder: your own set in the same layout"
     )
-    root: str | None = Field(None, description="folder of the set; by default data/synthetic or data/ytfaces")
+    root: str | None = Field(
+        None, description="folder of the set, or place of a packed one (also s3:// or gs://); by default data/synthetic or data/ytfaces"
+    )
+    backend: Literal["memory", "stream"] = Field(
+        "memory",
+        description="memory: decoded once into cache_dir; stream: a packed set (`python -m fkp.data pack`), decoded anew in each epoch",
+    )
     split: Literal["identity", "published"] = Field(
         "identity", description="identity: whole persons by fold; published: the two CSV files, which share persons and clips"
     )
@@ -115,6 +124,7 @@ class ScaleConfig(_Section):
 
     num_workers: int = Field(2, ge=0, description="Ray Train workers; 0 trains in this process without a cluster")
     cpus_per_worker: int = Field(1, ge=1, description="cores, and so threads, of a worker")
+    decoders_per_worker: int = Field(1, ge=1, description="further cores for each worker, which decode with data.backend=stream")
     use_gpu: Literal["auto", "yes", "no"] = Field("auto", description="auto: a GPU for each worker when the cluster has enough")
     max_failures: int = Field(3, ge=0, description="how often a lost worker is replaced before the run fails")
 
@@ -140,6 +150,11 @@ class Config(_Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
+
+    @property
+    def decoders_per_worker(self) -> int:
+        """Cores that decode for each worker: none where the crops are in memory."""
+        return self.scale.decoders_per_worker if self.data.backend == "stream" else 0
 
     def digest(self) -> str:
         """Twelve hex digits that change with every setting but the name of the run."""

@@ -17,7 +17,6 @@ import numpy as np
 
 from fkp import page
 from fkp.model.metrics import NORMALISER, TRUTHS, auc_pct
-from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.draw import draw_face
 from fkp.vision.image import Image
@@ -116,7 +115,7 @@ def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
     """
     truth_px = evaluation.truth_px("unshifted")[face]
     crop = Crop.of_box(box_of_points(truth_px), size_px, _FACE_SCALE)
-    frame = images.read(evaluation.catalog.path(evaluation.rows[face]))
+    frame = evaluation.catalog.image(int(evaluation.rows[face]))
     pixels = np.ascontiguousarray(crop.apply(frame, 3).transpose(1, 2, 0))
     return draw_face(pixels, crop.do(evaluation.points_px[face]), truth_px=crop.do(truth_px))
 

@@ -58,6 +58,16 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed_root(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same faces in Parquet shards, one group of frames in each."""
+    from fkp.data.pack import pack
+
+    place = tmp_path_factory.mktemp("packed") / "set"
+    pack(configs.DataConfig(source="folder", root=str(synthetic_root)), str(place), 0.2)
+    return place
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One Ray cluster of four declared cores for the whole session of tests."""
     import ray

@@ -20,7 +20,7 @@ class Placement:
     """What a trial takes of the cluster.
 
     Attributes:
-        cores: Of all its workers.
+        cores: Of all its workers, and of what decodes for them.
         gpus: Of one worker.
         concurrent: Trials at once.
         trial_resources: What Tune reserves for the process of a trial.
@@ -42,7 +42,8 @@ def place(settings: Settings, config: Config) -> Placement:
     Raises:
         FkpError: Not even one trial can ever fit.
     """
-    cores = config.scale.cpus_per_worker
+    # What decodes takes its cores beside what Tune reserves.
+    cores = config.scale.cpus_per_worker + config.decoders_per_worker
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpu = any(node.get("GPU", 0) for node in nodes)
     gpus = settings.gpus if settings.gpus is not None else float(has_gpu and config.scale.use_gpu != "no")
@@ -52,10 +53,11 @@ def place(settings: Settings, config: Config) -> Placement:
     fitting = slots // settings.workers
     if not fitting:
         need = f"{settings.workers} workers of {cores} cores" + (f" and {gpus:g} GPUs" if gpus else "")
-        raise FkpError(f"a trial needs {need} and the cluster holds {slots} such workers: lower --workers, scale.cpus_per_worker or --gpus")
+        lower = "--workers, scale.cpus_per_worker" + (", scale.decoders_per_worker" if config.decoders_per_worker else "")
+        raise FkpError(f"a trial needs {need} and the cluster holds {slots} such workers: lower {lower} or --gpus")
     concurrent = min(fitting, settings.concurrent or fitting)
     nested = settings.workers > 1
-    resources = dict(_DRIVER) if nested else {"CPU": float(cores), **({"GPU": gpus} if gpus else {})}
+    resources = dict(_DRIVER) if nested else {"CPU": float(config.scale.cpus_per_worker), **({"GPU": gpus} if gpus else {})}
     return Placement(cores * settings.workers, gpus, concurrent, resources)
 
 

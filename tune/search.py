@@ -130,6 +130,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         "workers": settings.workers,
         "gpus": placement.gpus,
         "crops": _put_crops(study.space, config),
+        "pipelines": placement.concurrent * settings.workers,
         "folder": str(study.folder / "train"),
         "follow": settings.scheduler == "pbt",
     }
@@ -171,13 +172,15 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
     from fkp.data.dataset import CropCache, CropSet, open_cache
     from tune.trial import crops_key
 
+    def plain(part: CropSet) -> CropSet:
+        # The object store shares plain arrays, and would copy a memory map into every process.
+        return CropSet(np.array(part.crops_u8), np.array(part.points_px), np.array(part.rows))
+
     crops = {}
     for sample in space.crop_settings():
         run = build(config.model_dump(), sample)
         cache = open_cache(run)
-        # Plain arrays: the object store shares them, and would copy a memory map into every process.
-        train, val = (CropSet(*(np.array(a) for a in (part.crops_u8, part.points_px, part.rows))) for part in (cache.train, cache.val))
-        crops[crops_key(run)] = ray.put(CropCache(train, val, cache.digest))
+        crops[crops_key(run)] = ray.put(CropCache(cache.train and plain(cache.train), plain(cache.val), cache.digest))
     return crops
 
 

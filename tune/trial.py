@@ -44,8 +44,8 @@ def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:
     Args:
         sample: Dotted path -> value.
         job: `base`, the run as plain JSON; `epochs`; `workers`; `gpus` of a worker; `crops`, references of the
-            `CropCache`s by `crops_key`; `folder`, where Ray Train keeps checkpoints of trials with several workers;
-            `follow`, whether a resumed trial takes rate and decay from its sample and not from its checkpoint.
+            `CropCache`s by `crops_key`; `pipelines`, workers of all trials at once; `folder`, where Ray Train keeps
+            checkpoints of trials with several workers; `follow`, whether a resumed trial takes rate and decay from its sample and not from its checkpoint.
     """
     from ray import tune
 
@@ -69,7 +69,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
     from ray import tune
 
     from fkp.train import loop
-    from fkp.train.ray_backend import ReportCheckpoint, resumed_from
+    from fkp.train.ray_backend import ReportCheckpoint, resumed_from, who_decodes
     from tune.follow import FollowSample
 
     began = time.process_time()
@@ -87,6 +87,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,
             cache=ray.get(job["crops"][crops_key(config)]),
+            decode_all=who_decodes(config, job["pipelines"]),
         )
 
 
@@ -101,8 +102,8 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
     folder = Path(job["folder"]) / tune.get_context().get_trial_id()
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
     config = configs.build(config.model_dump(), {"scale.max_failures": 0})
-    crops = {"crops": job["crops"][crops_key(config)]}
-    ray_backend.fit(ray_backend.torch_trainer(config, folder, job["gpus"], crops, [TuneReportCallback()]))
+    shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"]}
+    ray_backend.fit(ray_backend.torch_trainer(config, folder, job["gpus"], shared, [TuneReportCallback()]))
 
 
 def _tell_address() -> None:

@@ -1,4 +1,4 @@
-"""python -m fkp.data fetch | verify | stats | synth"""
+"""python -m fkp.data fetch | verify | stats | synth | pack"""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from fkp.config import DataConfig, build, from_args
+from fkp.config import PACKED_SUFFIX, DataConfig, build, from_args
 from fkp.errors import FkpError, run_command
+
+if TYPE_CHECKING:
+    from fkp.data.packed import PackedSet
 
 ROOT = Path("data/ytfaces")
 MANIFEST = Path("data/manifest.csv")
@@ -40,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--retries", type=_count, help="further tries when the download breaks (default: 4)")
     _add_manifest(fetch)
 
-    verify = _command(commands, "verify", _verify, "compare every labelled frame with the manifest")
-    verify.add_argument("--root", type=Path, default=ROOT, help="folder of the set (default: %(default)s)")
+    verify = _command(commands, "verify", _verify, "compare every labelled frame with the manifest, or a packed set with its own")
+    verify.add_argument("--root", default=str(ROOT), help="folder of the set, or place of a packed one (default: %(default)s)")
     _add_manifest(verify)
 
     stats = _command(commands, "stats", _stats, "print what is in a set; further flags such as --data.test_fold are those of training")
@@ -53,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("faces", "seed"):
         field = DataConfig.model_fields[f"synthetic_{name}"]
         synth.add_argument(f"--{name}", type=int, default=field.default, help=f"{field.description} (default: %(default)s)")
+
+    pack = _command(commands, "pack", _pack, "write a set into Parquet shards, for data.backend=stream")
+    pack.add_argument("--root", default=str(ROOT), help="folder of the set (default: %(default)s)")
+    pack.add_argument("--out", help=f"where the shards go, also s3:// or gs:// (default: the folder's name with {PACKED_SUFFIX})")
+    pack.add_argument("--shard-mib", type=_size, default=64.0, metavar="MIB", help="size of a shard in MiB, about (default: %(default)g)")
     return parser
 
 
@@ -75,6 +83,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _size(text: str) -> float:
+    if not (size := float(text)) > 0:
+        raise ValueError("a size is larger than 0")
+    return size
+
+
 def _fetch(args: argparse.Namespace) -> None:
     from fkp.data import fetch
 
@@ -93,12 +107,15 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from fkp.data import verify
+    from fkp.data import packed, verify
 
-    listed = verify.read_manifest(args.manifest)
-    if not args.root.is_dir():
-        raise FkpError(f"there is no set at {args.root}: `python -m fkp.data fetch` brings it, or name its folder with --root")
-    faults = verify.check(args.root, listed)
+    if packed.is_packed(args.root):
+        _verify_packed(packed.open_packed(args.root))
+        return
+    root, listed = Path(args.root), verify.read_manifest(args.manifest)
+    if not root.is_dir():
+        raise FkpError(f"there is no set at {root}: `python -m fkp.data fetch` brings it, or name its folder with --root")
+    faults = verify.check(root, listed)
     for fault in faults:
         print(fault)
     if faults:
@@ -110,6 +127,18 @@ def _verify(args: argparse.Namespace) -> None:
             "`python -m fkp.data fetch` replaces it, unless you keep re-encoded frames on purpose"
         )
     print(f"{args.root}: all {len(listed)} labelled frames are as in {args.manifest}")
+
+
+def _verify_packed(found: PackedSet) -> None:
+    from fkp.data import packed
+
+    faults = list(packed.faults(found))
+    for fault in faults:
+        print(fault)
+    if faults:
+        sys.stdout.flush()
+        raise FkpError(f"{found.place} is not what was packed ({len(faults)} of {len(found.shards)} shards): copy or pack it again")
+    print(f"{found.place}: all {len(found.shards)} shards are as packed: {len(found)} frames, digest {found.digest}")
 
 
 def _stats(args: argparse.Namespace) -> None:
@@ -129,6 +158,15 @@ def _synth(args: argparse.Namespace) -> None:
 
     write_set(args.root, data.synthetic_faces, data.synthetic_seed)
     print(f"{args.root}: {data.synthetic_faces} synthetic faces")
+
+
+def _pack(args: argparse.Namespace) -> None:
+    from fkp.data.pack import pack
+
+    out = args.out or args.root.rstrip("/") + PACKED_SUFFIX
+    found = pack(DataConfig(source="folder", root=args.root), out, args.shard_mib)
+    print(f"{out}: {len(found)} frames in {len(found.shards)} shards, digest {found.digest}")
+    print(f"train on it: --data.backend stream --data.root {out}")
 
 
 if __name__ == "__main__":

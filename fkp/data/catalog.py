@@ -6,6 +6,8 @@ A set is a folder in the upstream layout of udacity/P1_Facial_Keypoints:
 
 The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<suffix>`; then 136 numbers
 x0,y0,...,x67,y67 in pixels of the frame. The synthetic set and a user's own set use the same layout.
+
+A packed set (`fkp.data.packed`) is read as the set that was packed: the same rows in the same order, the same digest.
 """
 
 from __future__ import annotations
@@ -19,8 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from fkp.config import DataConfig
+from fkp import storage
+from fkp.config import PACKED_SUFFIX, DataConfig
+from fkp.data import packed as packs
+from fkp.data.packed import PackedSet
 from fkp.errors import FkpError
 from fkp.landmarks import NUM_POINTS
 from fkp.vision import image as images
@@ -36,6 +42,8 @@ LABEL_SHIFT_PX: dict[str, tuple[float, float]] = {"ytfaces": (1.15, 0.8), "synth
 #: A point further outside its frame than this part of the frame's longer side is a broken label, not a cut-off face.
 MAX_OUTSIDE = 0.5
 
+_TABLE = ["part", "file", "identity", "video", "frame", "fold"]
+_WHOLE = {"video": int, "frame": int, "fold": int}
 _FILE_NAME = re.compile(r"(?P<identity>.+)_(?P<video>\d)(?P<frame>\d+)\.\w+")
 
 
@@ -49,6 +57,9 @@ class Catalog:
         points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files.
         label_shift_px: (2,) float32, see `LABEL_SHIFT_PX`.
         digest: Hex sha256 over the CSV files: the version of the labels.
+        packed: Where the frames lie, unless they are files of their own.
+        shard_index: (N, 2) then: shard of each frame, and its index in the shard.
+        sha256: (N,) then: of each frame's bytes.
     """
 
     root: Path
@@ -56,6 +67,9 @@ class Catalog:
     points_raw_px: np.ndarray
     label_shift_px: np.ndarray
     digest: str
+    packed: PackedSet | None = None
+    shard_index: np.ndarray | None = None
+    sha256: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -66,8 +80,28 @@ class Catalog:
         return unshift(self.points_raw_px, self.label_shift_px)
 
     def path(self, row: int) -> Path:
-        """Where a frame lies on disk."""
+        """Where a frame lies on disk; of a packed set only its name."""
         return self.root / self.table["part"].iat[row] / self.table["file"].iat[row]
+
+    def reading_order(self, rows: np.ndarray) -> np.ndarray:
+        """In which order some rows are read fast: a packed set shard by shard. (N,) places in `rows`."""
+        return np.arange(len(rows)) if self.shard_index is None else np.lexsort(self.shard_index[rows].T[::-1])
+
+    def read_bytes(self, row: int) -> bytes:
+        """The file's bytes of a frame.
+
+        Raises:
+            FkpError: It is missing, or not what was packed.
+        """
+        if self.packed is None:
+            return images.read_bytes(self.path(row))
+        assert self.shard_index is not None
+        shard, index = self.shard_index[row]
+        return self.packed.read_frame(int(shard), int(index))
+
+    def image(self, row: int) -> images.Image:
+        """A frame, decoded; see `vision.image.decode`."""
+        return images.decode(self.read_bytes(row), f"frame {self.path(row)}")
 
     def rows(self, part: str, data: DataConfig) -> np.ndarray:
         """Row numbers of one part of a split.
@@ -76,12 +110,14 @@ class Catalog:
             part: "train", "val" or "test".
             data: Says which split and which folds. Both splits hold one fold of persons out of training to choose by.
         """
-        fold = self.table["fold"].to_numpy()
-        published_test = self.table["part"].to_numpy() == "test"
-        test = fold == data.test_fold if data.split == "identity" else published_test
-        val = (fold == data.val_fold) & ~test
-        chosen = {"train": ~test & ~val, "val": val, "test": test}[part]
-        return np.flatnonzero(chosen)[: data.limit]
+        return np.flatnonzero(belongs(part, data, self.table["fold"].to_numpy(), self.table["part"].to_numpy()))[: data.limit]
+
+
+def belongs(part: str, data: DataConfig, fold: np.ndarray, csv_part: np.ndarray) -> np.ndarray:
+    """Which frames are in "train", "val" or "test" of a split, by their folds and the CSV files they stand in: (N,) bool."""
+    test = fold == data.test_fold if data.split == "identity" else csv_part == "test"
+    val = (fold == data.val_fold) & ~test
+    return {"train": ~test & ~val, "val": val, "test": test}[part]
 
 
 def load(data: DataConfig) -> Catalog:
@@ -89,8 +125,12 @@ def load(data: DataConfig) -> Catalog:
 
     Raises:
         FkpError: The set is missing, or a CSV has a wrong shape, a value that is not a finite number, a point far
-            outside its frame's possible size, a file name of another form, or a frame listed twice.
+            outside its frame's possible size, a file name of another form, or a frame listed twice; or `data.backend=stream`
+            and the set is not packed.
     """
+    shift = label_shift(data)
+    if data.backend == "stream" or packs.is_packed(place_of(data)):
+        return _load_packed(packs.open_packed(place_of(data)), shift)
     root = root_of(data)
     tables, points, digest = [], [], hashlib.sha256()
     for part in PARTS:
@@ -108,22 +148,49 @@ def load(data: DataConfig) -> Catalog:
     double = table.duplicated(["part", "file"])
     if double.any():
         raise FkpError(f"{root}: frame {table['file'][double].iat[0]} is labelled twice in one file: keep one row")
-    shift = data.label_shift_px if data.label_shift_px is not None else LABEL_SHIFT_PX[data.source]
-    columns = ["part", "file", "identity", "video", "frame", "fold"]
-    return Catalog(root, table[columns], np.concatenate(points), np.array(shift, np.float32), digest.hexdigest())
+    return Catalog(root, table[_TABLE], np.concatenate(points), shift, digest.hexdigest())
+
+
+def _load_packed(packed: PackedSet, shift: np.ndarray) -> Catalog:
+    shards = [packed.read_columns(number, packs.LABELS.names) for number in range(len(packed.shards))]
+    labels = pa.concat_tables(shards).combine_chunks()
+    index = np.array([(number, index) for number, shard in enumerate(packed.shards) for index in range(shard.frames)])
+    # In the order of the set that was packed.
+    order = np.argsort(labels.column("row").to_numpy())
+    points = labels.column("points_raw_px").combine_chunks().flatten().to_numpy().reshape(-1, NUM_POINTS, 2)
+    table = labels.select(_TABLE).to_pandas().astype(_WHOLE).iloc[order].reset_index(drop=True)
+    sha256 = np.array(labels.column("sha256").to_pylist(), dtype=object)[order]
+    return Catalog(Path(packed.place), table, points[order], shift, packed.labels_digest, packed, index[order], sha256)
 
 
 def root_of(data: DataConfig) -> Path:
     """The folder of the configured set.
 
     Raises:
+        FkpError: `data.source=folder` without `data.root`, or the set lies in a bucket.
+    """
+    place = place_of(data)
+    if storage.is_uri(place):
+        raise FkpError(f"{place} is no folder: a set in a bucket must be a packed one, see `python -m fkp.data pack`")
+    return Path(place)
+
+
+def place_of(data: DataConfig) -> str:
+    """The folder or the address of the configured set.
+
+    Raises:
         FkpError: `data.source=folder` without `data.root`.
     """
     if data.root is not None:
-        return Path(data.root)
+        return data.root
     if data.source == "folder":
         raise FkpError("data.source=folder needs data.root: name the folder of your set")
-    return Path("data") / data.source
+    return f"data/{data.source}" + (PACKED_SUFFIX if data.backend == "stream" else "")
+
+
+def label_shift(data: DataConfig) -> np.ndarray:
+    """(2,) float32: the constant error of the configured set's labels."""
+    return np.array(data.label_shift_px if data.label_shift_px is not None else LABEL_SHIFT_PX[data.source], np.float32)
 
 
 def unshift(points_raw_px: np.ndarray, label_shift_px: np.ndarray) -> np.ndarray:
@@ -149,11 +216,19 @@ def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
     Raises:
         FkpError: The frame is missing or broken, or a point lies far outside it.
     """
-    path = catalog.path(row)
-    data = images.read_bytes(path)
-    frame = images.decode(data, f"frame {path}")
-    check_points_inside(catalog.points_raw_px[row], frame.shape[0], frame.shape[1], str(path))
-    return frame, data
+    data = catalog.read_bytes(row)
+    return decode_frame(data, catalog.points_raw_px[row], str(catalog.path(row))), data
+
+
+def decode_frame(data: bytes, points_raw_px: np.ndarray, name: str) -> images.Image:
+    """Decode a labelled frame and check its label against it.
+
+    Raises:
+        FkpError: The frame is broken, or a point lies far outside it.
+    """
+    frame = images.decode(data, f"frame {name}")
+    check_points_inside(points_raw_px, frame.shape[0], frame.shape[1], name)
+    return frame
 
 
 def check_points_inside(points_px: np.ndarray, height: int, width: int, name: str) -> None:

@@ -2,7 +2,8 @@
 
 The cache is a folder of .npy files, opened as memory maps: the pages are the kernel's, so a second worker costs
 nothing. Training crops are `augment.WIDE` times wider than the network's; the others are the network's own, made by
-the very `Crop` that the Predictor uses.
+the very `Crop` that the Predictor uses. With `data.backend=stream` only the validation crops are kept, and those for
+training come from `fkp.data.stream`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from torch.utils.data.distributed import DistributedSampler
 from fkp.config import Config
 from fkp.data import catalog as catalogs
 from fkp.data.catalog import Catalog
+from fkp.data.face_crop import crop_face, crop_size_px
+from fkp.data.packed import open_packed
+from fkp.data.stream import DecodeAll, FaceStream
 from fkp.errors import FkpError
-from fkp.vision import image as images
-from fkp.vision.augment import WIDE, Augment, wide_size_px
-from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.augment import WIDE, Augment
 
 #: Part of the cache's name; raise it when the crops' content changes for the same Config.
 _CACHE_VERSION = 2
@@ -52,9 +55,12 @@ class CropSet:
 
 @dataclass(frozen=True)
 class CropCache:
-    """The crops a run trains and validates on; `digest` is the sha256 over the labels and the bytes of all its frames."""
+    """The crops a run trains and validates on; `digest` is the sha256 over the labels and the bytes of all its frames.
 
-    train: CropSet
+    `train` is None with `data.backend=stream`.
+    """
+
+    train: CropSet | None
     val: CropSet
     digest: str
 
@@ -67,20 +73,42 @@ def open_cache(config: Config) -> CropCache:
     Raises:
         FkpError: The set is missing or has a broken label or frame, a part of the split is empty, or the disk is full.
     """
-    catalog = catalogs.load(config.data)
-    folder = Path(config.data.cache_dir) / _cache_key(catalog, config)
+    kept = ("val",) if config.data.backend == "stream" else ("train", "val")
+    key, catalog = _cache_key(config)
+    folder = Path(config.data.cache_dir) / key
     if not folder.is_dir():
-        _build(catalog, config, folder)
+        _build(catalog or catalogs.load(config.data), config, kept, folder)
     parts = {
-        part: CropSet(*(np.load(folder / f"{part}_{name}.npy", mmap_mode="r") for name in ("crops", "points", "rows")))
-        for part in ("train", "val")
+        part: CropSet(*(np.load(folder / f"{part}_{name}.npy", mmap_mode="r") for name in ("crops", "points", "rows"))) for part in kept
     }
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    return CropCache(digest=meta["data_digest"], **parts)
+    return CropCache(parts.get("train"), parts["val"], meta["data_digest"])
 
 
-def _cache_key(catalog: Catalog, config: Config) -> str:
-    """Name of the cache: changes with the labels, the split, the crop, and any frame's size or time on disk."""
+def _cache_key(config: Config) -> tuple[str, Catalog | None]:
+    """Name of the cache, and the catalog where it was needed for that.
+
+    The name changes with the labels, the split, the crop, and any frame's size or time on disk. A set that is streamed is
+    known by its digest: no worker has to read all its labels.
+    """
+    data = config.data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
+    crops = [config.input.model_dump(), WIDE]
+    if config.data.backend == "stream":
+        packed = open_packed(catalogs.place_of(config.data))
+        parts = [_CACHE_VERSION, packed.digest, catalogs.label_shift(config.data).tolist(), data, *crops, "without train"]
+        return _name_of(parts), None
+    catalog = catalogs.load(config.data)
+    parts = [_CACHE_VERSION, catalog.digest, catalog.label_shift_px.tolist(), data, *crops, _stamps(catalog)]
+    return _name_of(parts), catalog
+
+
+def _name_of(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stamps(catalog: Catalog) -> Any:
+    if catalog.packed is not None:
+        return catalog.packed.digest
     stamps = []
     for row in range(len(catalog)):
         try:
@@ -88,13 +116,11 @@ def _cache_key(catalog: Catalog, config: Config) -> str:
         except OSError as error:
             raise FkpError(f"frame {catalog.path(row)} is missing: `python -m fkp.data verify` names all that are") from error
         stamps.append((status.st_size, status.st_mtime_ns))
-    data = config.data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
-    parts = [_CACHE_VERSION, catalog.digest, catalog.label_shift_px.tolist(), data, config.input.model_dump(), WIDE, stamps]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return stamps
 
 
-def _build(catalog: Catalog, config: Config, folder: Path) -> None:
-    """Decode and crop every training and validation frame into `folder`."""
+def _build(catalog: Catalog, config: Config, kept: Sequence[str], folder: Path) -> None:
+    """Decode and crop every frame of the parts that are kept into `folder`."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
@@ -102,16 +128,9 @@ def _build(catalog: Catalog, config: Config, folder: Path) -> None:
         raise FkpError(f"cannot make the crop cache {folder.parent}: {error.strerror}: set data.cache_dir") from error
     try:
         digest = hashlib.sha256(catalog.digest.encode())
-        size = config.input.size_px
-        for part, scale, crop_px in (
-            ("train", config.input.crop_scale * WIDE, wide_size_px(size)),
-            ("val", config.input.crop_scale, size),
-        ):
-            _build_part(catalog, config, part, scale, crop_px, unfinished, digest)
-        for row in catalog.rows("test", config.data):
-            # Not kept, but a broken test frame must show now and not after the training.
-            *_, data = _read_face(catalog, row, size, config.input.crop_scale)
-            digest.update(hashlib.sha256(data).digest())
+        for part in ("train", "val", "test"):
+            for sha256 in _build_part(catalog, config, part, unfinished) if part in kept else _check_part(catalog, config, part):
+                digest.update(sha256)
         meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
         (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         try:
@@ -125,39 +144,36 @@ def _build(catalog: Catalog, config: Config, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _build_part(catalog: Catalog, config: Config, part: str, scale: float, crop_px: int, folder: Path, digest: Any) -> None:
+def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> list[bytes]:
+    """Write the crops of a part; return the sha256 of its frames."""
     rows = catalog.rows(part, config.data)
     if not len(rows):
         raise FkpError(f"the {part} part of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds")
-    channels = config.input.channels
-    shape = (len(rows), channels, crop_px, crop_px)
+    size_px = crop_size_px(part, config.input)
+    shape = (len(rows), config.input.channels, size_px, size_px)
     crops = np.lib.format.open_memmap(folder / f"{part}_crops.npy", "w+", np.uint8, shape)
     points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
-    for index, row in enumerate(rows):
-        crop, frame, data = _read_face(catalog, row, crop_px, scale)
-        digest.update(hashlib.sha256(data).digest())
-        crops[index] = crop.apply(frame, channels)
-        points[index] = crop.do(catalog.points_px[row])
+    sha256 = [b""] * len(rows)
+    for index in catalog.reading_order(rows):
+        crops[index], points[index], sha256[index] = _read_face(catalog, config, part, int(rows[index]))
     crops.flush()
     np.save(folder / f"{part}_points.npy", points)
     np.save(folder / f"{part}_rows.npy", rows)
+    return sha256
 
 
-def _read_face(catalog: Catalog, row: int, crop_px: int, scale: float) -> tuple[Crop, images.Image, bytes]:
+def _check_part(catalog: Catalog, config: Config, part: str) -> list[bytes]:
+    """The sha256 of the frames of a part that is not kept: a broken test frame must show now and not after the training."""
+    rows = catalog.rows(part, config.data)
+    if catalog.sha256 is not None:  # They were looked at when they were packed.
+        return list(catalog.sha256[rows])
+    return [_read_face(catalog, config, part, int(row))[2] for row in rows]
+
+
+def _read_face(catalog: Catalog, config: Config, part: str, row: int) -> tuple[np.ndarray, np.ndarray, bytes]:
     frame, data = catalogs.read_frame(catalog, row)
-    return label_crop(catalog.points_px[row], crop_px, scale, str(catalog.path(row))), frame, data
-
-
-def label_crop(points_px: np.ndarray, size_px: int, scale: float, name: str) -> Crop:
-    """The crop of a labelled face: `scale` times the longer side of its points' box.
-
-    Raises:
-        FkpError: All points lie on one line, so that the face has no size.
-    """
-    try:
-        return Crop.of_box(box_of_points(points_px), size_px, scale)
-    except ValueError as error:
-        raise FkpError(f"{name}: the label has no extent ({error}): correct or remove it") from error
+    crop, points = crop_face(part, config.input, frame, catalog.points_px[row], str(catalog.path(row)))
+    return crop, points, hashlib.sha256(data).digest()
 
 
 class _Batches(Dataset[Any]):
@@ -184,24 +200,36 @@ class FacesDataModule(pl.LightningDataModule):
         config: The run.
         batch_size: Faces a step of this worker.
         cache: Crops that are decoded already; by default `open_cache` finds or makes them.
+        decode_all: Who decodes what is streamed, see `fkp.data.stream`.
     """
 
-    def __init__(self, config: Config, batch_size: int, cache: CropCache | None = None) -> None:
+    def __init__(self, config: Config, batch_size: int, cache: CropCache | None = None, decode_all: DecodeAll = map) -> None:
         super().__init__()
         self.config = config
         self.batch_size = batch_size
         self.augment = Augment(config.augment, config.input.size_px)
         self.cache = cache
+        self.decode_all = decode_all
+        self._stream: FaceStream | None = None
 
     def setup(self, stage: str) -> None:
         if self.cache is None:
             self.cache = open_cache(self.config)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def close(self) -> None:
+        """End what decodes ahead."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def train_dataloader(self) -> DataLoader[Any] | FaceStream:
         assert self.cache is not None
+        workers, rank = self._place()
+        if self.config.data.backend == "stream":
+            self._stream = FaceStream(self.config, self.batch_size, workers, rank, self.decode_all)
+            return self._stream
+        assert self.cache.train is not None
         data = _Batches(self.cache.train)
         # The last, smaller batch is dropped only when there is another: batch statistics of a few faces are noise.
-        workers = self.trainer.world_size if self.trainer is not None else 1
         drop = len(data) >= 2 * self.batch_size * workers
         return DataLoader(data, self.batch_size, sampler=self._sampler(data, shuffle=True), drop_last=drop, collate_fn=_as_is)
 
@@ -212,8 +240,12 @@ class FacesDataModule(pl.LightningDataModule):
 
     def _sampler(self, data: _Batches, shuffle: bool) -> DistributedSampler[Any]:
         """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on."""
-        workers, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        workers, rank = self._place()
         return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed)
+
+    def _place(self) -> tuple[int, int]:
+        """How many workers there are, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         if self.trainer is None or not self.trainer.training:

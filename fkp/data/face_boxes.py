@@ -9,7 +9,6 @@ import numpy as np
 from fkp.config import DataConfig
 from fkp.data.catalog import Catalog
 from fkp.errors import FkpError
-from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE, BoxMap, FaceDetector, open_detector
 
@@ -27,7 +26,7 @@ def look(detector: FaceDetector, catalog: Catalog, rows: np.ndarray) -> tuple[np
     """
     shapes = np.full((len(rows), 2 + detector.finder.facial_points, 2), np.nan)
     for place, row in enumerate(rows):
-        found = detector.find(images.read(catalog.path(row)))
+        found = detector.find(catalog.image(int(row)))
         if len(found):
             shapes[place] = found.shapes_px[0]
     return shapes, box_of_points(catalog.points_px[rows]).astype(np.float64)

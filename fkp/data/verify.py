@@ -17,7 +17,6 @@ from fkp.config import DataConfig
 from fkp.data import catalog
 from fkp.errors import FkpError
 from fkp.landmarks import OUTER_EYE_CORNERS
-from fkp.vision import image
 
 _COLUMNS = ["split", "file", "sha256", "identity", "video", "frame", "fold"]
 
@@ -180,7 +179,7 @@ def describe(data: DataConfig) -> Stats:
     points_px = faces.points_raw_px
     # Decoding leaves the interpreter's lock, so threads use all cores: 1.5 s for 4,232 frames on two.
     with ThreadPoolExecutor() as pool:
-        shapes = list(pool.map(lambda row: image.read(faces.path(row)).shape, range(len(faces))))
+        shapes = list(pool.map(lambda row: faces.image(row).shape, range(len(faces))))
     size_px = np.array([(width, height) for height, width, _ in shapes])
     beyond = np.logical_or(points_px < 0, points_px > size_px[:, None] - 1)
     outside = beyond[..., 0] | beyond[..., 1]

@@ -31,8 +31,9 @@ def check_resources(config: Config) -> bool:
     gpus = int(have.get("GPU", 0))
     if scale.use_gpu == "yes" and gpus < scale.num_workers:
         raise FkpError(f"scale.use_gpu=yes needs {scale.num_workers} GPUs and the cluster has {gpus}: lower scale.num_workers or use no")
-    cores, need = int(have.get("CPU", 0)), scale.num_workers * scale.cpus_per_worker
+    decoders = config.decoders_per_worker
+    cores, need = int(have.get("CPU", 0)), scale.num_workers * (scale.cpus_per_worker + decoders)
     if cores < need:
-        workers = f"{scale.num_workers} workers of {scale.cpus_per_worker} cores"
+        workers = f"{scale.num_workers} workers of {scale.cpus_per_worker}" + (f" + {decoders} decoding" if decoders else "") + " cores"
         raise FkpError(f"{workers} need {need} cores and the cluster has {cores}: lower scale.num_workers")
     return scale.use_gpu != "no" and gpus >= scale.num_workers

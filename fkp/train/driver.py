@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkp import config as configs
+from fkp import storage
 from fkp.config import Config
 from fkp.data import catalog as catalogs
 from fkp.model.metrics import NORMALISER, TRUTHS
@@ -68,16 +69,16 @@ def train(config: Config) -> Outcome:
 def with_absolute_paths(config: Config) -> Config:
     """The same run for processes that start in another folder."""
     changes = {
-        "data.root": str(catalogs.root_of(config.data).absolute()),
+        "data.root": storage.absolute(catalogs.place_of(config.data)),
         "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
-        "track.storage": str(Path(config.track.storage).absolute()),
+        "track.storage": storage.absolute(config.track.storage),
     }
     return configs.build(config.model_dump(), changes)
 
 
 def make_synthetic(config: Config) -> None:
     """Make the synthetic set where a run asks for it and it is not there yet."""
-    if config.data.source == "synthetic":
+    if config.data.source == "synthetic" and config.data.backend != "stream":
         from fkp.data.synthetic import write_set
 
         write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fkp.config import Config
 from fkp.data.dataset import CropCache, FacesDataModule
+from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
 from fkp.train.precision import precision
@@ -49,18 +50,21 @@ class ProgressReport(pl.Callback):
     def __init__(self, report: Report) -> None:
         self.report = report
         self._epoch_began = self._last_told = 0.0
+        self._seen = 0
         self._nme = float("nan")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_began = time.monotonic()
+        self._seen = 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._seen += len(batch[0])
         if trainer.is_global_zero and time.monotonic() - self._last_told >= self.EVERY_S:
-            self._tell(trainer, self._images_per_s(trainer, batch_idx + 1))
+            self._tell(trainer, self._images_per_s(trainer))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
-            pl_module.log("images_per_s", self._images_per_s(trainer, trainer.num_training_batches))
+            pl_module.log("images_per_s", self._images_per_s(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -71,9 +75,8 @@ class ProgressReport(pl.Callback):
         if trainer.is_global_zero:
             self._tell(trainer, float(metrics["images_per_s"]))
 
-    def _images_per_s(self, trainer: pl.Trainer, batches: float) -> float:
-        batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        return batches * batch_size * trainer.world_size / max(time.monotonic() - self._epoch_began, 1e-9)
+    def _images_per_s(self, trainer: pl.Trainer) -> float:
+        return self._seen * trainer.world_size / max(time.monotonic() - self._epoch_began, 1e-9)
 
     def _tell(self, trainer: pl.Trainer, images_per_s: float) -> None:
         self._last_told = time.monotonic()
@@ -93,6 +96,7 @@ def fit(
     checkpoint: Path | None,
     on_gpu: bool,
     cache: CropCache | None = None,
+    decode_all: DecodeAll = map,
     prepare: Callable[[pl.Trainer], pl.Trainer] = lambda trainer: trainer,
     **trainer_options: Any,
 ) -> None:
@@ -107,6 +111,7 @@ def fit(
         checkpoint: Where to go on from.
         on_gpu: Whether each worker has a GPU.
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
+        decode_all: Who decodes what is streamed, see `fkp.data.stream`.
         prepare: Last change of the Trainer, Ray's.
         trainer_options: Strategy and plugins, Ray's.
 
@@ -136,8 +141,11 @@ def fit(
         **trainer_options,
     )
     net = Net(config.model_dump(mode="json")).to(memory_format=torch.channels_last)
-    data = FacesDataModule(config, batch_size=worker_batch_size(config, world_size), cache=cache)
-    prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    data = FacesDataModule(config, worker_batch_size(config, world_size), cache, decode_all)
+    try:
+        prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    finally:
+        data.close()
 
 
 def mlflow_logger(arguments: Mapping[str, str]) -> MLFlowLogger | bool:

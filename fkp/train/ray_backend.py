@@ -22,6 +22,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from fkp.config import Config
+from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.train import loop, snapshot
@@ -106,7 +107,8 @@ def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, A
         folder: Where checkpoints go, and where to go on from when it has some.
         gpus: Of each worker; 0 trains on the CPU.
         job: For the workers: `mlflow`, arguments of `MLFlowLogger` for the first; `board`, name of the actor that is told
-            the progress; `crops`, reference of a `CropCache` in the object store. Each may be missing.
+            the progress; `crops`, reference of a `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be
+            missing.
         callbacks: Told of every report, in the process that calls `fit`.
     """
     snapshot.mend(folder)
@@ -151,10 +153,20 @@ def _worker(job: dict[str, Any]) -> None:
             checkpoint=checkpoint,
             on_gpu=job["on_gpu"],
             cache=ray.get(job["crops"]) if "crops" in job else None,
+            decode_all=who_decodes(config, job.get("pipelines", context.get_world_size())),
             prepare=prepare_trainer,
             strategy=RayDDPStrategy(),
             plugins=[RayLightningEnvironment()],
         )
+
+
+def who_decodes(config: Config, pipelines: int) -> DecodeAll:
+    """What `loop.fit` decodes with in a process of Ray; `pipelines` is how many of them stream on this cluster at once."""
+    if config.data.backend != "stream":
+        return map
+    from fkp.train.decoders import on_ray
+
+    return on_ray(config.scale.decoders_per_worker, pipelines)
 
 
 @contextlib.contextmanager
