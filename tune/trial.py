@@ -45,7 +45,8 @@ def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:
         sample: Dotted path -> value.
         job: `base`, the run as plain JSON; `epochs`; `workers`; `gpus` of a worker; `crops`, references of the
             `CropCache`s by `crops_key`; `pipelines`, workers of all trials at once; `folder`, where Ray Train keeps
-            checkpoints of trials with several workers; `follow`, whether a resumed trial takes rate and decay from its sample and not from its checkpoint.
+            checkpoints of trials with several workers; `follow`, whether a resumed trial takes rate and decay from its
+            sample and not from its checkpoint.
     """
     from ray import tune
 

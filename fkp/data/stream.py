@@ -114,7 +114,8 @@ class FaceStream:
         return self._steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._ahead.epoch(self._epoch, self._epochs)
+        # Only with the first batch: a run that goes on is told its epoch after this was called.
+        yield from self._ahead.epoch(self._epoch, self._epochs)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is."""

@@ -44,6 +44,7 @@ def _run(decoders: int, pipelines: int, decode: Decode, pieces: Sequence[np.ndar
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     options = context.execution_options
     options.preserve_order = True
     store = ray.cluster_resources()["object_store_memory"] * _STORE_PART / pipelines
@@ -60,12 +61,9 @@ def _run(decoders: int, pipelines: int, decode: Decode, pieces: Sequence[np.ndar
         for block in blocks.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
             yield block["crops"], block["points"]
     except ray.exceptions.RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, FkpError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
-            raise
-        raise cause from error
+        if isinstance(error.cause, FkpError):
+            raise error.cause from error
+        raise
 
 
 def _decode(decode: Decode, pieces: Sequence[np.ndarray], block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -164,10 +164,10 @@ def test_another_process_finishes_first(small: Callable[..., Config], monkeypatc
     build_part = dataset._build_part
     digests = []
 
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> list[bytes]:
         monkeypatch.setattr(dataset, "_build_part", build_part)
         digests.append(open_cache(config).digest)  # The other process: it builds the same crops from start to end.
-        build_part(*arguments)
+        return build_part(*arguments)
 
     monkeypatch.setattr(dataset, "_build_part", interrupted)
     cache = open_cache(config)

@@ -83,7 +83,7 @@ def test_an_interrupted_packing_leaves_no_set(synthetic_root: Path, tmp_path: Pa
     with pytest.raises(FkpError, match=f"{victim.name} is not a picture"):
         pack(folder_of(broken), str(tmp_path / "out"), 0.2)
     assert not is_packed(str(tmp_path / "out"))
-    with pytest.raises(FkpError, match="there is no packed set at .*`python -m fkp.data pack` makes one"):
+    with pytest.raises(FkpError, match=r"there is no packed set at .*`python -m fkp\.data pack` makes one"):
         open_packed(str(tmp_path / "out"))
 
 
@@ -99,7 +99,7 @@ def test_a_set_is_not_packed_over_another(synthetic_root: Path, packed_root: Pat
         (lambda path: path.write_bytes(path.read_bytes()[:-5]), r"shard .*\.parquet has \d+ bytes and not \d+"),
         (
             lambda path: (path.parent / MANIFEST).write_text('{"kind": "fkp packed set 9"}'),
-            "packed.json cannot be used .*'fkp packed set 9'",
+            "its kind is 'fkp packed set 9'",
         ),
         (lambda path: (path.parent / MANIFEST).write_text("{"), r"packed\.json cannot be used"),
     ],

@@ -29,12 +29,13 @@ def test_the_error_falls_and_the_best_checkpoint_is_kept(small_run: Callable[...
     assert told[-1]["step"] == told[-1]["steps"]
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize(("ema_decay", "backend"), [(0.0, "memory"), (0.9, "memory"), (0.9, "stream")])
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    small_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema_decay: float
+    small_run: Callable[..., Config], packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema_decay: float, backend: str
 ) -> None:
     """Epoch, step, optimiser, schedule, averaged weights, order and augmentation all go on."""
-    config = small_run(train__epochs=4, optim__ema_decay=ema_decay)
+    root = {"data__root": str(packed_root)} if backend == "stream" else {}
+    config = small_run(train__epochs=4, optim__ema_decay=ema_decay, data__backend=backend, **root)
     fit(config, tmp_path / "unbroken")
 
     class Killed(Exception):
