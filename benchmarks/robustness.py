@@ -48,7 +48,7 @@ def main() -> None:
     print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
     print(f"| change | {' | '.join(Path(path).resolve().name for path in arguments.bundles)} |\n|---|{'---|' * len(predictors)}")
     for name, frames, truth_px, boxes in changes([images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]):
-        errors = [nme_interocular_pct(_points(predictor, frames, boxes), truth_px) for predictor in predictors]
+        errors = [nme_interocular_pct(points_of(predictor, frames, boxes), truth_px) for predictor in predictors]
         print(f"| {name} | {' | '.join(f'{error.mean():.2f}, {100 * (error > 8).mean():.1f}' for error in errors)} |", flush=True)
 
 
@@ -76,7 +76,8 @@ def changes(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
         yield name, [change(frame, place) for place, frame in enumerate(frames)], truth_px, boxes
 
 
-def _points(predictor: Predictor, frames: Frames, boxes: np.ndarray) -> np.ndarray:
+def points_of(predictor: Predictor, frames: Frames, boxes: np.ndarray) -> np.ndarray:
+    """(N, 68, 2) points of the face in each box, in pixels of its frame."""
     crops = [predictor.crop(box) for box in boxes]
     pixels = np.stack([crop.apply(frame, predictor.config.input.channels) for crop, frame in zip(crops, frames, strict=True)])
     found = np.concatenate([predictor.run(pixels[first : first + _BATCH])[0] for first in range(0, len(pixels), _BATCH)])

@@ -1,7 +1,8 @@
 """A trained model as a folder: weights, ONNX, config, metrics, card and checksums. No pickle anywhere.
 
 - weights.safetensors: state of the Network
-- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N
+- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N; with `model.int8` in
+  8-bit integers, see `fkp.quantize`
 - config.json: the whole run
 - metrics.json: whatever was measured, by name
 - card.md: what a reader must know
@@ -29,6 +30,8 @@ from fkp.config import Config
 from fkp.errors import FkpError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fkp.model.registry import Network
 
 SUMS = "SHA256SUMS"
@@ -93,7 +96,13 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def write_bundle(
-    path: str | Path, network: Network, config: Config, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any] | None = None
+    path: str | Path,
+    network: Network,
+    config: Config,
+    metrics: dict[str, Any],
+    card: str,
+    face_boxes: dict[str, Any] | None = None,
+    calibration_u8: np.ndarray | None = None,
 ) -> Bundle:
     """Write a bundle in one step: it appears whole, or what was at `path` before stays untouched.
 
@@ -104,13 +113,16 @@ def write_bundle(
         metrics: JSON-able measurements.
         card: Markdown.
         face_boxes: Calibrations by face detector, see `vision.detect.open_detector`; none: the built-in ones hold.
+        calibration_u8: (N, C, S, S) uint8, training crops for `model.int8`.
 
     Raises:
-        FkpError: The disk is full or the place cannot be written.
+        FkpError: The disk is full or the place cannot be written, or `model.int8` is set and there is no training crop.
     """
     folder = Path(path)
     if folder.exists() and not (folder / SUMS).is_file():
         raise FkpError(f"{folder} exists and is not a bundle: choose another place")
+    if config.model.int8 and calibration_u8 is None:
+        raise FkpError(f"bundle {folder}: model.int8 needs training crops to find the ranges of its integers")
     with _replacing(folder) as unfinished:
         from safetensors.torch import save
 
@@ -120,6 +132,11 @@ def write_bundle(
         # Not by save_file: it makes the file private, and a full disk would not be an OSError.
         (unfinished / "weights.safetensors").write_bytes(save(state))
         export_onnx(network, config, unfinished / "model.onnx")
+        if config.model.int8 and calibration_u8 is not None:
+            from fkp.quantize import quantize
+
+            quantize(unfinished / "model.onnx", calibration_u8)
+            _forget_source(unfinished / "model.onnx")
         _write_sums(unfinished)
     return open_bundle(folder)
 

@@ -71,9 +71,14 @@ class AugmentConfig(_Section):
     rotate_deg: float = Field(20.0, ge=0.0, le=90.0, description="standard deviation of the rotation, cut off at twice that")
     scale: float = Field(0.10, ge=0.0, le=0.5, description="standard deviation of the log of the zoom, cut off at twice that")
     shift: float = Field(0.05, ge=0.0, le=0.3, description="standard deviation of the shift as a part of the crop, cut off at twice that")
+    stretch: float = Field(0.0, ge=0.0, le=0.5, description="standard deviation of the log of the stretch along a random direction")
+    shade: float = Field(
+        0.0, ge=0.0, le=1.0, description="standard deviation of the log of the light between the crop's middle and its border"
+    )
     light: float = Field(0.25, ge=0.0, le=1.0, description="standard deviation of contrast, brightness and gamma")
     noise: float = Field(0.3, ge=0.0, le=1.0, description="probability of sensor noise")
     blur: float = Field(0.2, ge=0.0, le=1.0, description="probability of a blur")
+    sharpen: float = Field(0.0, ge=0.0, le=1.0, description="probability of an unsharp mask")
     downscale: float = Field(0.2, ge=0.0, le=1.0, description="probability of a lower resolution")
     jpeg: float = Field(0.2, ge=0.0, le=1.0, description="probability of JPEG compression")
     occlude: float = Field(0.3, ge=0.0, le=1.0, description="probability of a covered rectangle")
@@ -90,6 +95,7 @@ class ModelConfig(_Section):
         "smooth_l1", description="loss of the points; laplace is the likelihood that also trains the scale of the error"
     )
     code_weight: float = Field(0.3, ge=0.0, le=10.0, description="weight of the maps' own cross-entropy beside the loss (heatmap head)")
+    int8: bool = Field(False, description="whether the trained network is stored for ONNX Runtime in 8-bit integers: half the time")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout before the last layer of a direct head")
 
 

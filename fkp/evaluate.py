@@ -40,6 +40,12 @@ DEFAULT_OUT = Path("out/evaluation")
 #: Levels, in percent, whose coverage stands in the tables.
 LEVELS_PCT = (68, 95)
 
+#: Of fewer faces there is no worst twentieth.
+_LEAST_FACES = 20
+
+#: Key in a bundle's metrics.json of what `metrics.error_radii` found on its validation faces.
+ERROR_RADII = "error_radii"
+
 _SUMMARY_ROWS: dict[str, str] = {
     "nme_interocular_pct": "NME %",
     "nme_inner51_interocular_pct": "NME %, 51 inner points",
@@ -48,6 +54,7 @@ _SUMMARY_ROWS: dict[str, str] = {
     "failure_08_pct": "failure % at 8 %",
     "failure_10_pct": "failure % at 10 %",
     **{f"coverage_{level}_pct": f"% of points in the stated {level} % radius" for level in LEVELS_PCT},
+    "auroc_worst5_pct": "AUROC of the expected error for the worst 5 % of faces",
 }
 _REGION_ROWS: dict[str, str] = {f"nme_{region}_interocular_pct": region.replace("_", " ") for region in REGIONS}
 
@@ -72,6 +79,7 @@ class Evaluation:
         expected_error_px: (N, 68) float32, predicted, in pixels of the frames.
         exposure: What of these faces was seen in training.
         part: "test", or "val": the faces the checkpoint was chosen by.
+        radii: What the bundle states of its errors, see `metrics.error_radii`; None: its density alone.
     """
 
     catalog: Catalog
@@ -81,6 +89,7 @@ class Evaluation:
     expected_error_px: np.ndarray
     exposure: Exposure
     part: Part = "test"
+    radii: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -117,13 +126,26 @@ class Evaluation:
 
     def coverage(self, levels: Sequence[float] | np.ndarray, truth: Truth = "unshifted") -> np.ndarray:
         """(L,) observed fraction of points inside the radius of each stated level, see `metrics.coverage`."""
-        return metrics.coverage(metrics.point_error_px(self.points_px, self.truth_px(truth)), self.expected_error_px, levels)
+        return metrics.coverage(self.error_px(truth), self.expected_error_px, levels, self.radii)
+
+    def error_px(self, truth: Truth = "unshifted") -> np.ndarray:
+        """(N, 68) float64 distance of each point from its truth."""
+        return metrics.point_error_px(self.points_px, self.truth_px(truth))
+
+    def expected_nme_pct(self) -> np.ndarray:
+        """(N,) mean expected error in percent of the predicted distance of the outer eye corners: high for a doubtful face."""
+        left, right = OUTER_EYE_CORNERS
+        eyes_px = np.linalg.norm(self.points_px[:, left] - self.points_px[:, right], axis=-1)
+        return 100 * self.expected_error_px.mean(1) / np.maximum(eyes_px, 1e-6)
 
     def metrics(self, truth: Truth = "unshifted") -> dict[str, float]:
-        """`metrics.summary` against one truth, and `coverage_<level>_pct` for each of `LEVELS_PCT`."""
+        """`metrics.summary` against one truth, `coverage_<level>_pct` for each of `LEVELS_PCT`, and `auroc_worst5_pct` of enough faces."""
         observed = self.coverage([level / 100 for level in LEVELS_PCT], truth)
         covered = {f"coverage_{level}_pct": 100 * float(part) for level, part in zip(LEVELS_PCT, observed, strict=True)}
-        return {**metrics.summary(self.points_px, self.truth_px(truth)), **covered}
+        told = {}
+        if len(self) >= _LEAST_FACES:
+            told["auroc_worst5_pct"] = metrics.auroc_pct(self.expected_nme_pct(), self.nme_interocular_pct(truth))
+        return {**metrics.summary(self.points_px, self.truth_px(truth)), **covered, **told}
 
     def summary_rows(self) -> list[tuple[str, float, float]]:
         """Rows (label, against raw labels, against labels without the shift) of the table over all points."""
@@ -135,7 +157,7 @@ class Evaluation:
 
     def _rows(self, labels: dict[str, str]) -> list[tuple[str, float, float]]:
         raw, unshifted = self.metrics("raw"), self.metrics("unshifted")
-        return [(label, raw[key], unshifted[key]) for key, label in labels.items()]
+        return [(label, raw[key], unshifted[key]) for key, label in labels.items() if key in raw]
 
 
 def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bundle | None = None, part: Part = "test") -> Evaluation:
@@ -164,6 +186,7 @@ def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bund
         expected_error_px=np.stack([face.expected_error_px for face in faces]),
         exposure=exposure(bundle, catalog, data, part),
         part=part,
+        radii=None if bundle is None else bundle.metrics.get(ERROR_RADII),
     )
 
 

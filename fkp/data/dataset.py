@@ -176,6 +176,32 @@ def _read_face(catalog: Catalog, config: Config, part: str, row: int) -> tuple[n
     return crop, points, hashlib.sha256(data).digest()
 
 
+def plain_crops(catalog: Catalog, config: Config, part: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of one part in the network's crop, unchanged, decoded now and not from the cache.
+
+    Args:
+        catalog: The labelled set.
+        config: The run.
+        part: "train", "val" or "test".
+        most: No more than so many, evenly spread over the part.
+
+    Returns:
+        (N, C, S, S) uint8 crops and (N, 68, 2) float32 points in their pixels.
+
+    Raises:
+        FkpError: A frame is missing or broken, or its label has no extent.
+    """
+    rows = catalog.rows(part, config.data)
+    if most is not None:
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
+    size, scale, channels = config.input.size_px, config.input.crop_scale, config.input.channels
+    faces = [(*_read_face(catalog, row, size, scale)[:2], row) for row in rows]
+    return (
+        np.stack([crop.apply(frame, channels) for crop, frame, _ in faces]),
+        np.stack([crop.do(catalog.points_px[row]) for crop, _, row in faces]).astype(np.float32),
+    )
+
+
 class _Batches(Dataset[Any]):
     """Whole batches at once: indexing a memory map by a list copies each crop exactly once."""
 

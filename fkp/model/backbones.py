@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import torch
@@ -117,6 +118,39 @@ class Staged(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
+
+
+class Slim(nn.Module):
+    """Residual blocks at stride 8, 16 and 32 only; two plain convolutions of stride 2 lead there.
+
+    At stride 4 a block costs as much time as at stride 8 with twice the channels, and most of it goes into places where no
+    feature of a face is. With the maps made from stride 8 a training step takes two thirds of the time of `resnet`.
+    """
+
+    def __init__(self, model: ModelConfig, channels_in: int) -> None:
+        super().__init__()
+        w = model.width
+        self.channels = [2 * w, 4 * w, 6 * w]
+        self.strides = [8, 16, 32]
+        self.stem = nn.Sequential(conv_bn(channels_in, w // 2, stride=2), conv_bn(w // 2, w, stride=2))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(model.depth)))
+            for inputs, outputs in itertools.pairwise([w, *self.channels])
+        )
+
+    def forward(self, crops: Tensor) -> list[Tensor]:
+        x = self.stem(crops)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+@register("slim")
+def slim(model: ModelConfig, inputs: InputConfig) -> nn.Module:
+    """Residual blocks from stride 8 on; twice `model.width` channels at stride 8, six times at 32."""
+    return Slim(model, inputs.channels)
 
 
 @register("resnet")

@@ -27,12 +27,14 @@ def build(model: ModelConfig, inputs: InputConfig, backbone: Backbone) -> Direct
     """Build the configured head on a backbone.
 
     Raises:
-        FkpError: A heatmap head on a backbone that keeps no map of stride 4.
+        FkpError: A heatmap head on a backbone that keeps no map of stride 4 or 8, or a crop that its coarsest map does not divide.
     """
     if model.head == "direct":
         return DirectHead(backbone, inputs.size_px, model.dropout)
-    if backbone.strides[0] != HeatmapHead.STRIDE:
+    if backbone.strides[0] not in (HeatmapHead.STRIDE, 2 * HeatmapHead.STRIDE):
         raise FkpError(f"model.arch={model.arch} has no map for model.head=heatmap: use model.head=direct")
+    if inputs.size_px % backbone.strides[-1]:
+        raise FkpError(f"input.size_px={inputs.size_px} does not divide by {backbone.strides[-1]}, the coarsest map of model.head=heatmap")
     return HeatmapHead(backbone, inputs.size_px)
 
 
@@ -78,7 +80,10 @@ class DirectHead(nn.Module):
 class HeatmapHead(nn.Module):
     """One map per point over cells of 4 px, from a small feature pyramid; the point is the map's expectation.
 
-    Soft-argmax: Sun et al., "Integral Human Pose Regression", ECCV 2018. Pyramid: Lin et al., CVPR 2017.
+    Where the finest map of the backbone has stride 8, each of its cells gives the four cells of the map that it covers.
+
+    Soft-argmax: Sun et al., "Integral Human Pose Regression", ECCV 2018. Pyramid: Lin et al., CVPR 2017. Four cells from
+    one: Shi et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016.
     """
 
     STRIDE = 4
@@ -96,7 +101,8 @@ class HeatmapHead(nn.Module):
         self.cells = size_px // self.STRIDE
         self.lateral = nn.ModuleList(nn.Conv2d(channels, _NECK, 1) for channels in backbone.channels)
         self.smooth = nn.Sequential(nn.Conv2d(_NECK, _NECK, 3, padding=1, bias=False), nn.BatchNorm2d(_NECK), nn.ReLU(inplace=True))
-        self.maps = nn.Conv2d(_NECK, NUM_POINTS, 1, bias=False)  # Softmax does not see a bias.
+        self.split = backbone.strides[0] // self.STRIDE
+        self.maps = nn.Conv2d(_NECK, NUM_POINTS * self.split**2, 1, bias=False)  # Softmax does not see a bias.
         self.temperature = nn.Parameter(torch.full((NUM_POINTS,), self.TEMPERATURE))
         self.log_scale = nn.Linear(backbone.channels[-1], NUM_POINTS)
         # A wide map is an uncertain point; how much so is learnt for each point.
@@ -107,7 +113,10 @@ class HeatmapHead(nn.Module):
         for lateral, finer in zip(reversed(self.lateral[:-1]), reversed(maps[:-1]), strict=True):
             x = lateral(finer) + F.interpolate(x, scale_factor=2.0, mode="nearest")
         # The temperature goes into the weights, and the maps become contiguous while they are small: both save time.
-        logits = F.conv2d(self.smooth(x), self.maps.weight * self.temperature[:, None, None, None]).contiguous().float()
+        temperature = self.temperature.repeat_interleave(self.split**2)[:, None, None, None]
+        logits = F.conv2d(self.smooth(x), self.maps.weight * temperature).contiguous().float()
+        if self.split > 1:
+            logits = F.pixel_shuffle(logits, self.split)
         marginals = self.marginals(logits)
         points_px, spread_px = self.expectation(marginals)
         coarse = maps[-1].detach().float().mean((2, 3))

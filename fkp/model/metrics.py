@@ -6,8 +6,8 @@ the distance of the outer eye corners of the truth, as in the 300-W protocol (Sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -128,17 +128,21 @@ def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
     return figures
 
 
-def coverage(error_px: np.ndarray, expected_error_px: np.ndarray, levels: Sequence[float] | np.ndarray) -> np.ndarray:
+def coverage(
+    error_px: np.ndarray, expected_error_px: np.ndarray, levels: Sequence[float] | np.ndarray, radii: Mapping[str, Any] | None = None
+) -> np.ndarray:
     """Fraction of points that lie inside the radius which should hold each level.
 
     The network states the density exp(-|e| / s) / (2 pi s^2) (`losses.radial_laplace_nll`). In polar coordinates |e| / s
     has the Gamma(2) distribution: P(|e| <= r) = 1 - (1 + r / s) exp(-r / s), with the mean 2 s, which is the expected
-    error. The radius of a level is therefore s times the inverse of the regularised incomplete gamma function at 2.
+    error. The radius of a level is therefore s times the inverse of the regularised incomplete gamma function at 2, or what
+    was measured on other faces (`error_radii`).
 
     Args:
         error_px: (...) distance of each point from the truth.
         expected_error_px: Same shape, 2 s.
         levels: (L,) each in [0, 1).
+        radii: What `error_radii` found; by default the density's own radii.
 
     Returns:
         (L,) float64, each in [0, 1]. Calibrated means equal to `levels`; above them the network is too modest.
@@ -146,18 +150,76 @@ def coverage(error_px: np.ndarray, expected_error_px: np.ndarray, levels: Sequen
     Raises:
         ValueError: The shapes differ, there is no point, a value is negative or not finite, or a level is out of range.
     """
-    from scipy.special import gammaincinv
-
-    error, expected = np.asarray(error_px, np.float64), np.asarray(expected_error_px, np.float64)
+    error, expected = _errors_and_expected(error_px, expected_error_px)
     stated = np.asarray(levels, np.float64)
+    if not ((stated >= 0) & (stated < 1)).all():
+        raise ValueError("a level must lie in [0, 1)")
+    if radii is None:
+        from scipy.special import gammaincinv
+
+        ratios = gammaincinv(2, stated) / 2
+    else:
+        ratios = np.interp(stated, [0.0, *radii["levels"]], [0.0, *radii["ratios"]])
+    return np.array([(error <= expected * ratio).mean() for ratio in ratios])
+
+
+def error_radii(error_px: np.ndarray, expected_error_px: np.ndarray) -> dict[str, list[float]]:
+    """What multiple of the expected error holds which part of all errors: the radii to state, whatever density they follow.
+
+    The labels lie on a grid, so errors have a lighter tail than the density of `coverage`, and one scale cannot set two radii
+    right. Quantiles of held-out faces do (split conformal prediction, Papadopoulos et al., ECML 2002).
+
+    Args:
+        error_px: (...) distance of each point from the truth, on faces that were not trained on.
+        expected_error_px: Same shape.
+
+    Returns:
+        `levels`, 1 to 99 %, and `ratios`: radius / expected error of each.
+
+    Raises:
+        ValueError: See `coverage`; or an expected error is zero.
+    """
+    error, expected = _errors_and_expected(error_px, expected_error_px)
+    if not expected.min() > 0:
+        raise ValueError("an expected error is zero")
+    levels = np.arange(1, 100) / 100
+    ratios = np.quantile(error / expected, levels)
+    return {"levels": levels.round(2).tolist(), "ratios": ratios.round(5).tolist()}
+
+
+def auroc_pct(score: np.ndarray, nme: np.ndarray, worst: float = 0.05) -> float:
+    """Area under the ROC curve of a score that should be high for the worst faces: 100 tells them apart, 50 is chance.
+
+    It is the chance that one of the worst faces has a higher score than one of the others (Hanley and McNeil, 1982).
+
+    Args:
+        score: (N,) any scale.
+        nme: (N,) errors in percent.
+        worst: Part of the faces, those of the largest errors, that the score should find.
+
+    Raises:
+        ValueError: There are too few faces for one to be among the worst and one not, or a value is not finite.
+    """
+    _check_errors(nme, limit_pct=8.0)
+    count = round(worst * len(nme))
+    if not 0 < count < len(nme):
+        raise ValueError(f"of {len(nme)} faces none are the worst {worst:.0%}")
+    if not np.isfinite(score).all():
+        raise ValueError("a score is not finite")
+    order = np.argsort(nme, kind="stable")
+    others, found = np.asarray(score)[order[:-count]], np.asarray(score)[order[-count:]]
+    above = (found[:, None] > others).mean() + 0.5 * (found[:, None] == others).mean()
+    return float(100 * above)
+
+
+def _errors_and_expected(error_px: np.ndarray, expected_error_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    error, expected = np.asarray(error_px, np.float64), np.asarray(expected_error_px, np.float64)
     if error.shape != expected.shape or not error.size:
         raise ValueError(f"errors of shape {error.shape} do not go with expected errors of shape {expected.shape}")
     for values, what in ((error, "an error"), (expected, "an expected error")):
         if not np.isfinite(values).all() or values.min() < 0:
             raise ValueError(f"{what} is negative or not finite")
-    if not ((stated >= 0) & (stated < 1)).all():
-        raise ValueError("a level must lie in [0, 1)")
-    return np.array([(error <= expected / 2 * factor).mean() for factor in gammaincinv(2, stated)])
+    return error, expected
 
 
 def _check(points_px: np.ndarray, what: str) -> None:

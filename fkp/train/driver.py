@@ -103,10 +103,14 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
     from fkp import drift
     from fkp.bundle import update_bundle, write_bundle
     from fkp.data import face_boxes
-    from fkp.evaluate import SPLITS, evaluate, to_json
+    from fkp.data.dataset import plain_crops
+    from fkp.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
     from fkp.exposure import LABELS_DIGEST
+    from fkp.model.calibrate import calibrate_scale
+    from fkp.model.metrics import error_radii
     from fkp.model.net import Net
     from fkp.predict import Predictor
+    from fkp.quantize import CALIBRATION_CROPS
     from fkp.reference import reference_histograms
     from fkp.report import ced_figure, prediction_grid, write_report
     from fkp.vision import image as images
@@ -114,7 +118,10 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     catalog = catalogs.load(run.config.data)
     known: dict[str, Any] = {"data_digest": data_digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
-    bundle = write_bundle(run.bundle_path, net.network, given, known, "", face_boxes.calibrate(catalog, run.config.data))
+    boxes = face_boxes.calibrate(catalog, run.config.data)
+    calibrate_scale(net.network, *plain_crops(catalog, run.config, "val"))
+    calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.model.int8 else None
+    bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
     predictor = Predictor(bundle)
     validation = evaluate(predictor, catalog, run.config.data, bundle, part="val")
     known["validation"] = {
@@ -122,7 +129,9 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
         "faces": len(validation),
         "split_digest": catalogs.split_digest(catalog, run.config.data),
     }
+    known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
     known[drift.REFERENCE] = reference_histograms(predictor, catalog, run.config.data)
+    bundle = update_bundle(run.bundle_path, known, "")
     evaluations = [evaluate(predictor, catalog, run.config.data.model_copy(update={"split": split}), bundle) for split in SPLITS]
     figures = to_json(evaluations, bundle)
     bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, data_digest, validation, evaluations))

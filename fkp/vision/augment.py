@@ -89,6 +89,8 @@ class Augment:
         sign = torch.where(flipped, -1.0, 1.0)
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
         linear = torch.stack([torch.stack([cos * sign, -sin], -1), torch.stack([sin * sign, cos], -1)], -2)
+        if c.stretch:
+            linear = linear @ _stretched(normal(c.stretch, 2))
         old_middle = torch.full((count, 2, 1), (wide_px - 1) / 2)
         offset = (self.size_px - 1) / 2 + shift - (linear @ old_middle)[..., 0]
         return torch.cat([linear, offset[..., None]], -1), flipped
@@ -96,7 +98,10 @@ class Augment:
     def _degrade(self, crops: Tensor, generator: torch.Generator) -> None:
         """Blur, lower the resolution, add noise, compress and cover, each on its own random part of the batch."""
         c = self.config
-        for probability, change in ((c.blur, blur), (c.downscale, downscale), (c.noise, noise), (c.jpeg, jpeg)):
+        changes = ((c.blur, blur), (c.sharpen, sharpen), (c.downscale, downscale), (c.noise, noise), (c.jpeg, jpeg))
+        for probability, change in changes:
+            if not probability:  # What is off draws no random numbers.
+                continue
             drawn = torch.rand(len(crops), generator=generator) < probability * c.strength
             chosen = drawn.nonzero()[:, 0].to(crops.device)
             if len(chosen):
@@ -105,6 +110,8 @@ class Augment:
 
     def _light(self, crops: Tensor, generator: torch.Generator) -> None:
         """Change contrast, brightness and gamma of each crop in place."""
+        if self.config.shade:
+            shade(crops, self.config.shade * self.config.strength, generator)
         spread = self.config.light * self.config.strength
         if not spread:
             return
@@ -114,6 +121,18 @@ class Augment:
         contrast = torch.exp(gain)
         square = crops * crops
         crops.mul_(contrast * (1 + bend)).addcmul_(square, -contrast * bend / 255).add_(127.5 * (1 + lift - contrast))
+
+
+def _stretched(amount: Tensor) -> Tensor:
+    """(N, 2) amounts to (N, 2, 2) symmetric maps of area 1: longer along a random direction, shorter across it.
+
+    Stretches and shears in one: to first order, how a plane that turns away from the camera changes. The amounts are the two
+    parts of a traceless symmetric matrix, whose exponential this is.
+    """
+    size = amount.norm(dim=-1).clamp_min(1e-9)
+    along, across = size.cosh(), size.sinh() / size
+    straight, oblique = across * amount[:, 0], across * amount[:, 1]
+    return torch.stack([torch.stack([along + straight, oblique], -1), torch.stack([oblique, along - straight], -1)], -2)
 
 
 def warp(images_u8: Tensor, matrix: Tensor, size_px: int) -> Tensor:
@@ -160,6 +179,26 @@ def blur(crops: Tensor, generator: torch.Generator) -> Tensor:
     return flat.reshape_as(crops)
 
 
+def sharpen(crops: Tensor, generator: torch.Generator) -> Tensor:
+    """Unsharp mask of (N, C, S, S) crops: the difference from a blurred copy, up to 1.5 times, is added."""
+    gain = (1.5 * torch.rand(len(crops), 1, 1, 1, generator=generator)).to(crops)
+    return crops + gain * (crops - F.avg_pool2d(F.pad(crops, (1, 1, 1, 1), "replicate"), 3, 1))
+
+
+def shade(crops: Tensor, spread: float, generator: torch.Generator) -> None:
+    """Multiply (N, C, S, S) crops, in place, by a light that falls off exponentially in a random direction.
+
+    Args:
+        crops: Changed in place.
+        spread: Standard deviation of the logarithm between the middle and the border.
+        generator: Source of randomness.
+    """
+    slope = torch.randn(len(crops), 2, generator=generator).clamp_(-2, 2) * spread
+    ramp = torch.linspace(-1, 1, crops.shape[-1])
+    along_x, along_y = (torch.exp(slope[:, axis, None] * ramp).to(crops) for axis in (0, 1))
+    crops.mul_(along_x[:, None, None, :]).mul_(along_y[:, None, :, None])
+
+
 def downscale(crops: Tensor, generator: torch.Generator) -> Tensor:
     """Shrink all (N, C, S, S) crops by one random factor of 1.5 to 4 and bring them back."""
     size = crops.shape[-1]
@@ -189,15 +228,25 @@ def jpeg(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def cover(crops: Tensor, probability: float, generator: torch.Generator) -> None:
-    """Cover, in place, a random rectangle of up to half the side with one tone, for a random part of the batch."""
+    """Cover, in place, a random rectangle of up to half the side, for a random part of the batch.
+
+    Half of them are of one tone, the others show a piece of another crop: what covers a face is seldom even.
+    """
     size = crops.shape[-1]
     rows = (torch.rand(len(crops), generator=generator) < probability).nonzero()[:, 0]
     extents = (0.1 + 0.4 * torch.rand(len(rows), 2, generator=generator)) * size
     corners = (torch.rand(len(rows), 2, generator=generator) * (size + extents) - extents).round().clamp_min_(0)
     tones = (255 * torch.rand(len(rows), crops.shape[1], 1, 1, generator=generator)).to(crops)
     spans = torch.cat([corners, corners + extents.floor()], -1).int().tolist()
-    for row, (x0, y0, x1, y1), tone in zip(rows.tolist(), spans, tones, strict=True):
-        crops[row, :, y0:y1, x0:x1] = tone
+    pieces = torch.rand(len(rows), 3, generator=generator).tolist()
+    for row, (x0, y0, x1, y1), tone, (even, across, down) in zip(rows.tolist(), spans, tones, pieces, strict=True):
+        place = crops[row, :, y0:y1, x0:x1]
+        if even < 0.5:
+            place[:] = tone
+        else:
+            height, width = place.shape[-2:]
+            top, left = int(down * (size - height)), int(across * (size - width))
+            place[:] = crops[row - 1, :, top : top + height, left : left + width].clone()
 
 
 def _cosine_basis() -> Tensor:

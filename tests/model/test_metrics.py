@@ -159,3 +159,30 @@ def test_other_bad_arguments_are_refused() -> None:
 def test_coverage_refuses_bad_arguments(error: np.ndarray, expected: np.ndarray, level: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metrics.coverage(error, expected, [level])
+
+
+def test_measured_radii_hold_what_they_state_on_other_faces() -> None:
+    rng = np.random.default_rng(0)
+    expected_px = np.exp(rng.normal(0, 1, (2000, 68)))
+    # Of a lighter tail than the density: its own radii of 68 and 95 % hold another part.
+    error_px = expected_px * np.abs(rng.normal(1.0, 0.3, expected_px.shape))
+    radii = metrics.error_radii(error_px[:1000], expected_px[:1000])
+    levels = [0.05, 0.5, 0.68, 0.95]
+    assert metrics.coverage(error_px[1000:], expected_px[1000:], levels, radii) == pytest.approx(levels, abs=0.01)
+    assert metrics.coverage(error_px[1000:], expected_px[1000:], [0.95])[0] > 0.99
+    with pytest.raises(ValueError, match="expected error is zero"):
+        metrics.error_radii(np.ones(3), np.zeros(3))
+
+
+def test_auroc_is_the_chance_that_a_bad_face_scores_above_a_good_one() -> None:
+    nme = np.arange(40.0)
+    assert metrics.auroc_pct(nme, nme) == 100
+    assert metrics.auroc_pct(-nme, nme) == 0
+    assert metrics.auroc_pct(np.ones(40), nme) == 50
+    score = nme.copy()
+    score[39] = 18.5  # The worst of the two worst falls between 19 good faces and 19 others.
+    assert metrics.auroc_pct(score, nme) == pytest.approx(100 * (1 + 19 / 38) / 2)
+    with pytest.raises(ValueError, match="of 5 faces none are the worst 5%"):
+        metrics.auroc_pct(np.ones(5), np.ones(5))
+    with pytest.raises(ValueError, match="score is not finite"):
+        metrics.auroc_pct(np.full(40, np.nan), nme)

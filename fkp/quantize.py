@@ -1,0 +1,64 @@
+"""A network in ONNX, from 32-bit floats to 8-bit integers: twice as fast on a processor that multiplies those (VNNI, dot product).
+
+Static quantisation (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018) by ONNX Runtime's own tool: weights per output channel, activations per tensor, their ranges seen on
+calibration crops. Convolutions and what lies between them; the head's soft-argmax stays in floats, where a hundredth of a
+pixel is at stake. So does the first convolution: of one input channel it makes 25 microseconds in floats and 150 in integers.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+#: Crops the ranges are taken from; four times as many moved the validation NME by less than 0.01.
+CALIBRATION_CROPS = 256
+
+_QUANTISED = ["Conv", "Add", "Relu", "Resize"]
+
+
+def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
+    """Replace a network of floats by one of integers; its input and its outputs stay what they were.
+
+    Args:
+        onnx_path: The file, rewritten in place.
+        crops_u8: (N, C, S, S) uint8, training crops that nothing was changed in.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Crops(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._crops: Iterator[np.ndarray] = iter(crops_u8)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            crop = next(self._crops, None)
+            return None if crop is None else {"crops_u8": crop[None]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
+        first = next(node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv")
+        level = logging.root.level
+        logging.root.setLevel(logging.ERROR)  # The tool advises by the root logger what was just done.
+        try:
+            quantize_static(
+                prepared,
+                onnx_path,
+                Crops(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_QUANTISED,
+                nodes_to_exclude=[first],
+                per_channel=True,
+                # One bit less for the weights: processors without VNNI add pairs of products in 16 bits, which would overflow.
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+        finally:
+            logging.root.setLevel(level)

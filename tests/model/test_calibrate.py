@@ -1,0 +1,28 @@
+"""A stated scale that is too small or too large is set right, whatever the head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fkp import config as configs
+from fkp.model.calibrate import calibrate_scale
+from fkp.model.registry import Network
+
+
+@pytest.mark.parametrize("head", ["direct", "heatmap"])
+def test_the_mean_of_the_expected_errors_becomes_that_of_the_errors(head: str) -> None:
+    torch.manual_seed(0)
+    network = Network(configs.build({"input.size_px": 64, "model": {"width": 8, "depth": 1, "head": head}}))
+    rng = np.random.default_rng(0)
+    crops_u8 = rng.integers(0, 256, (70, 1, 64, 64), np.uint8)  # More than one batch.
+    truth_px = rng.uniform(10, 50, (70, 68, 2)).astype(np.float32)
+    before = [tensor.clone() for tensor in network.eval()(torch.from_numpy(crops_u8))]
+    factor = calibrate_scale(network, crops_u8, truth_px)
+    with torch.no_grad():
+        points_px, scale_px = network(torch.from_numpy(crops_u8))
+    error_px = (points_px - torch.from_numpy(truth_px)).norm(dim=-1)
+    assert float(2 * scale_px.mean()) == pytest.approx(float(error_px.mean()), rel=1e-4)
+    assert torch.allclose(scale_px, factor * before[1])
+    assert torch.equal(points_px, before[0])
