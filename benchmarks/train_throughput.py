@@ -85,12 +85,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fkp-benchmark-") as scratch:
-        config = _prepare(config, Path(scratch))
+        config = prepare(config, Path(scratch))
         loop_row = loop_against_step(config)
         input_rows = input_path(config, 2 * repeats + 1)
         fits = fit_in_turns(config, repeats)
         rows = [loop_row, *ray_rows(fits), *input_rows, *memory_rows(fits)]
-    _print_table(rows)
+    print_table(rows)
     print(f"\n{time.monotonic() - began:.0f} s in all. Values: median (least to most) over the turns.")
 
 
@@ -104,7 +104,7 @@ def _read_arguments(argv: list[str]) -> tuple[int, Config]:
     return max(1, known.repeats), configs.from_args(rest, "benchmarks/train_throughput.py", about)
 
 
-def _prepare(config: Config, scratch: Path) -> Config:
+def prepare(config: Config, scratch: Path) -> Config:
     """Fix what the comparison needs, find or make the faces, and decode them."""
     changes: dict[str, Any] = {
         "train": {"epochs": _EPOCHS, "keep_checkpoints": _EPOCHS, "max_minutes": None, "early_stop_epochs": None},
@@ -123,10 +123,10 @@ def _prepare(config: Config, scratch: Path) -> Config:
         from fkp.data.synthetic import write_set
 
         write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
-    cache = open_cache(config)
+    cache, train = open_cache(config), catalogs.load(config.data).rows("train", config.data)
     model = f"{config.model.arch} {config.model.width}x{config.model.depth}, {config.model.head} head"
     print(
-        f"{config.data.source} faces: {len(cache.train.rows)} train, {len(cache.val.rows)} validate; {model}, {config.input.size_px} px, "
+        f"{config.data.source} faces: {len(train)} train, {len(cache.val.rows)} validate; {model}, {config.input.size_px} px, "
         f"{precision(config, False)}, batch {config.optim.global_batch_size}, one thread a worker"
     )
     return config
@@ -197,7 +197,7 @@ def fixed_step(config: Config) -> Any:
 def loop_against_step(config: Config) -> Row:
     """Images/s of the steps of a fit without Ray, with everything between them, and of the same step alone."""
     batch = config.optim.global_batch_size
-    steps = len(open_cache(config).train.rows) // batch
+    steps = len(catalogs.load(config.data).rows("train", config.data)) // batch
     if steps < _STEPS_A_TURN:
         raise FkpError(f"{steps} steps an epoch are too few to time: it takes {_STEPS_A_TURN * batch} training faces or a smaller batch")
     epochs = math.ceil(_TURNS / (steps // _STEPS_A_TURN))
@@ -317,7 +317,9 @@ def fit(config: Config) -> Fit:
         ends = sorted(path.stat().st_mtime for path in saved)
     if len(ends) != _EPOCHS:
         raise RuntimeError(f"expected a checkpoint of each of {_EPOCHS} epochs, found {len(ends)}")
-    faces = len(open_cache(config).train.rows) // config.optim.global_batch_size * config.optim.global_batch_size
+    faces = len(catalogs.load(config.data).rows("train", config.data))
+    if config.data.backend == "memory":  # It leaves out what does not fill a batch.
+        faces -= faces % config.optim.global_batch_size
     later = [rate for epoch, rate in reports.items() if epoch > 0]
     return Fit(faces * (_EPOCHS - 1) / (ends[-1] - ends[0]), statistics.median(later), startup_s, memory)
 
@@ -426,7 +428,7 @@ def _spread(values: list[float]) -> str:
     return middle if len(values) == 1 else f"{middle} ({least} to {most})"
 
 
-def _print_table(rows: list[Row]) -> None:
+def print_table(rows: list[Row]) -> None:
     table = [["row", "unit", "measured", "reference", "ratio", "asked", "holds"]]
     table += [row.cells() for row in rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]

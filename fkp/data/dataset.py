@@ -149,13 +149,14 @@ def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> li
     rows = catalog.rows(part, config.data)
     if not len(rows):
         raise FkpError(f"the {part} part of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds")
-    size_px = crop_size_px(part, config.input)
+    wide = part == "train"
+    size_px = crop_size_px(config.input, wide)
     shape = (len(rows), config.input.channels, size_px, size_px)
     crops = np.lib.format.open_memmap(folder / f"{part}_crops.npy", "w+", np.uint8, shape)
     points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
     sha256 = [b""] * len(rows)
     for index in catalog.reading_order(rows):
-        crops[index], points[index], sha256[index] = _read_face(catalog, config, part, int(rows[index]))
+        crops[index], points[index], sha256[index] = _read_face(catalog, config, int(rows[index]), wide)
     crops.flush()
     np.save(folder / f"{part}_points.npy", points)
     np.save(folder / f"{part}_rows.npy", rows)
@@ -167,12 +168,12 @@ def _check_part(catalog: Catalog, config: Config, part: str) -> list[bytes]:
     rows = catalog.rows(part, config.data)
     if catalog.sha256 is not None:  # They were looked at when they were packed.
         return list(catalog.sha256[rows])
-    return [_read_face(catalog, config, part, int(row))[2] for row in rows]
+    return [_read_face(catalog, config, int(row), wide=False)[2] for row in rows]
 
 
-def _read_face(catalog: Catalog, config: Config, part: str, row: int) -> tuple[np.ndarray, np.ndarray, bytes]:
+def _read_face(catalog: Catalog, config: Config, row: int, wide: bool) -> tuple[np.ndarray, np.ndarray, bytes]:
     frame, data = catalogs.read_frame(catalog, row)
-    crop, points = crop_face(part, config.input, frame, catalog.points_px[row], str(catalog.path(row)))
+    crop, points = crop_face(config.input, frame, catalog.points_px[row], str(catalog.path(row)), wide)
     return crop, points, hashlib.sha256(data).digest()
 
 
@@ -194,12 +195,8 @@ def plain_crops(catalog: Catalog, config: Config, part: str, most: int | None = 
     rows = catalog.rows(part, config.data)
     if most is not None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
-    size, scale, channels = config.input.size_px, config.input.crop_scale, config.input.channels
-    faces = [(*_read_face(catalog, row, size, scale)[:2], row) for row in rows]
-    return (
-        np.stack([crop.apply(frame, channels) for crop, frame, _ in faces]),
-        np.stack([crop.do(catalog.points_px[row]) for crop, _, row in faces]).astype(np.float32),
-    )
+    crops, points, _ = zip(*(_read_face(catalog, config, int(row), wide=False) for row in rows), strict=True)
+    return np.stack(crops), np.stack(points)
 
 
 class _Batches(Dataset[Any]):

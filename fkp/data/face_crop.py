@@ -11,30 +11,30 @@ from fkp.vision.augment import WIDE, wide_size_px
 from fkp.vision.crop import Crop, box_of_points
 
 
-def crop_size_px(part: str, config: InputConfig) -> int:
-    """Side in pixels of the crops of a part: those of "train" are wider than the network's, for augmentation turns and shifts them."""
-    return wide_size_px(config.size_px) if part == "train" else config.size_px
+def crop_size_px(config: InputConfig, wide: bool) -> int:
+    """Side in pixels of a face's crop. Training wants a wide one, which augmentation turns and shifts into the network's."""
+    return wide_size_px(config.size_px) if wide else config.size_px
 
 
-def crop_face(part: str, config: InputConfig, frame: images.Image, points_px: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Crop a face as its part needs it.
+def crop_face(config: InputConfig, frame: images.Image, points_px: np.ndarray, name: str, wide: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Crop a labelled face.
 
     Args:
-        part: "train", "val" or "test".
         config: Size and colours.
         frame: (H, W, 3) uint8 RGB.
         points_px: (68, 2) in the frame's pixels, without the labels' shift.
         name: What an error message calls the frame.
+        wide: See `crop_size_px`.
 
     Returns:
-        (C, S, S) uint8 with S = `crop_size_px(part, config)`, and (68, 2) float32 in its pixels.
+        (C, S, S) uint8 with S = `crop_size_px(config, wide)`, and (68, 2) float32 in its pixels.
 
     Raises:
         FkpError: All points lie on one line, so that the face has no size.
     """
-    scale = config.crop_scale * (WIDE if part == "train" else 1)
+    scale = config.crop_scale * (WIDE if wide else 1)
     try:
-        crop = Crop.of_box(box_of_points(points_px), crop_size_px(part, config), scale)
+        crop = Crop.of_box(box_of_points(points_px), crop_size_px(config, wide), scale)
     except ValueError as error:
         raise FkpError(f"{name}: the label has no extent ({error}): correct or remove it") from error
     return crop.apply(frame, config.channels), crop.do(points_px)

@@ -53,7 +53,7 @@ class Decode:
         Raises:
             FkpError: A shard cannot be read or has changed, or a label is broken.
         """
-        size_px = crop_size_px("train", self.config)
+        size_px = crop_size_px(self.config, wide=True)
         crops = np.empty((len(places), self.config.channels, size_px, size_px), np.uint8)
         points = np.empty((len(places), NUM_POINTS, 2), np.float32)
         groups = _groups(places)
@@ -72,7 +72,7 @@ class Decode:
         for place in chosen.tolist():
             name = f"{self.packed.place}: {part[place]}/{file[place]}"
             frame = catalogs.decode_frame(data[place].as_buffer(), raw_px[place], name)
-            yield crop_face("train", self.config, frame, catalogs.unshift(raw_px[place], self.shift_px), name)
+            yield crop_face(self.config, frame, catalogs.unshift(raw_px[place], self.shift_px), name, wide=True)
 
 
 DecodeAll = Callable[[Decode, Sequence[np.ndarray]], Iterator[Faces]]
@@ -103,7 +103,7 @@ class FaceStream:
         self._seed, self._epochs = config.train.seed, config.train.epochs
         self._workers, self._rank = workers, rank
         self._steps = -(-len(self.places) // (batch_size * workers))
-        crop_bytes = config.input.channels * crop_size_px("train", config.input) ** 2
+        crop_bytes = config.input.channels * crop_size_px(config.input, wide=True) ** 2
         self._pool = max(1, _POOL_BYTES // (crop_bytes * FRAMES_PER_GROUP))
         self._ahead = _Ahead(self.batches)
         self._epoch = 0
