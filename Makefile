@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo test lint constraints clean
+.PHONY: help install demo champion test lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +24,11 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-nodeps.txt cons
 
 demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and draw points into a picture
 	$(PY) -m fkp.demo
+
+champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion and saved_models/tiny again, into runs/
+	$(PY) -m fkp.data fetch
+	$(PY) -m fkp.train --config configs/champion.yaml --track.run_name champion
+	$(PY) -m fkp.train --config configs/tiny.yaml --track.run_name tiny
 
 test: $(INSTALLED) ## Lint, type check and all tests
 	$(MAKE) --no-print-directory lint

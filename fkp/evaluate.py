@@ -40,6 +40,9 @@ DEFAULT_OUT = Path("out/evaluation")
 #: Levels, in percent, whose coverage stands in the tables.
 LEVELS_PCT = (68, 95)
 
+#: Parts of the faces by `metrics.turn` of the truth: name -> least, and the next one's least.
+POSES = {"from the front": (0.0, 0.1), "turned": (0.1, 0.2), "turned far": (0.2, np.inf)}
+
 #: Of fewer faces there is no worst twentieth.
 _LEAST_FACES = 20
 
@@ -155,6 +158,18 @@ class Evaluation:
         """Rows like `summary_rows`, the NME of each region."""
         return self._rows(_REGION_ROWS)
 
+    def pose_rows(self) -> list[tuple[str, int, float, float]]:
+        """Rows (pose, faces, NME against raw labels, against labels without the shift); a pose that no face has is left out."""
+        turned = metrics.turn(self.truth_px())
+        raw, unshifted = self.nme_interocular_pct("raw"), self.nme_interocular_pct("unshifted")
+        chosen = {pose: (turned >= least) & (turned < end) for pose, (least, end) in POSES.items()}
+        return [(pose, int(of.sum()), float(raw[of].mean()), float(unshifted[of].mean())) for pose, of in chosen.items() if of.any()]
+
+    def part_rows(self) -> list[tuple[str, float, float]]:
+        """Rows like `summary_rows`, the NME of each region and of the faces of each pose."""
+        poses = [(f"{pose} ({faces} faces)", raw, plain) for pose, faces, raw, plain in self.pose_rows()]
+        return [*self.region_rows(), *poses]
+
     def _rows(self, labels: dict[str, str]) -> list[tuple[str, float, float]]:
         raw, unshifted = self.metrics("raw"), self.metrics("unshifted")
         return [(label, raw[key], unshifted[key]) for key, label in labels.items() if key in raw]
@@ -205,6 +220,7 @@ def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]
                 "persons": len(set(evaluation.identities)),
                 "exposure": asdict(evaluation.exposure),
                 **{truth: evaluation.metrics(truth) for truth in TRUTHS},
+                "poses": {pose: {"faces": faces, "raw": raw, "unshifted": plain} for pose, faces, raw, plain in evaluation.pose_rows()},
             }
             for evaluation in evaluations
         },
@@ -222,7 +238,7 @@ def format_table(evaluation: Evaluation) -> str:
         f"{'':{wide}}  {TRUTHS['raw']}  {TRUTHS['unshifted']}",
     ]
     lines += [f"{label:{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.summary_rows()]
-    lines += [f"{f'NME %, {label}':{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.region_rows()]
+    lines += [f"{f'NME %, {label}':{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.part_rows()]
     return "\n".join(lines)
 
 

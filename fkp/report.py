@@ -171,7 +171,7 @@ def _section(evaluation: Evaluation) -> dict[str, Any]:
         "held_out": evaluation.exposure.held_out,
         "shift": f"({shift[0]:g}, {shift[1]:g}) px",
         "summary": evaluation.summary_rows(),
-        "regions": evaluation.region_rows(),
+        "regions": evaluation.part_rows(),
         "ced": _data_url(ced_figure(evaluation), "png"),
         "calibration": _data_url(calibration_figure(evaluation), "png"),
         "galleries": [
@@ -241,7 +241,7 @@ summary { cursor: pointer; }
 <p class="soft">The shift taken out of the labels is {{ section.shift }}. Both columns measure the same predictions.</p>
 <div class="columns">
 {{ rows("All points", section.summary) }}
-{{ rows("NME % by region", section.regions) }}
+{{ rows("NME % by region and pose", section.regions) }}
 </div>
 <h3>Error and predicted error</h3>
 <div class="columns">

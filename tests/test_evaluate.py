@@ -22,6 +22,7 @@ from fkp.data.catalog import Catalog
 from fkp.errors import FkpError
 from fkp.evaluate import evaluate, format_table, to_json
 from fkp.exposure import LABELS_DIGEST, exposure
+from fkp.landmarks import REGIONS
 from fkp.model import metrics
 from fkp.predict import Face, Predictor
 from fkp.vision import image as images
@@ -204,7 +205,11 @@ def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalo
         "failure % at 8 %",
         "failure % at 10 %",
     ]
-    assert others[-1].startswith("NME %, mouth")
+    regions = [line for line in others if line.startswith("NME %, ")]
+    assert regions[len(REGIONS)].startswith("NME %, mouth")  # The 51 inner points stand above them.
+    poses = [f"NME %, {pose} ({count} faces)" for pose, count, _, _ in evaluation.pose_rows()]
+    assert [line[: len(pose)] for line, pose in zip(others[-len(poses) :], poses, strict=True)] == poses
+    assert sum(count for _, count, _, _ in evaluation.pose_rows()) == len(evaluation)
 
 
 def test_flags_move_the_set_and_its_shift(bundle: Bundle) -> None:

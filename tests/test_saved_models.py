@@ -11,39 +11,39 @@ from fkp import config as configs
 from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, open_bundle
 from fkp.data import catalog as catalogs
 from fkp.evaluate import evaluate
-from fkp.predict import DEFAULT_BUNDLE, Predictor
+from fkp.predict import Predictor
 
 REPO = Path(__file__).resolve().parents[1]
 MAX_BYTES = 20 * 1024**2
 
 
-@pytest.fixture(scope="module")
-def champion() -> Bundle:
-    return open_bundle(REPO / DEFAULT_BUNDLE)
+@pytest.fixture(scope="module", params=["champion", "tiny"])
+def model(request: pytest.FixtureRequest) -> Bundle:
+    return open_bundle(REPO / "saved_models" / request.param)
 
 
-def test_it_is_whole_small_and_says_what_it_is(champion: Bundle) -> None:
-    assert {path.name for path in champion.path.iterdir()} == {*FILES, FACE_BOXES, SUMS}
-    assert sum(path.stat().st_size for path in champion.path.iterdir()) < MAX_BYTES
-    assert "ytfaces" in champion.card
-    assert champion.config.data.root is None, "no path of a machine travels with a model"
-    assert b".py" not in champion.onnx_path.read_bytes(), "nor does a stack trace"
-    stated = champion.metrics["test"]["identity"]["unshifted"]["nme_interocular_pct"]
-    assert f"{stated:.2f}" in champion.card
+def test_it_is_whole_small_and_says_what_it_is(model: Bundle) -> None:
+    assert {path.name for path in model.path.iterdir()} == {*FILES, FACE_BOXES, SUMS}
+    assert sum(path.stat().st_size for path in model.path.iterdir()) < MAX_BYTES
+    assert "ytfaces" in model.card
+    assert model.config.data.root is None, "no path of a machine travels with a model"
+    assert b".py" not in model.onnx_path.read_bytes(), "nor does a stack trace"
+    stated = model.metrics["test"]["identity"]["unshifted"]["nme_interocular_pct"]
+    assert f"{stated:.2f}" in model.card
 
 
-def test_it_finds_the_points_of_drawn_faces(champion: Bundle, synthetic_root: Path) -> None:
+def test_it_finds_the_points_of_drawn_faces(model: Bundle, synthetic_root: Path) -> None:
     """It has never seen a drawn face; a broken path of crops or points would be far worse than this."""
     data = configs.build({"data": {"source": "synthetic", "root": str(synthetic_root)}}).data
-    found = evaluate(Predictor(champion), catalogs.load(data), data)
+    found = evaluate(Predictor(model), catalogs.load(data), data)
     assert np.median(found.nme_interocular_pct()) < 15
 
 
-def test_it_is_as_good_as_it_says_on_persons_it_has_not_seen(champion: Bundle, real_root: Path) -> None:
-    data = champion.config.data.model_copy(update={"root": str(real_root)})
+def test_it_is_as_good_as_it_says_on_persons_it_has_not_seen(model: Bundle, real_root: Path) -> None:
+    data = model.config.data.model_copy(update={"root": str(real_root)})
     catalog = catalogs.load(data)
-    found = evaluate(Predictor(champion), catalog, data, champion)
-    stated = champion.metrics["test"]["identity"]
+    found = evaluate(Predictor(model), catalog, data, model)
+    stated = model.metrics["test"]["identity"]
     assert found.exposure.held_out
     for truth in ("unshifted", "raw"):
         key = "nme_interocular_pct"
@@ -51,12 +51,12 @@ def test_it_is_as_good_as_it_says_on_persons_it_has_not_seen(champion: Bundle, r
         assert found.metrics(truth)[key] == pytest.approx(stated[truth][key], abs=0.02)
 
 
-def test_a_whole_photograph_through_the_detector(champion: Bundle, real_root: Path) -> None:
+def test_a_whole_photograph_through_the_detector(model: Bundle, real_root: Path) -> None:
     from fkp.vision import image as images
 
-    data = champion.config.data.model_copy(update={"root": str(real_root)})
+    data = model.config.data.model_copy(update={"root": str(real_root)})
     catalog = catalogs.load(data)
-    predictor = Predictor(champion)
+    predictor = Predictor(model)
     errors = []
     for row in catalog.rows("test", data)[::40]:
         faces = predictor(images.read(catalog.path(row)))

@@ -77,6 +77,23 @@ def nme_interocular_pct(points_px: np.ndarray, truth_px: np.ndarray, points: Seq
     return 100 * error.mean(axis=1) / interocular_px(truth_px)
 
 
+def turn(points_px: np.ndarray) -> np.ndarray:
+    """How far a head is turned to a side: the nose tip's way from the middle between the ends of the jaw, as a part of their distance.
+
+    0 for a face seen from the front, 0.5 where the nose tip stands over an end of the jaw, which is about a half profile.
+
+    Args:
+        points_px: (N, 68, 2).
+
+    Returns:
+        (N,) float64, not negative.
+    """
+    first, last, nose = (np.asarray(points_px, np.float64)[:, point] for point in (0, 16, 30))
+    across = last - first
+    place = ((nose - first) * across).sum(-1) / np.maximum((across**2).sum(-1), 1e-12)
+    return np.abs(place - 0.5)
+
+
 def auc_pct(nme: np.ndarray, limit_pct: float = 8.0) -> float:
     """Area under the cumulative error distribution from 0 to the limit, in percent of the whole rectangle.
 

@@ -12,6 +12,7 @@ from fkp import config as configs
 from fkp import storage
 from fkp.config import Config
 from fkp.data import catalog as catalogs
+from fkp.evaluate import LEVELS_PCT
 from fkp.model.metrics import NORMALISER, TRUTHS
 from fkp.train.run import Run, open_run
 
@@ -184,4 +185,16 @@ def _card(config: Config, data_digest: str, validation: Evaluation, evaluations:
             f"| {found.data.split} | {len(found)} | {unshifted['nme_interocular_pct']:.2f} | {raw['nme_interocular_pct']:.2f} "
             f"| {unshifted['failure_08_pct']:.1f} % | {found.exposure.note} |"
         )
+    (own,) = (found for found in evaluations if found.data.split == config.data.split)
+    lines += [
+        "",
+        f"Parts of the {own.data.split} split's test faces:",
+        "",
+        "| part | NME, labels without their shift | NME, raw labels |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {part} | {plain:.2f} | {raw:.2f} |" for part, raw, plain in own.part_rows()]
+    inside = {level: own.metrics()[f"coverage_{level}_pct"] for level in LEVELS_PCT}
+    lines += ["", "The stated error, calibrated on the validation faces:"]
+    lines += [f"{part:.1f} % of these points lie inside the radius of {level} %." for level, part in inside.items()]
     return "\n".join(lines) + "\n"

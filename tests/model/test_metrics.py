@@ -186,3 +186,12 @@ def test_auroc_is_the_chance_that_a_bad_face_scores_above_a_good_one() -> None:
         metrics.auroc_pct(np.ones(5), np.ones(5))
     with pytest.raises(ValueError, match="score is not finite"):
         metrics.auroc_pct(np.full(40, np.nan), nme)
+
+
+def test_turn_is_that_of_the_nose_between_the_ends_of_the_jaw() -> None:
+    faces = np.zeros((3, 68, 2))
+    faces[:, 16] = 10, 10
+    faces[0, 30] = 5, 5
+    faces[1, 30] = 12, 8  # Beyond the jaw's line, over its last end: only the way along it counts.
+    faces[2, 30] = 3, 2
+    assert metrics.turn(faces) == pytest.approx([0, 0.5, 0.25])
