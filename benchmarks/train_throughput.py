@@ -429,6 +429,7 @@ def _spread(values: list[float]) -> str:
 
 
 def print_table(rows: list[Row]) -> None:
+    """Print rows as one table."""
     table = [["row", "unit", "measured", "reference", "ratio", "asked", "holds"]]
     table += [row.cells() for row in rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
