@@ -195,8 +195,12 @@ def plain_crops(catalog: Catalog, config: Config, part: str, most: int | None = 
     rows = catalog.rows(part, config.data)
     if most is not None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
-    crops, points, _ = zip(*(_read_face(catalog, config, int(row), wide=False) for row in rows), strict=True)
-    return np.stack(crops), np.stack(points)
+    size_px = crop_size_px(config.input, wide=False)
+    crops = np.empty((len(rows), config.input.channels, size_px, size_px), np.uint8)
+    points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
+    for index in catalog.reading_order(rows):
+        crops[index], points[index], _ = _read_face(catalog, config, int(rows[index]), wide=False)
+    return crops, points
 
 
 class _Batches(Dataset[Any]):

@@ -15,9 +15,9 @@ from fkp import config as configs
 from fkp.config import Config, DataConfig
 from fkp.data import __main__ as cli
 from fkp.data import catalog as catalogs
-from fkp.data.dataset import open_cache
+from fkp.data.dataset import open_cache, plain_crops
 from fkp.data.pack import pack
-from fkp.data.packed import FRAMES_PER_GROUP, MANIFEST, faults, is_packed, open_packed
+from fkp.data.packed import FRAMES_PER_GROUP, MANIFEST, PackedSet, faults, is_packed, open_packed
 from fkp.errors import FkpError
 
 
@@ -55,6 +55,20 @@ def test_training_says_the_same_of_the_data_whatever_it_reads(tiny_config: Confi
         np.testing.assert_array_equal(cache.val.crops_u8, files.val.crops_u8)
         np.testing.assert_array_equal(cache.val.points_px, files.val.points_px)
         np.testing.assert_array_equal(cache.val.rows, files.val.rows)
+
+
+def test_plain_crops_are_read_group_by_group(tiny_config: Config, packed_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read_group = PackedSet.read_group
+    monkeypatch.setattr("fkp.data.packed._KEPT_GROUPS", 1)  # As if the set were much larger.
+    monkeypatch.setattr(PackedSet, "read_group", lambda self, *group: (reads.append(group), read_group(self, *group))[1])
+    config = configs.build(tiny_config.model_dump(), {"data.root": str(packed_root)})
+    catalog = catalogs.load(config.data)
+    crops, points = plain_crops(catalog, config, "train")
+    assert len(reads) == len(set(reads)) > 1
+    files = plain_crops(catalogs.load(tiny_config.data), tiny_config, "train")
+    np.testing.assert_array_equal(crops, files[0])
+    np.testing.assert_array_equal(points, files[1])
 
 
 def test_packing_twice_gives_the_same_bytes(synthetic_root: Path, packed_root: Path, tmp_path: Path) -> None:
