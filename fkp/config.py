@@ -142,7 +142,7 @@ class TrackConfig(_Section):
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the run; the same name continues a broken run"
     )
     experiment: str = Field("fkp", min_length=1, description="MLflow experiment")
-    storage: str = Field("runs", min_length=1, description="folder of checkpoints and bundles")
+    storage: str = Field("runs", min_length=1, description="checkpoints and bundles: a folder, or s3://BUCKET/PATH or gs://BUCKET/PATH")
 
 
 class Config(_Section):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,51 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=4, dashboard_host="127.0.0.1", logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """An S3 server with the buckets `runs` and `forbidden`: the environment of a user who may use all but the second."""
+    import boto3
+    import requests
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    anyone = {"endpoint_url": url, "region_name": "us-east-1", "aws_access_key_id": "any", "aws_secret_access_key": "any"}
+    for name in ("runs", "forbidden"):
+        boto3.client("s3", **anyone).create_bucket(Bucket=name)
+    iam = boto3.client("iam", **anyone)
+    iam.create_user(UserName="user")
+    key = iam.create_access_key(UserName="user")["AccessKey"]
+    rules = [
+        {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "s3:*", "Resource": ["arn:aws:s3:::forbidden", "arn:aws:s3:::forbidden/*"]},
+    ]
+    iam.put_user_policy(UserName="user", PolicyName="some", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": rules}))
+    requests.post(f"{url}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()  # From now on it looks at the key.
+    yield {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+    requests.post(f"{url}/moto-api/reset-auth", data="inf", timeout=10).raise_for_status()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of an empty bucket's folder that this process may use, and what it starts."""
+    from fkp import storage
+
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    storage.open_place.cache_clear()
+    yield f"s3://runs/{uuid.uuid4().hex}"
+    storage.open_place.cache_clear()
 
 
 @pytest.fixture(scope="session")

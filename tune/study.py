@@ -16,6 +16,7 @@ from ray.tune import Callback, Stopper
 
 from fkp import config as configs
 from fkp import folder as folders
+from fkp import storage
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
@@ -263,6 +264,8 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
             begun with other settings.
     """
     assert config.track.run_name is not None
+    if storage.is_uri(config.track.storage):
+        raise FkpError(f"a search keeps its trials in a folder: set track.storage to one that all hosts see, not {config.track.storage}")
     folder = Path(config.track.storage) / config.track.run_name
     what = f"search {folder.name}"
     if settings.resume and not (folder / "study.json").is_file():

@@ -7,10 +7,10 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fkp import config as configs
+from fkp import storage
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
@@ -100,11 +100,11 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
     from fkp.train import ray_backend
 
     _tell_address()
-    folder = Path(job["folder"]) / tune.get_context().get_trial_id()
+    place = storage.join(job["folder"], tune.get_context().get_trial_id())
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
     config = configs.build(config.model_dump(), {"scale.max_failures": 0})
     shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"]}
-    ray_backend.fit(ray_backend.torch_trainer(config, folder, job["gpus"], shared, [TuneReportCallback()]))
+    ray_backend.fit(ray_backend.torch_trainer(config, place, job["gpus"], shared, [TuneReportCallback()]))
 
 
 def _tell_address() -> None:

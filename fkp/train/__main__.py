@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from fkp import config as configs
+from fkp import storage
 from fkp.errors import run_command
 
 
@@ -14,6 +15,8 @@ def main(argv: list[str] | None = None) -> None:
     from fkp.train.driver import train
 
     outcome = train(config)
+    if storage.is_uri(outcome.place):
+        print(f"kept in    {outcome.place}")
     print(f"model      {outcome.bundle_path}")
     print(f"report     {outcome.report_path}")
     print(f"record     {outcome.mlflow_uri}, run {outcome.mlflow_run_id}")

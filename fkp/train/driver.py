@@ -12,9 +12,10 @@ from fkp import config as configs
 from fkp import storage
 from fkp.config import Config
 from fkp.data import catalog as catalogs
+from fkp.errors import FkpError
 from fkp.evaluate import LEVELS_PCT
 from fkp.model.metrics import NORMALISER, TRUTHS
-from fkp.train.run import Run, open_run
+from fkp.train.run import REPORT_FILES, Run, open_run
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a finished training left its results, and how long this process trained, workers' start-up included."""
+    """Where a finished training left its results, and how long this process trained, workers' start-up included.
 
+    `place` is where they are kept; bundle and report are on this machine, too.
+    """
+
+    place: str
     bundle_path: Path
     report_path: Path
     mlflow_uri: str
@@ -48,6 +53,7 @@ def train(config: Config) -> Outcome:
     from fkp.model.registry import Network
 
     Network(config)
+    check_storage(config)
     make_synthetic(config)
     absolute = with_absolute_paths(config)
     cache = open_cache(absolute)
@@ -62,9 +68,19 @@ def train(config: Config) -> Outcome:
             # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
             given = configs.build(config.model_dump(), {"track": {"run_name": run.name}})
             outcome = _publish(run, best, given, cache.digest, record, minutes)
-        run.finished = True
-        run.save()
+        run.finish()
     return outcome
+
+
+def check_storage(config: Config) -> None:
+    """Refuse at once what could not keep the run.
+
+    Raises:
+        FkpError: The bucket cannot be written, or it is asked of a training that has no Ray to write there.
+    """
+    if storage.is_uri(config.track.storage) and not config.scale.num_workers:
+        raise FkpError(f"track.storage={config.track.storage} needs Ray workers: set scale.num_workers to 1 or more, or name a folder")
+    storage.check_writable(config.track.storage)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -141,7 +157,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
     (run.folder / "ced.png").write_bytes(ced_figure(own))
     images.write(run.folder / "predictions.png", prediction_grid(own))
     _log(run, record, bundle, evaluations)
-    return Outcome(run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
+    return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
 
 
 def _log(run: Run, record: Record, bundle: Bundle, evaluations: Sequence[Evaluation]) -> None:
@@ -153,7 +169,7 @@ def _log(run: Run, record: Record, bundle: Bundle, evaluations: Sequence[Evaluat
     record.log_metrics({"val_bundle_nme_interocular_pct": validation["nme_interocular_pct"]})
     record.log_tags({"bundle_digest": bundle.digest, "split_digest": validation["split_digest"]})
     record.log_artifacts(bundle.path, "bundle")
-    for name in ("report.html", "ced.png", "predictions.png"):
+    for name in REPORT_FILES:
         record.log_artifacts(run.folder / name, "evaluation")
 
 

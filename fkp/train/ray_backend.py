@@ -21,6 +21,7 @@ from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
+from fkp import storage
 from fkp.config import Config
 from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
@@ -91,27 +92,32 @@ def fit_on_ray(run: Run, mlflow: Mapping[str, str], show: Callable[[Mapping[str,
         gpus = 1.0 if cluster.check_resources(config) else 0.0
         board_name = f"progress-{uuid.uuid4().hex}"
         board = ray.remote(num_cpus=0)(_Board).options(name=board_name, namespace=cluster.NAMESPACE).remote()
-        trainer = torch_trainer(config, run.folder, gpus, {"mlflow": dict(mlflow), "board": board_name})
+        trainer = torch_trainer(config, run.place, gpus, {"mlflow": dict(mlflow), "board": board_name})
         with _showing(board, show):
             result = fit(trainer)
     best = result.get_best_checkpoint(VAL_NME, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"
-    return Path(best.path) / _CHECKPOINT_NAME
+    folder = best.to_directory(run.folder / "best") if storage.is_uri(run.place) else best.path
+    return Path(folder) / _CHECKPOINT_NAME
 
 
-def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> TorchTrainer:
+def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> TorchTrainer:
     """Make the Ray trainer of a run.
 
     Args:
         config: Its paths must be absolute.
-        folder: Where checkpoints go, and where to go on from when it has some.
+        place: Where checkpoints go, and where to go on from when it has some: a folder that all hosts see, or an address.
         gpus: Of each worker; 0 trains on the CPU.
         job: For the workers: `mlflow`, arguments of `MLFlowLogger` for the first; `board`, name of the actor that is told
             the progress; `crops`, reference of a `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be
             missing.
         callbacks: Told of every report, in the process that calls `fit`.
     """
-    snapshot.mend(folder)
+    parent, name = place.rsplit("/", 1)
+    kept: list[Any] = []
+    if not storage.is_uri(place):  # A bucket shows a list once all of it has arrived, and until then the one before.
+        snapshot.mend(Path(place))
+        kept = [snapshot.KeepSnapshot(Path(place))]
     scale = config.scale
     return TorchTrainer(
         _worker,
@@ -122,11 +128,11 @@ def torch_trainer(config: Config, folder: Path, gpus: float, job: Mapping[str, A
             resources_per_worker={"CPU": scale.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         ),
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=name,
+            storage_path=parent,
             failure_config=FailureConfig(max_failures=scale.max_failures),
             checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, VAL_NME, "min"),
-            callbacks=list[Any]([*callbacks, snapshot.KeepSnapshot(folder)]),
+            callbacks=[*callbacks, *kept],
         ),
     )
 

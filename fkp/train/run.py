@@ -1,4 +1,8 @@
-"""The folder of a run: its name, what it was asked to do, and whether it is done."""
+"""The place of a run: its name, what it was asked to do, and whether it is done.
+
+In a folder, a lock keeps a second process away. In a bucket it does so on this machine only: there is no lock in a bucket
+that all stores know, so two machines must not train the same name at once.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fkp import config as configs
-from fkp import folder
+from fkp import folder, storage
+from fkp.bundle import SUMS
 from fkp.config import Config
 from fkp.errors import FkpError
+
+#: What a run leaves beside its bundle.
+REPORT_FILES = ("report.html", "ced.png", "predictions.png")
 
 
 @dataclass
@@ -21,13 +29,15 @@ class Run:
     """A run on disk.
 
     Attributes:
-        folder: `<track.storage>/<run_name>`; checkpoints and the bundle lie in it.
+        place: `<track.storage>/<run_name>`, a folder or an address; run.json, checkpoints and the bundle lie in it.
+        folder: Where this machine writes: the place itself, or what is then uploaded to it.
         config: What is trained, with the name filled in.
         mlflow_run_id: The record of the run; the same one after a resume.
         finished: Whether the bundle is written.
         resumed: Whether an earlier process began this run.
     """
 
+    place: str
     folder: Path
     config: Config
     mlflow_run_id: str | None = None
@@ -36,7 +46,7 @@ class Run:
 
     @property
     def bundle_path(self) -> Path:
-        """Where the trained model goes."""
+        """The trained model on this machine."""
         return self.folder / "bundle"
 
     @property
@@ -48,7 +58,21 @@ class Run:
     def save(self) -> None:
         """Write run.json in one step."""
         state = {"config": self.config.model_dump(mode="json"), "mlflow_run_id": self.mlflow_run_id, "finished": self.finished}
-        folder.write_json(self.folder / "run.json", state)
+        storage.write_bytes(storage.join(self.place, "run.json"), (json.dumps(state, indent=2) + "\n").encode())
+
+    def finish(self) -> None:
+        """Bring bundle and report to the run's place, and mark it as done.
+
+        Raises:
+            FkpError: The place cannot be written; the same command publishes again.
+        """
+        if storage.is_uri(self.place):
+            # A bundle is one once its checksums are there.
+            storage.upload(self.bundle_path, storage.join(self.place, self.bundle_path.name), last=SUMS)
+            for name in REPORT_FILES:
+                storage.write_bytes(storage.join(self.place, name), (self.folder / name).read_bytes())
+        self.finished = True
+        self.save()
 
 
 @contextlib.contextmanager
@@ -59,19 +83,23 @@ def open_run(config: Config) -> Iterator[Run]:
         FkpError: The name is finished, belongs to other settings, or is being trained by another process.
     """
     name = config.track.run_name or f"{config.model.arch}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    path = Path(config.track.storage) / name
+    place = storage.join(config.track.storage, name)
+    path = storage.local_copy(place, Path(config.data.cache_dir) / "runs")
     with folder.claimed(path, f"run {name}"):
-        yield _load(path, configs.build(config.model_dump(), {"track": {"run_name": name}}))
+        yield _load(place, path, configs.build(config.model_dump(), {"track": {"run_name": name}}))
 
 
-def _load(path: Path, config: Config) -> Run:
-    if not (path / "run.json").is_file():
-        run = Run(path, config)
+def _load(place: str, path: Path, config: Config) -> Run:
+    note = storage.join(place, "run.json")
+    if storage.size_bytes(note) is None:
+        run = Run(place, path, config)
         run.save()
         return run
-    state = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    state = json.loads(storage.read_bytes(note))
     name = config.track.run_name
     if state["finished"]:
-        raise FkpError(f"run {name} is finished: its model is {path / 'bundle'}; choose another track.run_name to train again")
+        raise FkpError(
+            f"run {name} is finished: its model is {storage.join(place, 'bundle')}; choose another track.run_name to train again"
+        )
     folder.check_same(config.model_dump(mode="json"), state["config"], f"run {name}")
-    return Run(path, config, state["mlflow_run_id"], resumed=True)
+    return Run(place, path, config, state["mlflow_run_id"], resumed=True)

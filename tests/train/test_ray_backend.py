@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from fkp import track
+from fkp import storage, track
+from fkp.bundle import open_bundle
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
@@ -106,7 +108,7 @@ def test_a_killed_driver_goes_on_with_the_same_command(small_run: Callable[..., 
     config = small_run(scale__num_workers=workers, train__epochs=epochs)
     driver = subprocess.Popen(command(config, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        run_id = wait_for_epochs(Path(config.track.storage) / "small", driver, 4)
+        run_id = wait_for_epochs(f"{config.track.storage}/small", driver, 4)
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
@@ -129,15 +131,57 @@ def test_a_killed_driver_goes_on_with_the_same_command(small_run: Callable[..., 
     assert refused.stderr.startswith("error: run small is finished: its model is ")
 
 
-def wait_for_epochs(folder: Path, driver: subprocess.Popen[bytes], epochs: int) -> str:
+def wait_for_epochs(place: str, driver: subprocess.Popen[bytes], epochs: int) -> str:
     """Wait until the record holds some epochs; return the id of its run."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
         assert driver.poll() is None, "the training ended before it could be killed"
         time.sleep(0.2)
         # Opening the store before the driver has made it would race with it.
-        note = folder / "run.json"
-        run_id = json.loads(note.read_text())["mlflow_run_id"] if note.is_file() else None
+        note = f"{place}/run.json"
+        run_id = json.loads(storage.read_bytes(note))["mlflow_run_id"] if storage.size_bytes(note) is not None else None
         if run_id and len(history(run_id, VAL_NME)) >= epochs:
             return run_id
     raise AssertionError("the training recorded no epochs within two minutes")
+
+
+def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(small_run: Callable[..., Config], bucket: str, tmp_path: Path) -> None:
+    config = small_run(scale__num_workers=1, train__epochs=12, track__storage=bucket)
+    place = f"{bucket}/small"
+    driver = subprocess.Popen(command(config, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        run_id = wait_for_epochs(place, driver, 3)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert len(history(run_id, VAL_NME)) < 12, "the driver must die in the middle"
+    # What an upload leaves that was cut off before Ray listed it, under the name that sorts last.
+    storage.write_bytes(f"{place}/checkpoint_9999-12-31_23-59-59.999999/checkpoint.ckpt", b"cut off")
+    shutil.rmtree(config.data.cache_dir)  # As on another machine.
+    done = subprocess.run(command(config, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"kept in    {place}" in done.stdout
+    steps = [step for step, _ in history(run_id, VAL_NME)]
+    assert len(set(steps)) == 12, "every epoch was trained"
+    assert len(steps) <= 12 + 4, "the second command did not start over"
+    assert json.loads(storage.read_bytes(f"{place}/run.json"))["finished"]
+    arrived = storage.sizes_bytes(f"{place}/bundle")
+    for name in arrived:
+        storage.write_bytes(str(tmp_path / "bundle" / name), storage.read_bytes(f"{place}/bundle/{name}"))
+    assert open_bundle(tmp_path / "bundle").metrics["validation"]["faces"] > 0
+    assert storage.size_bytes(f"{place}/report.html")
+    with pytest.raises(FkpError, match=f"run small is finished: its model is {place}/bundle"), open_run(config):
+        pass
+
+
+@pytest.mark.parametrize(("workers", "sentence"), [(1, "there is no such bucket"), (0, r"needs Ray workers: set scale\.num_workers")])
+def test_a_bucket_that_cannot_be_used_is_refused_before_anything_begins(
+    small_run: Callable[..., Config], bucket: str, workers: int, sentence: str
+) -> None:
+    from fkp.train.driver import train
+
+    storage_of = {1: "s3://nowhere", 0: bucket}
+    config = small_run(scale__num_workers=workers, track__storage=storage_of[workers])
+    with pytest.raises(FkpError, match=sentence):
+        train(config)
+    assert not Path(config.data.cache_dir).exists()
