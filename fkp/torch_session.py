@@ -36,9 +36,9 @@ class TorchSession:
     Args:
         bundle: Whose weights.
         device: Where.
-        bf16: Whether convolutions and products are computed in bfloat16, which GPUs have units for. Against ONNX Runtime the
-            points of the shipped model move by 0.02 crop pixels of 128 on average and 0.09 at most (152 validation faces, on
-            the CPU), the expected errors by 1.2 % at most; in float32 by less than 1e-4 pixels.
+        bf16: Whether convolutions and products are computed in bfloat16, which GPUs have units for. Against ONNX Runtime in
+            floats the points of the first shipped model move by 0.02 crop pixels of 128 on average and 0.09 at most (152
+            validation faces, on the CPU), the expected errors by 1.2 % at most; in float32 by less than 1e-4 pixels.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, bf16: bool = True) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fkp.bundle import open_bundle
+from fkp import config as configs
+from fkp.bundle import Bundle, load_network, open_bundle, write_bundle
 from fkp.errors import FkpError
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.torch_session import TorchSession, open_gpu
@@ -19,8 +20,15 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def onnx() -> Predictor:
-    return Predictor(open_bundle(REPO / DEFAULT_BUNDLE))
+def shipped() -> Bundle:
+    return open_bundle(REPO / DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def onnx(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """The shipped network in floats: what torch computes with, too."""
+    config = configs.build(shipped.config.model_dump(), {"model.int8": False})
+    return Predictor(write_bundle(tmp_path_factory.mktemp("floats") / "bundle", load_network(shipped), config, {}, ""))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +51,14 @@ def test_it_answers_as_onnx_does(onnx: Predictor, golden: tuple[images.Image, np
     assert np.abs(found_error / error - 1).max() < limit_px
     (face,), (expected,) = ours(picture, [box]), onnx(picture, [box])
     assert np.abs(face.points_px - expected.points_px).max() < 2 * limit_px
+
+
+def test_the_shipped_file_answers_nearly_so(shipped: Bundle, onnx: Predictor, golden: tuple[images.Image, np.ndarray]) -> None:
+    """A GPU serves floats, a processor the integers of model.onnx: the same points to a part of a pixel."""
+    picture, box = golden
+    (face,), (expected,) = Predictor(shipped)(picture, [box]), onnx(picture, [box])
+    side_px = float((box[2:] - box[:2]).max())
+    assert np.linalg.norm(face.points_px - expected.points_px, axis=-1).mean() < 0.003 * side_px
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
