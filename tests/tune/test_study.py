@@ -168,3 +168,9 @@ def test_a_trainings_folder_is_refused(small_run: Callable[..., Config]) -> None
     (folder / "run.json").write_text("{}")
     with pytest.raises(FkpError, match="is a training's folder: choose another --name"), open_study(Settings(), small_run(), SPACE):
         pass
+
+
+def test_a_search_in_a_bucket_is_refused(small_run: Callable[..., Config]) -> None:
+    config = small_run(track__storage="s3://runs")
+    with pytest.raises(FkpError, match=r"keeps its trials in a folder.*not s3://runs"), open_study(Settings(), config, SPACE):
+        pass
