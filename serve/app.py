@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 DEPLOYMENT = "Landmarks"
 MAX_ONGOING_REQUESTS = 32
 MAX_QUEUED_REQUESTS = 64
+GPU_BATCH_SIZE = 16
 #: Ray's own limit stands above the guard's, whose answer is the better one.
 PROXY_TIMEOUT_S = TIMEOUT_S + 2
 
@@ -76,6 +77,7 @@ class Landmarks:
         self._store = Store()
         self._key = _NUMBERS + serve.get_replica_context().replica_tag
         self._telling: asyncio.Task[None] | None = None
+        self._batching = False
 
     def __serve_build_asgi_app__(self) -> Guard:
         """Called by Ray once this replica is made."""
@@ -140,7 +142,9 @@ class Landmarks:
         logger.error("model refused: %s", reason)
 
     def _apply(self, settings: Settings) -> None:
-        self._infer.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
+        size = settings.max_batch_size or (GPU_BATCH_SIZE if _on_gpu(settings) else 1)
+        self._batching = size > 1
+        self._infer.set_max_batch_size(size)  # type: ignore[attr-defined]
         self._infer.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
         if settings.decode_threads != self.settings.decode_threads:
             old, self._pictures = self._pictures, ThreadPoolExecutor(settings.decode_threads, "picture")
@@ -165,31 +169,43 @@ class Landmarks:
         Raises:
             Refusal: The picture or a box cannot be used.
         """
+        asked = time.perf_counter()
+        self.metrics.add("fkp_pictures_in_progress")
+        try:
+            if self._batching:
+                prepared, faces = await self._find_batched(model, data, query, keep_image)
+            else:
+                loop = asyncio.get_running_loop()
+                prepared, faces = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+                worked_ms = sum(prepared.milliseconds.values())
+                prepared.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
+                self.metrics.observe("fkp_batch_crops", len(faces))
+        finally:
+            self.metrics.add("fkp_pictures_in_progress", (), -1)
+        self._observe_faces(prepared, faces)
+        return prepared, faces
+
+    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, keep_image)
         faces = await self._answer(model, prepared)
         if prepared.second_pass:
             await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces)
             faces = await self._answer(model, prepared)
-        self._observe_faces(prepared, faces)
         return prepared, faces
 
     async def _answer(self, model: Model, prepared: Prepared) -> list[Face]:
-        """Run the network on all faces of a picture."""
+        """Run the network on all faces of a picture, beside those of other requests."""
         asked = time.perf_counter()
         jobs = [(model, pixels_u8) for pixels_u8 in prepared.pixels_u8]
-        self.metrics.add("fkp_crops_in_progress", (), len(jobs))
-        try:
-            answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
-        finally:
-            self.metrics.add("fkp_crops_in_progress", (), -len(jobs))
+        answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
         done = time.perf_counter()
         network_s = max((seconds for _, seconds in answers), default=0.0)
         for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
             prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
         return model.finish(prepared, [answer for answer, _ in answers])
 
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.0)
+    @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
     async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:
         """Run the network on crops of several requests. During a swap they may belong to two models."""
         self.metrics.observe("fkp_batch_crops", len(jobs))
@@ -271,6 +287,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 1},
+        logging_config={"enable_access_log": False},  # /metrics counts; a request that fails is logged by the guard.
         user_config=Settings(bundle=bundle).model_dump(),
         health_check_period_s=2,
         health_check_timeout_s=15,
