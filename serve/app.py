@@ -48,7 +48,8 @@ _ACCEPTED = "accepted"
 _NUMBERS = "numbers/"
 _TELL_S = 1.0
 
-logger = logging.getLogger("ray.serve")
+#: Below Serve's own, whose level is set so that it writes no line for each request.
+logger = logging.getLogger("ray.serve.fkp")
 
 Answer = tuple[np.ndarray, np.ndarray]
 
@@ -65,6 +66,7 @@ class Landmarks:
     def __init__(self, digests: Sequence[str] = (), timeout_s: float = TIMEOUT_S) -> None:
         import cv2
 
+        logger.setLevel(logging.INFO)
         cv2.setNumThreads(1)  # The threads of this replica decode several pictures at once instead.
         check_host(listening_host(), digests)
         self.model: Model | None = None
@@ -287,7 +289,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 1},
-        logging_config={"enable_access_log": False},  # /metrics counts; a request that fails is logged by the guard.
+        logging_config={"log_level": "WARNING"},  # No line for each request: /metrics counts, the guard logs what fails.
         user_config=Settings(bundle=bundle).model_dump(),
         health_check_period_s=2,
         health_check_timeout_s=15,

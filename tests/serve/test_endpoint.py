@@ -281,7 +281,9 @@ def numbers(endpoint: Endpoint) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_concurrent_requests_share_batches_and_are_counted(endpoint: Endpoint, photo: bytes, box: np.ndarray) -> None:
+@pytest.mark.parametrize("batch", [1, 16])
+def test_concurrent_requests_are_answered_alike_and_counted(endpoint: Endpoint, photo: bytes, box: np.ndarray, batch: int) -> None:
+    endpoint.deploy(max_batch_size=batch)
     before = numbers(endpoint)
     expected = points_of(endpoint.post(KEYPOINTS, photo, params={"box": flag(box)}))
     boxes = [flag(box + shift) for shift in range(8)]
@@ -296,8 +298,12 @@ def test_concurrent_requests_share_batches_and_are_counted(endpoint: Endpoint, p
     grown = {key: value - before.get(key, 0) for key, value in after.items()}
     assert grown["fkp_requests_total", "200"] >= 13
     assert grown["fkp_batch_crops_sum", ""] == grown["fkp_faces_total", ""] == grown["fkp_crop_brightness_count", ""] == 1 + 12 * 9
-    assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
-    assert after["fkp_crops_in_progress", ""] == 0
+    if batch == 1:
+        assert grown["fkp_batch_crops_count", ""] == 13, "each picture's own crops"
+    else:
+        assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
+    assert after["fkp_pictures_in_progress", ""] == 0
+    endpoint.deploy(max_batch_size=None)
 
 
 # --- change -----------------------------------------------------------------------------------------------------
