@@ -22,10 +22,11 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp import drift
 from fkp.errors import FkpError
+from serve import haproxy
 from serve.admission import RETRY_AFTER_S, Admission
 from serve.api import ROUTES, build_api
 from serve.guard import TIMEOUT_S, TOKEN_VARIABLE, check_host, token_digests
-from serve.metrics import Metrics, render, total
+from serve.metrics import PROXY_REFUSED, Metrics, render, total
 from serve.model import Model, Prepared, Query, load_model
 from serve.settings import Settings, read_settings
 from serve.source import Source, find_bundle
@@ -245,7 +246,13 @@ class Landmarks:
 
     def _sum(self) -> str:
         reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
-        return render(total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()]), reference)
+        numbers = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()])
+        if socket_path := os.environ.get(haproxy.SOCKET_VARIABLE):
+            try:
+                numbers[PROXY_REFUSED]["[]"] = float(haproxy.refused(socket_path))
+            except OSError as error:  # On another machine than HAProxy, or while that is exchanged: better no number than a wrong one.
+                logger.warning("HAProxy does not tell what it refused: %s", error)
+        return render(numbers, reference)
 
     def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
         for stage, milliseconds in prepared.milliseconds.items():
@@ -284,7 +291,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     deployment: Any = serve.deployment(
         Landmarks,
         name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=4),
+        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=2),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),

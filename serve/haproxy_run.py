@@ -80,7 +80,7 @@ def _corrected(section: str, limit: int) -> str:
         head, rest = section.split("\n", 1)
         rules = (
             f"    http-request set-var(txn.room) nbsrv,mul({limit})\n"
-            f"    http-request return status 429 {_answer(_OVERLOADED)} if METH_POST {{ nbsrv gt 0 }} {{ be_conn,sub(txn.room) gt 0 }}\n"
+            f"    http-request deny deny_status 429 {_answer(_OVERLOADED)} if METH_POST {{ nbsrv gt 0 }} {{ be_conn,sub(txn.room) gt 0 }}\n"
         )
         return f"{head}\n{_MARK}{rules}{rest}"
     return section

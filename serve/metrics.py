@@ -19,6 +19,7 @@ from fkp.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_in
 
 #: A replica that has not written for so long is gone: its gauges no longer count.
 GONE_AFTER_S = 10.0
+PROXY_REFUSED = "fkp_proxy_refused_total"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -36,6 +37,7 @@ class Figure:
 FIGURES: dict[str, Figure] = {
     "fkp_requests_total": Figure("counter", "Requests answered, by route and HTTP status.", ("route", "status")),
     "fkp_errors_total": Figure("counter", "Requests or pictures refused, by code.", ("code",)),
+    PROXY_REFUSED: Figure("counter", "Requests that HAProxy refused with 429 before a replica saw them, since its replicas last changed."),
     "fkp_request_seconds": Figure("histogram", "Time of a request in the replica.", ("route",), _SECONDS),
     "fkp_stage_seconds": Figure("histogram", "Time of each stage of a picture.", ("stage",), _SECONDS),
     "fkp_batch_crops": Figure("histogram", "Crops that the network took at once.", (), (1, 2, 4, 8, 16, 32, 64, 128)),

@@ -291,7 +291,7 @@ def test_concurrent_requests_are_answered_alike_and_counted(endpoint: Endpoint, 
     def ask(_: int) -> requests.Response:
         return requests.post(endpoint.url + KEYPOINTS, photo, params={"box": [flag(box), *boxes]}, timeout=30)
 
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(4) as pool:
         for answer in pool.map(ask, range(12)):
             np.testing.assert_allclose(points_of(answer)[0], expected[0], atol=0.02)
     after = numbers(endpoint)
@@ -418,7 +418,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(24)))
     finally:
-        endpoint.deploy(max_in_progress=8)
+        endpoint.deploy(max_in_progress=4)
     assert {answer.status_code for answer in answers} == {200, 429}
     for answer in answers:
         if answer.status_code == 429:

@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -105,6 +108,47 @@ def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configura
         assert (answer.json()["code"], answer.json()["request_id"], answer.headers["Retry-After"]) == ("not_ready", 'a"b', "1")
         process.kill()
         wait_until(lambda: not listens(port))
+
+
+def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: Path) -> None:
+    arrived, leave = threading.Event(), threading.Event()
+
+    class Replica(BaseHTTPRequestHandler):
+        """Ready, and slow with its one request."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            arrived.set()
+            leave.wait(10)
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
+    threading.Thread(target=replica.serve_forever, daemon=True).start()
+    configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
+    (tmp_path / "pids").mkdir()
+    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", 1, get_haproxy_binary(), "-db", "-f", configuration]
+    url = f"http://127.0.0.1:{port_of(configuration)}/v1/keypoints"
+    with started(list(map(str, command))), ThreadPoolExecutor(1) as pool:
+        wait_until(lambda: listens(port_of(configuration)))
+        first = pool.submit(requests.post, url, b"x", timeout=20)
+        assert arrived.wait(10)
+        answers = [requests.post(url, b"x", timeout=10) for _ in range(3)]
+        assert [(answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) for answer in answers] == [
+            (429, "overloaded", "1")
+        ] * 3
+        assert requests.get(url, timeout=10).status_code == 200, "what costs a replica little is not refused"
+        assert haproxy.refused(str(configuration.with_name("admin"))) == 3
+        leave.set()
+        assert first.result().status_code == 200
+    replica.shutdown()
+    with pytest.raises(OSError):
+        haproxy.refused(str(configuration.with_name("admin")))
 
 
 def test_one_server_a_port_and_what_a_killed_one_left_is_ended(configuration: Path) -> None:
