@@ -24,7 +24,8 @@ from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.ports import free_port
 from serve import haproxy
-from serve.haproxy_run import UnknownConfiguration, correct
+from serve.guard import TIMEOUT_S
+from serve.haproxy_run import REQUEST_S, UnknownConfiguration, correct
 
 REPO = Path(__file__).resolve().parents[2]
 LIMIT = 3
@@ -149,6 +150,27 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
     replica.shutdown()
     with pytest.raises(OSError):
         haproxy.refused(str(configuration.with_name("admin")))
+
+
+def test_headers_that_trickle_in_are_cut(configuration: Path, tmp_path: Path) -> None:
+    assert REQUEST_S == TIMEOUT_S
+    corrected = correct(configuration.read_text(), LIMIT)
+    assert corrected.count(f"timeout http-request {REQUEST_S}s") == 1
+    configuration.write_text(corrected.replace(f"timeout http-request {REQUEST_S}s", "timeout http-request 1s"))
+    (tmp_path / "pids").mkdir()
+    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", LIMIT, get_haproxy_binary(), "-db", "-f", configuration]
+    with started(list(map(str, command))):
+        wait_until(lambda: listens(port_of(configuration)))
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port_of(configuration)), timeout=0.1) as slow:
+            slow.sendall(b"POST /v1/keypoints HTTP/1.1\r\nx: ")
+            answer = b""
+            while not answer and time.monotonic() - began < 5:
+                slow.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    answer = slow.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 "), "in HAProxy's own words: of a request without headers it cannot name an id"
+        assert time.monotonic() - began < 3
 
 
 def test_one_server_a_port_and_what_a_killed_one_left_is_ended(configuration: Path) -> None:
