@@ -278,11 +278,12 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from fkp.bundle import open_bundle, update_bundle
+    from fkp.ports import free_port
     from serve import haproxy, start
 
     threading.Thread(target=_end_after, args=(1800.0,), daemon=True).start()
     with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        folder, port = Path(name), haproxy.free_port()
+        folder, port = Path(name), free_port()
         champion = open_bundle(ROOT / "saved_models/champion")
         shutil.copytree(champion.path, folder / "other")
         update_bundle(folder / "other", {**champion.metrics, "copy": "other"}, champion.card)

@@ -1,10 +1,11 @@
 """How fast the endpoint is, beside what it could be: requests/s and latency with `box=` on one JPEG of about 30 KB.
 
-python benchmarks/serve_load.py [--seconds 10] [--clients 1 8 32] [--rows loop plain fast uvicorn]
+python benchmarks/serve_load.py [--seconds 10] [--clients 1 8 32] [--rows loop plain fast uvicorn] [--litserve FOLDER]
 
 - loop: decode, crop and network in processes without HTTP, one a core: the limit
-- plain, fast: the endpoint in its two profiles, one replica a core; "batch 1" is the same with batching off
+- plain, fast: the endpoint in its two profiles, one replica a core; "batched" is the same with batches across requests
 - uvicorn: the same work behind FastAPI and uvicorn, one process a core
+- litserve: the same behind LitServe, one process a core, where `pip install --target FOLDER litserve==0.2.19` has put it
 
 All of one call run one after the other on the same cores, the clients on these cores too, so compare ratios.
 The half-load row offers half of the endpoint's own highest rate: its p99 against its p50 is the latency figure.
@@ -19,7 +20,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,10 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fkp.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "serve/golden/face.jpg"
 BUNDLE = ROOT / "saved_models/champion"
-ROWS = ("loop", "plain", "plain batch 1", "fast", "fast batch 1", "uvicorn")
+ROWS = ("loop", "plain", "plain batched", "fast", "fast batched", "uvicorn", "litserve")
 CORES = os.cpu_count() or 1
 
 
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement (default: %(default)s)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="connections at once")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--litserve", type=Path, metavar="FOLDER", help="where LitServe is installed, see above")
     arguments = parser.parse_args()
     photo = PHOTO.read_bytes()
     print(f"{CORES} cores, {len(photo) / 1000:.0f} KB a picture, {arguments.seconds:g} s a figure")
@@ -50,8 +54,10 @@ def main() -> None:
             rate = bare_loop(arguments.seconds)
             print(f"{row:16}{CORES:8}{rate:12.0f}", flush=True)
             print(f"{'network alone':16}{'':8}{'':12}{network_ms():9.2f}", flush=True)
+        elif row == "litserve" and arguments.litserve is None:
+            print(f"{row:16}is not measured: `pip install --target FOLDER litserve==0.2.19` and add --litserve FOLDER")
         else:
-            with server(row) as url:
+            with server(row, arguments.litserve) as url:
                 measure(row, url, photo, arguments)
 
 
@@ -158,11 +164,9 @@ def box_of_photo() -> list[float]:
 
 
 @contextlib.contextmanager
-def server(row: str) -> Iterator[str]:
+def server(row: str, litserve: Path | None = None) -> Iterator[str]:
     """A server of this row in processes of its own; its address with the box."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     profile, _, batching = row.partition(" ")
     if profile in ("plain", "fast"):
         command = [
@@ -179,9 +183,9 @@ def server(row: str) -> Iterator[str]:
             "--bundle",
             str(BUNDLE),
         ]
-        command += ["--replicas", str(CORES), *(["--max-batch-size", "1"] if batching else [])]
+        command += ["--replicas", str(CORES), *(["--max-batch-size", "16"] if batching else [])]
     else:
-        command = [sys.executable, str(Path(__file__).with_name("serve_uvicorn.py")), str(port)]
+        command = [sys.executable, str(Path(__file__).with_name(f"serve_{row}.py")), str(port), *([str(litserve)] if litserve else [])]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     path = "/v1/keypoints?box=" + ",".join(f"{value:.2f}" for value in box_of_photo())
     try:

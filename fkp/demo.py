@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from fkp import config as configs
 from fkp.errors import FkpError, run_command
+from fkp.ports import free_port
 
 SETTINGS = Path("configs/demo.yaml")
 OUT = Path("out/demo")
@@ -58,9 +58,7 @@ def _ask_endpoint(photo: Path) -> str:
     """
     import requests
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "fkp", "serve", "--bundle", "saved_models/champion", "--port", str(port), "--replicas", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

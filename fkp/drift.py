@@ -41,7 +41,8 @@ def error_ratio(expected_error_px: np.ndarray, box_xyxy: np.ndarray) -> float:
         expected_error_px: (68,), in pixels of any picture.
         box_xyxy: (4,) tight around the points, in the same pixels.
     """
-    return float(expected_error_px.mean()) / float((box_xyxy[2:] - box_xyxy[:2]).max())
+    x0, y0, x1, y1 = box_xyxy.tolist()  # As Python numbers: a third of the time, and each served face asks twice.
+    return float(expected_error_px.sum()) / expected_error_px.size / max(x1 - x0, y1 - y0)
 
 
 def brightness(crop_u8: np.ndarray) -> float:

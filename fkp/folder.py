@@ -1,4 +1,4 @@
-"""The folder of a long job (a run, a search, a table of faces): held against a second process, its state written in one step."""
+"""Files that appear whole, and the folder of a long job (a run, a search, a table of faces), held against a second process."""
 
 from __future__ import annotations
 
@@ -40,16 +40,44 @@ def claimed(folder: Path, what: str, being: str = "trained", hint: str = "set tr
         yield
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside a file: where the block has written it and ends well it takes the file's place, and otherwise it goes.
+
+    The draft keeps the suffix, by which some libraries know the format, and is on the disk before the file is lost.
+    """
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        if draft.exists():
+            with draft.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
-def write_json(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace a JSON file in one step."""
-    write_text(path, json.dumps(state, indent=2) + "\n")
+def write(path: Path, content: str | bytes) -> Path:
+    """Make or replace a file in one step; its folder is made.
+
+    Returns:
+        `path`.
+
+    Raises:
+        FkpError: It cannot be written; what was there still is.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as draft:
+            draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise FkpError(f"cannot write {path}: {error.strerror or error}: free some space or choose another place") from error
+    return path
+
+
+def write_json(path: Path, state: Mapping[str, Any]) -> Path:
+    """Make or replace a JSON file, see `write`."""
+    return write(path, json.dumps(state, indent=2) + "\n")
 
 
 def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str) -> None:

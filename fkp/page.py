@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from fkp.errors import FkpError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,24 +61,3 @@ def figure_png(drawers: Sequence[Callable[[Axes], None]], size_in: tuple[float, 
     target = io.BytesIO()
     canvas.print_png(target)
     return target.getvalue()
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write a sibling and rename it: a full disk must not cost the file that was there.
-
-    Returns:
-        `path`.
-
-    Raises:
-        FkpError: The file cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise FkpError(f"cannot write {path}: {error.strerror or error}: free some space or choose another place") from error
-    return path

@@ -13,40 +13,35 @@ from fkp import drift
 from fkp.bundle import update_bundle
 from fkp.config import DataConfig
 from fkp.data import catalog as catalogs
-from fkp.data.catalog import Catalog
 from fkp.errors import FkpError, run_command
+from fkp.evaluate import Evaluation, evaluate
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.vision.crop import box_of_points
 
 
-def reference_histograms(predictor: Predictor, catalog: Catalog, data: DataConfig) -> dict[str, Any]:
+def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[str, Any]:
     """Measure the validation faces as the endpoint measures those it serves.
 
     Args:
-        predictor: The model.
-        catalog: The labelled set.
-        data: Says which split and which folds.
+        predictor: The model; it only crops.
+        validation: What it answered for them.
 
     Returns:
         The part, the number of faces, and for each figure of `drift.BOUNDS` its bounds and counts.
 
     Raises:
-        FkpError: The part is empty, or a frame is missing or broken.
+        FkpError: A frame is missing or broken.
     """
-    rows = catalog.rows("val", data)
-    if not len(rows):
-        raise FkpError(f"the validation part of the {data.split} split of {catalog.root} is empty: choose another split")
+    catalog = validation.catalog
     values: dict[str, list[float]] = {drift.ERROR_RATIO: [], drift.BRIGHTNESS: []}
-    for row in rows:
+    for row, expected_error_px in zip(validation.rows, validation.expected_error_px, strict=True):
         frame, _ = catalogs.read_frame(catalog, row)
         box_xyxy = box_of_points(catalog.points_px[row])
-        crop = predictor.crop(box_xyxy)
-        crop_u8 = crop.apply(frame, predictor.config.input.channels)
-        _, error_crop_px = predictor.run(crop_u8[None])
-        values[drift.ERROR_RATIO].append(drift.error_ratio(error_crop_px[0] * crop.px_per_crop_px, box_xyxy))
+        crop_u8 = predictor.crop(box_xyxy).apply(frame, predictor.config.input.channels)
+        values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
         values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))
     figures = {name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found)} for name, found in values.items()}
-    return {"part": "val", "faces": len(rows), "figures": figures}
+    return {"part": "val", "faces": len(validation), "figures": figures}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     trained_on = predictor.bundle.metrics.get("labels_sha256")
     if trained_on is not None and trained_on != catalog.digest:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
-    histograms = reference_histograms(predictor, catalog, data)
+    histograms = reference_histograms(predictor, evaluate(predictor, catalog, data, predictor.bundle, part="val"))
     bundle = update_bundle(arguments.bundle, {**predictor.bundle.metrics, drift.REFERENCE: histograms}, predictor.bundle.card)
     print(f"{bundle.path}: histograms of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from fkp import page
+from fkp import folder, page
 from fkp.model.metrics import NORMALISER, TRUTHS, auc_pct
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.draw import draw_face
@@ -68,7 +68,7 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
         card=bundle.card,
         config=json.dumps(bundle.config.model_dump(mode="json"), indent=2),
     )
-    return page.write(Path(path), html.encode())
+    return folder.write(Path(path), html)
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> Path:
@@ -77,7 +77,7 @@ def write_json(path: str | Path, content: dict[str, Any]) -> Path:
     Raises:
         FkpError: The file cannot be written.
     """
-    return page.write(Path(path), (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    return folder.write(Path(path), json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:

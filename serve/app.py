@@ -22,10 +22,11 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp import drift
 from fkp.errors import FkpError
+from serve import haproxy
 from serve.admission import RETRY_AFTER_S, Admission
 from serve.api import ROUTES, build_api
 from serve.guard import TIMEOUT_S, TOKEN_VARIABLE, check_host, token_digests
-from serve.metrics import Metrics, render, total
+from serve.metrics import PROXY_REFUSED, Metrics, render, total
 from serve.model import Model, Prepared, Query, load_model
 from serve.settings import Settings, read_settings
 from serve.source import Source, find_bundle
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 DEPLOYMENT = "Landmarks"
 MAX_ONGOING_REQUESTS = 32
 MAX_QUEUED_REQUESTS = 64
+GPU_BATCH_SIZE = 16
 #: Ray's own limit stands above the guard's, whose answer is the better one.
 PROXY_TIMEOUT_S = TIMEOUT_S + 2
 
@@ -47,7 +49,8 @@ _ACCEPTED = "accepted"
 _NUMBERS = "numbers/"
 _TELL_S = 1.0
 
-logger = logging.getLogger("ray.serve")
+#: Below Serve's own, whose level is set so that it writes no line for each request.
+logger = logging.getLogger("ray.serve.fkp")
 
 Answer = tuple[np.ndarray, np.ndarray]
 
@@ -64,6 +67,7 @@ class Landmarks:
     def __init__(self, digests: Sequence[str] = (), timeout_s: float = TIMEOUT_S) -> None:
         import cv2
 
+        logger.setLevel(logging.INFO)
         cv2.setNumThreads(1)  # The threads of this replica decode several pictures at once instead.
         check_host(listening_host(), digests)
         self.model: Model | None = None
@@ -76,6 +80,7 @@ class Landmarks:
         self._store = Store()
         self._key = _NUMBERS + serve.get_replica_context().replica_tag
         self._telling: asyncio.Task[None] | None = None
+        self._batching = False
 
     def __serve_build_asgi_app__(self) -> Guard:
         """Called by Ray once this replica is made."""
@@ -140,7 +145,9 @@ class Landmarks:
         logger.error("model refused: %s", reason)
 
     def _apply(self, settings: Settings) -> None:
-        self._infer.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
+        size = settings.max_batch_size or (GPU_BATCH_SIZE if _on_gpu(settings) else 1)
+        self._batching = size > 1
+        self._infer.set_max_batch_size(size)  # type: ignore[attr-defined]
         self._infer.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
         if settings.decode_threads != self.settings.decode_threads:
             old, self._pictures = self._pictures, ThreadPoolExecutor(settings.decode_threads, "picture")
@@ -165,31 +172,43 @@ class Landmarks:
         Raises:
             Refusal: The picture or a box cannot be used.
         """
+        asked = time.perf_counter()
+        self.metrics.add("fkp_pictures_in_progress")
+        try:
+            if self._batching:
+                prepared, faces = await self._find_batched(model, data, query, keep_image)
+            else:
+                loop = asyncio.get_running_loop()
+                prepared, faces = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+                worked_ms = sum(prepared.milliseconds.values())
+                prepared.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
+                self.metrics.observe("fkp_batch_crops", len(faces))
+        finally:
+            self.metrics.add("fkp_pictures_in_progress", (), -1)
+        self._observe_faces(prepared, faces)
+        return prepared, faces
+
+    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, keep_image)
         faces = await self._answer(model, prepared)
         if prepared.second_pass:
             await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces)
             faces = await self._answer(model, prepared)
-        self._observe_faces(prepared, faces)
         return prepared, faces
 
     async def _answer(self, model: Model, prepared: Prepared) -> list[Face]:
-        """Run the network on all faces of a picture."""
+        """Run the network on all faces of a picture, beside those of other requests."""
         asked = time.perf_counter()
         jobs = [(model, pixels_u8) for pixels_u8 in prepared.pixels_u8]
-        self.metrics.add("fkp_crops_in_progress", (), len(jobs))
-        try:
-            answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
-        finally:
-            self.metrics.add("fkp_crops_in_progress", (), -len(jobs))
+        answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
         done = time.perf_counter()
         network_s = max((seconds for _, seconds in answers), default=0.0)
         for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
             prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
         return model.finish(prepared, [answer for answer, _ in answers])
 
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.0)
+    @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
     async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:
         """Run the network on crops of several requests. During a swap they may belong to two models."""
         self.metrics.observe("fkp_batch_crops", len(jobs))
@@ -227,7 +246,13 @@ class Landmarks:
 
     def _sum(self) -> str:
         reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
-        return render(total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()]), reference)
+        numbers = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()])
+        if socket_path := os.environ.get(haproxy.SOCKET_VARIABLE):
+            try:
+                numbers[PROXY_REFUSED]["[]"] = float(haproxy.refused(socket_path))
+            except OSError as error:  # On another machine than HAProxy, or while that is exchanged: better no number than a wrong one.
+                logger.warning("HAProxy does not tell what it refused: %s", error)
+        return render(numbers, reference)
 
     def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
         for stage, milliseconds in prepared.milliseconds.items():
@@ -266,11 +291,12 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     deployment: Any = serve.deployment(
         Landmarks,
         name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=4),
+        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=2),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 1},
+        logging_config={"log_level": "WARNING"},  # No line for each request: /metrics counts, the guard logs what fails.
         user_config=Settings(bundle=bundle).model_dump(),
         health_check_period_s=2,
         health_check_timeout_s=15,

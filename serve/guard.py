@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -109,6 +110,7 @@ def token_digests(tokens: str | None) -> tuple[str, ...]:
     return tuple(hashlib.sha256(token.encode()).hexdigest() for token in found)
 
 
+@functools.lru_cache(256)
 def is_loopback(host: str | None) -> bool:
     """Whether an address can be reached from this machine only."""
     if host is None:

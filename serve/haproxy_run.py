@@ -22,6 +22,9 @@ _HEAD = re.compile(r"^(?=(?:global|defaults|frontend|backend|listen)\b)", re.MUL
 _OPEN = ("frontend prometheus\n", "listen stats\n")
 _FRONT = "frontend http_frontend\n"
 _MARK = "    # fkp\n"
+#: From the first byte of a request until HAProxy has its headers and what it holds of the body: Ray bounds only the pause
+#: between two bytes, so that one header could be sent for ever. As long as serve.guard.TIMEOUT_S.
+REQUEST_S = 10
 
 #: HAProxy's own errors, in the envelope of serve.schemas.Error.
 _OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in 1 s")
@@ -67,7 +70,7 @@ def _corrected(section: str, limit: int) -> str:
         return (
             kept
             + _MARK
-            + "    option http-buffer-request\n"
+            + f"    option http-buffer-request\n    timeout http-request {REQUEST_S}s\n"
             + "".join(f"    http-error status {status} {_answer(reason)}\n" for status, reason in _ERRORS.items())
         )
     if section.startswith(_FRONT):
@@ -80,7 +83,7 @@ def _corrected(section: str, limit: int) -> str:
         head, rest = section.split("\n", 1)
         rules = (
             f"    http-request set-var(txn.room) nbsrv,mul({limit})\n"
-            f"    http-request return status 429 {_answer(_OVERLOADED)} if METH_POST {{ nbsrv gt 0 }} {{ be_conn,sub(txn.room) gt 0 }}\n"
+            f"    http-request deny deny_status 429 {_answer(_OVERLOADED)} if METH_POST {{ nbsrv gt 0 }} {{ be_conn,sub(txn.room) gt 0 }}\n"
         )
         return f"{head}\n{_MARK}{rules}{rest}"
     return section

@@ -7,6 +7,7 @@ Numbers of replicas that are gone stay in the sums, so that counters never fall.
 from __future__ import annotations
 
 import bisect
+import functools
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ from fkp.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_in
 
 #: A replica that has not written for so long is gone: its gauges no longer count.
 GONE_AFTER_S = 10.0
+PROXY_REFUSED = "fkp_proxy_refused_total"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -35,11 +37,12 @@ class Figure:
 FIGURES: dict[str, Figure] = {
     "fkp_requests_total": Figure("counter", "Requests answered, by route and HTTP status.", ("route", "status")),
     "fkp_errors_total": Figure("counter", "Requests or pictures refused, by code.", ("code",)),
+    PROXY_REFUSED: Figure("counter", "Requests that HAProxy refused with 429 before a replica saw them, since its replicas last changed."),
     "fkp_request_seconds": Figure("histogram", "Time of a request in the replica.", ("route",), _SECONDS),
     "fkp_stage_seconds": Figure("histogram", "Time of each stage of a picture.", ("stage",), _SECONDS),
     "fkp_batch_crops": Figure("histogram", "Crops that the network took at once.", (), (1, 2, 4, 8, 16, 32, 64, 128)),
     "fkp_faces_total": Figure("counter", "Faces answered."),
-    "fkp_crops_in_progress": Figure("gauge", "Crops that wait for the network or are in it."),
+    "fkp_pictures_in_progress": Figure("gauge", "Pictures that wait for their turn or have it."),
     "fkp_model_info": Figure("gauge", "Replicas that answer with a model.", ("digest", "version")),
     "fkp_model_swaps_total": Figure("counter", "Models offered to a replica.", ("result",)),
     ERROR_RATIO: Figure(
@@ -58,19 +61,19 @@ class Metrics:
         self._lock = threading.Lock()
         self._numbers: Numbers = {name: {} for name in FIGURES}
 
-    def add(self, name: str, labels: Sequence[str] = (), amount: float = 1.0) -> None:
+    def add(self, name: str, labels: tuple[str, ...] = (), amount: float = 1.0) -> None:
         """Count up, or move a gauge."""
         key = _key(labels)
         with self._lock:
             series = self._numbers[name]
             series[key] = series.get(key, 0.0) + amount
 
-    def set(self, name: str, labels: Sequence[str], value: float) -> None:
+    def set(self, name: str, labels: tuple[str, ...], value: float) -> None:
         """Give a gauge this one series and value."""
         with self._lock:
             self._numbers[name] = {_key(labels): value}
 
-    def observe(self, name: str, value: float, labels: Sequence[str] = ()) -> None:
+    def observe(self, name: str, value: float, labels: tuple[str, ...] = ()) -> None:
         """Add one value to a histogram."""
         bounds = FIGURES[name].bounds
         key = _key(labels)
@@ -150,5 +153,6 @@ def _braces(labels: Sequence[tuple[str, str]]) -> str:
     return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels) + "}" if labels else ""
 
 
-def _key(labels: Sequence[str]) -> str:
-    return json.dumps(list(labels), separators=(",", ":"))
+@functools.lru_cache(1024)  # A picture counts in about ten series, always the same ones: 4 % of a replica's time went here.
+def _key(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels, separators=(",", ":"))

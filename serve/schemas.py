@@ -1,4 +1,4 @@
-"""What the endpoint answers: the models behind the OpenAPI document. Every length is in pixels of the displayed picture."""
+"""What the endpoint is asked and answers: the models behind the OpenAPI document. Every length is in pixels of the displayed picture."""
 
 from __future__ import annotations
 
@@ -30,6 +30,29 @@ Code = Literal[
     "internal_error",
     "http_error",
 ]
+
+
+class AskedFaces(BaseModel):
+    """Parameters of every route of pictures; others are ignored."""
+
+    max_faces: int = Field(20, ge=1, le=100, description="at most so many faces, the best first")
+    min_score: float = Field(0.0, ge=0, le=1, description="detected faces below it are left out; the detector's own floor is 0.6")
+
+
+class AskedBoxes(AskedFaces):
+    """Where a picture's faces are known."""
+
+    box: list[str] = Field([], max_length=32, description="x0,y0,x1,y1: a box tight around a face's points; repeatable; replaces detection")
+
+
+class AskedPoints(AskedFaces):
+    """Which points are wanted."""
+
+    points: Literal["68", "51"] = Field("68", description="68, or 51: without the jaw")
+
+
+class Asked(AskedBoxes, AskedPoints):
+    """Parameters of /v1/keypoints."""
 
 
 class _Answer(BaseModel):

@@ -22,12 +22,22 @@ class Settings(BaseModel):
         "empty: the champion of the registry where MLFLOW_TRACKING_URI is set, else saved_models/champion",
     )
     detector: str = Field(BLAZEFACE, min_length=1, description=f"what finds the faces: {CHOICES}, from the root")
-    max_batch_size: int = Field(16, ge=1, le=256, description="crops of several requests that the network takes at once")
+    max_batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="crops of several requests that the network takes at once; 1: each picture is worked on in one go, by one "
+        "thread (default: 1 on a CPU, where batches gain nothing and cost a request 0.5 ms, 16 on a GPU)",
+    )
     batch_wait_ms: float = Field(
         0.0, ge=0, le=100, description="how long the network waits for more crops; at 0 it takes what has come while it was busy"
     )
     max_in_progress: int = Field(
-        8, ge=1, le=256, description="requests with pictures that a replica works on; the next one is refused with 429 at once"
+        4,
+        ge=1,
+        le=256,
+        description="requests with pictures that a replica takes at once; the next one is refused with 429, so that under overload "
+        "those that are answered wait for no more than so many others",
     )
     network_threads: int = Field(1, ge=1, le=64, description="cores of the network: the num_cpus of a replica")
     decode_threads: int = Field(2, ge=1, le=64, description="pictures that are decoded at once")

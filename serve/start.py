@@ -255,7 +255,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "MLFLOW_TRACKING_URI is set, else saved_models/champion)",
     )
     parser.add_argument(
-        "--profile", choices=PROFILES, help="fast: HAProxy in front; plain: Ray's proxy in Python (default: fast on Linux where it can be)"
+        "--profile",
+        choices=PROFILES,
+        help="fast: HAProxy in front; plain: Ray's proxy in Python, which waits for slow headers without end, so keep it behind a "
+        "proxy that does not or on loopback (default: fast on Linux where it can be)",
     )
     parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 2 to 4, as the load asks for)")
     parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkp import page
+from fkp.folder import write
 from tune import figures, pictures
 from tune.compare import Comparison, compare
 from tune.live import duration, setting
@@ -64,7 +65,7 @@ def write_charts(
         if content is None:
             path.unlink(missing_ok=True)
         else:
-            written.append(page.write(path, content))
+            written.append(write(path, content))
     return written
 
 

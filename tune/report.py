@@ -82,7 +82,7 @@ def write_best(study: Study, best: Trial) -> None:
     plain = config.model_dump(mode="json")
     plain["track"].pop("run_name")
     head = f"# The best of search {study.name}: trial {best.number}, validation NME {best.best_nme:.2f} % after {best.epochs} epochs.\n"
-    folders.write_text(study.folder / "best.yaml", head + yaml.safe_dump(plain, sort_keys=False))
+    folders.write(study.folder / "best.yaml", head + yaml.safe_dump(plain, sort_keys=False))
 
 
 def failed(study: Study, error: BaseException) -> Status:

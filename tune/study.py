@@ -196,7 +196,7 @@ class Study:
         self.show()
 
     def _save_trials(self) -> None:
-        folders.write_text(self.folder / "trials.json", results.to_json(self.ordered()))
+        folders.write(self.folder / "trials.json", results.to_json(self.ordered()))
 
     def time_is_over(self) -> bool:
         """Whether --minutes have passed."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
-from fkp.folder import claimed, write_json
+from fkp.folder import claimed, replacing, write_json
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import SCHEMA, rows_of
 from fkp.vision.detect import BLAZEFACE
@@ -174,11 +173,8 @@ def _keep(tables: Iterator[pa.Table], folder: Path, total: int, left: int, name:
         try:
             for table in tables:
                 first = table["picture"][0].as_py()
-                draft = folder / f".{first}.new"
-                with draft.open("wb") as file:
-                    pq.write_table(table, file)
-                    os.fsync(file.fileno())
-                draft.replace(_file_of(folder, first))
+                with replacing(_file_of(folder, first)) as draft:
+                    pq.write_table(table, draft)
                 errors += len(table) - table["error"].null_count
                 bar.set_postfix_str(f"{errors} broken", refresh=False)
                 bar.update(pc.count_distinct(table["picture"]).as_py())
@@ -189,18 +185,14 @@ def _keep(tables: Iterator[pa.Table], folder: Path, total: int, left: int, name:
 
 def _join(folder: Path, firsts: Sequence[int], out: Path, job: dict[str, Any]) -> None:
     """Write all parts as one table, which appears whole."""
-    draft = folder / ".table.new"
     schema = SCHEMA.with_metadata({_METADATA: json.dumps(job)})
-    with draft.open("wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            waiting: list[pa.Table] = []
-            for first in firsts:
-                waiting.append(pq.read_table(_file_of(folder, first), schema=SCHEMA))
-                if sum(map(len, waiting)) >= _GROUP_ROWS or first == firsts[-1]:
-                    writer.write_table(pa.concat_tables(waiting).cast(schema))
-                    waiting = []
-        os.fsync(file.fileno())
-    draft.replace(out)
+    with replacing(out) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+        waiting: list[pa.Table] = []
+        for first in firsts:
+            waiting.append(pq.read_table(_file_of(folder, first), schema=SCHEMA))
+            if sum(map(len, waiting)) >= _GROUP_ROWS or first == firsts[-1]:
+                writer.write_table(pa.concat_tables(waiting).cast(schema))
+                waiting = []
 
 
 def _tell(out: Path, table: pa.Table, state: str) -> int:

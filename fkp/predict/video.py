@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from fkp.errors import FkpError
+from fkp.folder import replacing
 from fkp.predict.follow import Follower, Sighting
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import BOX, POINTS
@@ -164,23 +165,18 @@ def _rows(frame: int, time_s: float, seen: list[Sighting], digest: str) -> list[
 @contextmanager
 def _written_table(path: Path, metadata: dict[str, Any]) -> Iterator[Any]:
     """Write a table of `SCHEMA` that appears whole when the block ends well; the block gets a function that adds rows."""
-    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     waiting: list[dict[str, Any]] = []
     schema = SCHEMA.with_metadata({b"fkp.video": json.dumps(metadata)})
-    try:
-        with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+    with replacing(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
 
-            def add(rows: list[dict[str, Any]]) -> None:
-                waiting.extend(rows)
-                if len(waiting) >= _GROUP_ROWS:
-                    flush()
+        def add(rows: list[dict[str, Any]]) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= _GROUP_ROWS:
+                flush()
 
-            def flush() -> None:
-                writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
-                waiting.clear()
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
+            waiting.clear()
 
-            yield add
-            flush()
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        yield add
+        flush()

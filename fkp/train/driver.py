@@ -147,7 +147,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
         "split_digest": catalogs.split_digest(catalog, run.config.data),
     }
     known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
-    known[drift.REFERENCE] = reference_histograms(predictor, catalog, run.config.data)
+    known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = update_bundle(run.bundle_path, known, "")
     evaluations = [evaluate(predictor, catalog, run.config.data.model_copy(update={"split": split}), bundle) for split in SPLITS]
     figures = to_json(evaluations, bundle)

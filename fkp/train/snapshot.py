@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.train import UserCallback
 
-from fkp.folder import write_text
+from fkp.folder import write
 
 # Ray keeps the name to itself; a test holds it against the file that a training writes.
 SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -34,7 +34,7 @@ class KeepSnapshot(UserCallback):
         """Called by Ray once all workers have reported."""
         text = _whole(self._folder / SNAPSHOT)
         if text is not None:
-            write_text(self._folder / _KEPT, text)
+            write(self._folder / _KEPT, text)
 
 
 def mend(folder: Path) -> None:
@@ -46,7 +46,7 @@ def mend(folder: Path) -> None:
     if kept is None:
         torn.unlink()
     else:
-        write_text(torn, kept)
+        write(torn, kept)
 
 
 def _whole(path: Path) -> str | None:

@@ -16,6 +16,7 @@ import cv2
 from cv2.utils import logging as log
 
 from fkp.errors import FkpError
+from fkp.folder import replacing
 from fkp.vision.image import Image
 
 #: MPEG-4 part 2, the one codec for .mp4 that OpenCV's own build of FFmpeg can always encode.
@@ -75,7 +76,6 @@ def written_clip(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
     Raises:
         FkpError: It cannot be written to its end.
     """
-    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     writers: list[cv2.VideoWriter] = []
     count = 0
 
@@ -88,7 +88,7 @@ def written_clip(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
         writers[0].write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         count += 1
 
-    try:
+    with replacing(path) as draft:
         try:
             yield write
         finally:
@@ -97,10 +97,6 @@ def written_clip(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
         # OpenCV does not tell when a disk is full; the file's own account does.
         if count and (not draft.is_file() or open_clip(draft).promised != count):
             raise FkpError(f"video {path} could not be written to its end: free some space")
-        if count:
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> cv2.VideoCapture:

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import cv2
 import pytest
+
+from fkp.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,9 +101,7 @@ def test_a_video_as_typed(place: Path) -> None:
 
 
 def test_the_endpoint_and_its_client_as_typed(place: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (client,) = re.findall(r"```python client\n(.*?)```", README, re.DOTALL)
     environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "FKP_API_TOKEN")}
     command = [*typed("python -m fkp serve"), "--port", str(port)]
@@ -165,9 +164,7 @@ def test_an_unreachable_record_is_one_sentence_and_nothing_is_begun(place: Path)
 
 
 def test_mlflow_shows_the_runs(place: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [*typed("mlflow ui"), "--port", str(port), "--workers", "1"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (place / "mlflow.log").open("w") as log:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import requests
 
 from fkp.bundle import Bundle, open_bundle, update_bundle
+from fkp.ports import free_port
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
@@ -104,9 +104,7 @@ def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
 
     from serve import start
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), replicas=1)
     running = Endpoint(f"http://127.0.0.1:{port}", config)
     running.deployment["ray_actor_options"] = {"num_cpus": 0.5}

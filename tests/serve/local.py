@@ -21,7 +21,7 @@ from serve.source import Source
 
 
 class LocalEngine:
-    """What a replica does, one crop a batch."""
+    """What a replica does without batches."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.model: Model | None = load_model(Source(str(bundle.path)), 1, Settings().golden_nme_pct)
@@ -30,19 +30,7 @@ class LocalEngine:
 
     async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pictures, self._find, model, data, query, keep_image)
-
-    def _find(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
-        prepared = model.prepare(data, query, keep_image)
-        faces = self._answer(model, prepared)
-        if prepared.second_pass:
-            model.prepare_again(prepared, faces)
-            faces = self._answer(model, prepared)
-        return prepared, faces
-
-    def _answer(self, model: Model, prepared: Prepared) -> list[Face]:
-        answers = [model.predictor.run(crop_u8[None]) for crop_u8 in prepared.pixels_u8]
-        return model.finish(prepared, [(points_px[0], error_px[0]) for points_px, error_px in answers])
+        return await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
 
     async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
         return _draw(prepared, faces)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from ray.serve._private.http_util import parse_disconnect_disabled_header, parse_request_timeout_header
 
-from serve.door import Door, middlewares
+from serve.door import _LEAVE_ALONE, Door, middlewares
 
 LIMIT = 1000
 
@@ -134,6 +135,14 @@ def test_no_header_of_a_client_steers_ray(name: bytes, value: bytes) -> None:
     kept = dict(ray.scope["headers"])
     assert set(kept) == {b"content-type", b"authorization", b"x-request-id"}
     assert (kept[b"content-type"], kept[b"authorization"]) == (b"image/png", b"Bearer x")
+
+
+def test_inside_of_a_replica_ray_neither_watches_the_clock_nor_the_client() -> None:
+    ray = Ray()
+    asyncio.run(through(Door(ray, said=_LEAVE_ALONE), [(b"x-request-timeout-seconds", b"5"), (b"x-request-disconnect-disabled", b"?0")]))
+    headers = dict(ray.scope["headers"])
+    assert parse_request_timeout_header(headers, 12.0) is None and parse_disconnect_disabled_header(headers)
+    assert middlewares()[0].kwargs["said"] == {}, "but in a proxy it does"
 
 
 @pytest.mark.parametrize("given", [b"x" * 65, b"a b", b"\xff", b"<b>", b"a\x0bb", b""])

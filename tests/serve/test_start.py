@@ -14,6 +14,7 @@ from fkp.__main__ import main as fkp_main
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from serve import start
+from serve.app import GPU_BATCH_SIZE
 from serve.guard import PIXEL_LIMIT
 from serve.settings import Settings
 
@@ -35,7 +36,7 @@ def test_fast_is_not_given_up_in_silence() -> None:
 def test_no_more_replicas_than_cores() -> None:
     config = start.settings(start.CONFIG, "127.0.0.1", 8000, "", (), max_in_progress=5, max_batch_size=None)
     deployment = config["applications"][0]["deployments"][0]
-    assert (deployment["user_config"]["max_in_progress"], deployment["user_config"]["max_batch_size"]) == (5, 16)
+    assert (deployment["user_config"]["max_in_progress"], deployment["user_config"]["max_batch_size"]) == (5, None)
     scaling = deployment["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 4)
     start.fit(config, 3)
@@ -63,7 +64,7 @@ def test_config_yaml_is_what_the_code_has() -> None:
     assert (application.name, application.import_path, deployment.name) == (start.APPLICATION, "serve.app:build", "Landmarks")
     assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
     assert Settings.model_validate(deployment.user_config) == Settings()
-    assert deployment.max_ongoing_requests >= 2 * Settings().max_batch_size
+    assert deployment.max_ongoing_requests >= 2 * GPU_BATCH_SIZE
     assert deployment.max_ongoing_requests > Settings().max_in_progress, "the refusal with an envelope comes first"
     assert deployment.autoscaling_config["target_ongoing_requests"] < Settings().max_in_progress, "or there is no scaling up"
     assert deployment.backpressure_config.status_code == 429

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from fkp.ports import free_port
 from fkp.track.registry import Registry
 from fkp.track.version import Version
 
@@ -72,8 +72,7 @@ class Server:
     def __init__(self, folder: Path, database: Path) -> None:
         self.folder = folder
         self.database = f"sqlite:///{database}"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

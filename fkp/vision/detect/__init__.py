@@ -19,6 +19,7 @@ __all__ = [
     "BLAZEFACE",
     "CHOICES",
     "DLIB",
+    "WHOLE",
     "BoxMap",
     "Candidates",
     "Detection",
@@ -31,7 +32,9 @@ __all__ = [
 
 BLAZEFACE = "blazeface"
 DLIB = "dlib"
-CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx)"
+#: After the name of a detector: it sees a picture as a whole only.
+WHOLE = ":whole"
+CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOLE} after it no small faces are looked for in large ones"
 
 
 def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = None) -> FaceDetector:
@@ -45,9 +48,9 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
     Raises:
         FkpError: There is no such detector, what it needs is not installed, or a calibration cannot be used.
     """
-    finder = _finder(name)
+    finder = _finder(name.removesuffix(WHOLE))
     given = (box_maps or {}).get(finder.name)
-    return FaceDetector(finder, finder.box_map if given is None else BoxMap.from_json(given, finder))
+    return FaceDetector(finder, finder.box_map if given is None else BoxMap.from_json(given, finder), not name.endswith(WHOLE))
 
 
 def _finder(name: str) -> Finder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -43,6 +44,16 @@ def test_tiles_find_small_faces_once_wherever_they_are(red: Any, box: tuple[int,
     assert FaceDetector(red, tiles=False).detect(canvas) == []
     (found,) = FaceDetector(red).detect(canvas)
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=3)
+
+
+def test_tiles_are_switched_off_by_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    for name in ("blazeface", "blazeface:whole"):
+        detector = open_detector(name)
+        monkeypatch.setattr(detector.finder, "look", Mock(side_effect=detector.finder.look))
+        detector.detect(np.zeros((1200, 1800, 3), np.uint8))
+        looks.append(detector.finder.look.call_count)  # type: ignore[attr-defined]
+    assert looks[0] > 10 > 4 > looks[1]
 
 
 def test_a_face_that_the_picture_shows_is_not_lost_in_tiles(red: Any) -> None:
