@@ -60,7 +60,7 @@ def test_a_box_gives_what_the_predictor_gives(
     answer = endpoint.post(KEYPOINTS, photo, params={"box": [flag(box), flag(box + 7)]})
     told = schemas.Keypoints.model_validate(answer.json())
     assert (told.image.width, told.image.height) == picture.shape[1::-1]
-    assert told.model == schemas.ModelName(name="fkp", version="ytfaces", digest=champion.digest)
+    assert told.model == schemas.ModelName(name="fkp", version=str(champion.config.track.run_name), digest=champion.digest)
     assert set(told.milliseconds) == {"read", "decode", "detect", "crop", "queue", "network", "total"}
     assert answer.headers["X-Request-ID"] == told.request_id
     expected = offline(picture, [box, box + 7])

@@ -26,7 +26,7 @@ def model(champion: Bundle) -> Model:
 
 def test_the_shipped_model_passes_its_golden_picture_with_room(model: Model) -> None:
     model.check_golden(8.0)
-    assert model.name_json == {"name": "fkp", "version": "ytfaces", "digest": model.bundle.digest}
+    assert model.name_json == {"name": "fkp", "version": model.bundle.config.track.run_name, "digest": model.bundle.digest}
     assert Model(Source(str(model.bundle.path), "7")).version == "7"
 
 
