@@ -87,7 +87,7 @@ class AugmentConfig(_Section):
 class ModelConfig(_Section):
     """The network. The registry's names are checked where it is built: `python -m fkp.model` lists them."""
 
-    arch: str = Field("resnet", description="name in the registry: resnet, mobile, convnext, seed_cnn")
+    arch: str = Field("resnet", description="name in the registry: slim, resnet, mobile, convnext, seed_cnn")
     width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels of the first stage")
     depth: int = Field(2, ge=1, le=8, description="blocks in each stage")
     head: Literal["direct", "heatmap"] = Field("heatmap", description="direct: coordinates by regression; heatmap: soft-argmax")

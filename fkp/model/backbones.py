@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -95,47 +96,27 @@ class ConvNextBlock(nn.Module):
 
 
 class Staged(nn.Module):
-    """A stem of stride 2 and four stages of stride 4, 8, 16 and 32, each of `depth` blocks."""
+    """A stem and stages of `depth` blocks, each of which halves the map.
 
-    def __init__(self, block: type[nn.Module], model: ModelConfig, channels_in: int) -> None:
-        super().__init__()
-        w = model.width
-        self.channels = [w, 2 * w, 4 * w, 4 * w]
-        self.strides = [4, 8, 16, 32]
-        self.stem = conv_bn(channels_in, w, stride=2)
-        stages: list[nn.Module] = []
-        inputs = w
-        for outputs in self.channels:
-            blocks = [block(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(model.depth)]
-            stages.append(nn.Sequential(*blocks))
-            inputs = outputs
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, crops: Tensor) -> list[Tensor]:
-        x = self.stem(crops)
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-
-class Slim(nn.Module):
-    """Residual blocks at stride 8, 16 and 32 only; two plain convolutions of stride 2 lead there.
-
-    At stride 4 a block costs as much time as at stride 8 with twice the channels, and most of it goes into places where no
-    feature of a face is. With the maps made from stride 8 a training step takes two thirds of the time of `resnet`.
+    Args:
+        block: Made of (channels in, channels out, stride).
+        depth: Blocks of a stage.
+        stem: The layers before the first stage, with `stem_channels` and `stem_stride`.
+        stem_channels: Channels that come out of it.
+        stem_stride: Crop pixels a cell of its map spans.
+        channels: Of each stage.
     """
 
-    def __init__(self, model: ModelConfig, channels_in: int) -> None:
+    def __init__(
+        self, block: type[nn.Module], depth: int, stem: nn.Module, stem_channels: int, stem_stride: int, channels: Sequence[int]
+    ) -> None:
         super().__init__()
-        w = model.width
-        self.channels = [2 * w, 4 * w, 6 * w]
-        self.strides = [8, 16, 32]
-        self.stem = nn.Sequential(conv_bn(channels_in, w // 2, stride=2), conv_bn(w // 2, w, stride=2))
+        self.channels = list(channels)
+        self.strides = [stem_stride * 2 ** (stage + 1) for stage in range(len(channels))]
+        self.stem = stem
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(model.depth)))
-            for inputs, outputs in itertools.pairwise([w, *self.channels])
+            nn.Sequential(*(block(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(depth)))
+            for inputs, outputs in itertools.pairwise([stem_channels, *channels])
         )
 
     def forward(self, crops: Tensor) -> list[Tensor]:
@@ -147,28 +128,41 @@ class Slim(nn.Module):
         return maps
 
 
+def _from_stride_4(block: type[nn.Module], model: ModelConfig, inputs: InputConfig) -> Staged:
+    """A stem of stride 2 and four stages of stride 4, 8, 16 and 32."""
+    w = model.width
+    return Staged(block, model.depth, conv_bn(inputs.channels, w, stride=2), w, 2, [w, 2 * w, 4 * w, 4 * w])
+
+
 @register("slim")
 def slim(model: ModelConfig, inputs: InputConfig) -> nn.Module:
-    """Residual blocks from stride 8 on; twice `model.width` channels at stride 8, six times at 32."""
-    return Slim(model, inputs.channels)
+    """Residual blocks from stride 8 on; twice `model.width` channels at stride 8, six times at 32.
+
+    At stride 4 a block costs as much time as at stride 8 with twice the channels, and most of it goes into places where no
+    feature of a face is: two plain convolutions of stride 2 lead past it. With the maps made from stride 8 a training step
+    takes two thirds of the time of `resnet`.
+    """
+    w = model.width
+    stem = nn.Sequential(conv_bn(inputs.channels, w // 2, stride=2), conv_bn(w // 2, w, stride=2))
+    return Staged(ResidualBlock, model.depth, stem, w, 4, [2 * w, 4 * w, 6 * w])
 
 
 @register("resnet")
 def resnet(model: ModelConfig, inputs: InputConfig) -> nn.Module:
     """Residual blocks; `model.width` channels at stride 4, four times as many at 16 and 32."""
-    return Staged(ResidualBlock, model, inputs.channels)
+    return _from_stride_4(ResidualBlock, model, inputs)
 
 
 @register("mobile")
 def mobile(model: ModelConfig, inputs: InputConfig) -> nn.Module:
     """Depthwise separable blocks: few multiplications, for small processors."""
-    return Staged(InvertedBlock, model, inputs.channels)
+    return _from_stride_4(InvertedBlock, model, inputs)
 
 
 @register("convnext")
 def convnext(model: ModelConfig, inputs: InputConfig) -> nn.Module:
     """Large depthwise kernels between 1 x 1 convolutions: a wide view for three fifths of the parameters of `resnet`."""
-    return Staged(ConvNextBlock, model, inputs.channels)
+    return _from_stride_4(ConvNextBlock, model, inputs)
 
 
 @register("seed_cnn")
