@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import queue
 import threading
 import uuid
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkp.errors import FkpError
+from fkp.folder import write
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -110,20 +110,13 @@ def write_bytes(path: str, data: bytes) -> None:
     Raises:
         FkpError: It cannot be written.
     """
+    if not is_uri(path):
+        write(Path(path), data)
+        return
     with errors(path):
         system, inner = open_place(path)
-        if is_uri(path):  # A bucket shows an object when all of it has arrived, and has no folders.
-            with system.open_output_stream(inner) as stream:
-                stream.write(data)
-            return
-        place = Path(inner)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}.new")
-        try:
-            draft.write_bytes(data)
-            os.replace(draft, place)
-        finally:
-            draft.unlink(missing_ok=True)
+        with system.open_output_stream(inner) as stream:  # A bucket shows an object when all of it has arrived.
+            stream.write(data)
 
 
 def upload(folder: Path, place: str, last: str) -> None:
