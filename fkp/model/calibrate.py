@@ -30,8 +30,9 @@ def calibrate_scale(network: Network, crops_u8: np.ndarray, truth_px: np.ndarray
     network.eval()
     errors, expected = [], []
     for first in range(0, len(crops_u8), _BATCH):
-        points_px, scale_px = network(torch.from_numpy(crops_u8[first : first + _BATCH]))
-        errors.append((points_px - torch.from_numpy(truth_px[first : first + _BATCH])).norm(dim=-1))
+        batch = slice(first, first + _BATCH)  # Copied, for the crops may be a read-only memory map.
+        points_px, scale_px = network(torch.tensor(crops_u8[batch]))
+        errors.append((points_px - torch.tensor(truth_px[batch])).norm(dim=-1))
         expected.append(2 * scale_px)
     factor = float(torch.cat(errors).mean() / torch.cat(expected).mean())
     network.head.log_scale.bias.data += math.log(factor)

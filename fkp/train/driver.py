@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fkp.train.run import REPORT_FILES, Run, open_run
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
+    from fkp.data.dataset import CropCache
     from fkp.evaluate import Evaluation
     from fkp.track import Record
 
@@ -67,7 +68,7 @@ def train(config: Config) -> Outcome:
             minutes = (time.monotonic() - began) / 60
             # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
             given = configs.build(config.model_dump(), {"track": {"run_name": run.name}})
-            outcome = _publish(run, best, given, cache.digest, record, minutes)
+            outcome = _publish(run, best, given, cache, record, minutes)
         run.finish()
     return outcome
 
@@ -115,7 +116,7 @@ def _fit(run: Run, record: Record) -> Path:
         return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, loop.mlflow_logger(record.logger_arguments()))
 
 
-def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record: Record, minutes: float) -> Outcome:
+def _publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:
     """Write the bundle, measure it on its validation part and on the test part of both splits, and log it all."""
     from fkp import drift
     from fkp.bundle import update_bundle, write_bundle
@@ -134,9 +135,9 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
 
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     catalog = catalogs.load(run.config.data)
-    known: dict[str, Any] = {"data_digest": data_digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
+    known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
     boxes = face_boxes.calibrate(catalog, run.config.data)
-    calibrate_scale(net.network, *plain_crops(catalog, run.config, "val"))
+    calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
     calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.model.int8 else None
     bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
     predictor = Predictor(bundle)
@@ -148,10 +149,10 @@ def _publish(run: Run, checkpoint: Path, given: Config, data_digest: str, record
     }
     known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
     known[drift.REFERENCE] = reference_histograms(predictor, validation)
-    bundle = update_bundle(run.bundle_path, known, "")
+    bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
     evaluations = [evaluate(predictor, catalog, run.config.data.model_copy(update={"split": split}), bundle) for split in SPLITS]
     figures = to_json(evaluations, bundle)
-    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, data_digest, validation, evaluations))
+    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, cache.digest, validation, evaluations))
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
     (run.folder / "ced.png").write_bytes(ced_figure(own))
@@ -210,7 +211,7 @@ def _card(config: Config, data_digest: str, validation: Evaluation, evaluations:
         "|---|---|---|",
     ]
     lines += [f"| {part} | {plain:.2f} | {raw:.2f} |" for part, raw, plain in own.part_rows()]
-    inside = {level: own.metrics()[f"coverage_{level}_pct"] for level in LEVELS_PCT}
+    told = own.metrics()
     lines += ["", "The stated error, calibrated on the validation faces:"]
-    lines += [f"{part:.1f} % of these points lie inside the radius of {level} %." for level, part in inside.items()]
+    lines += [f"{told[f'coverage_{level}_pct']:.1f} % of these points lie inside the radius of {level} %." for level in LEVELS_PCT]
     return "\n".join(lines) + "\n"
