@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,18 +122,32 @@ def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
 
 def ced_figure(evaluation: Evaluation) -> bytes:
     """PNG: fraction of faces whose error is at most the abscissa, against both truths, with the area in the legend."""
+    errors = {truth: evaluation.nme_interocular_pct(truth) for truth in TRUTHS}
+    labels = {truth: f"{TRUTHS[truth]}: AUC@{_AUC_LIMIT_PCT:g} % = {auc_pct(nme, _AUC_LIMIT_PCT):.1f}" for truth, nme in errors.items()}
+    title = f"Cumulative error, {evaluation.data.split} split, {len(evaluation)} faces"
+    return cumulative_figure({labels[truth]: nme for truth, nme in errors.items()}, title, [_COLOURS[truth] for truth in errors])
+
+
+def cumulative_figure(errors: Mapping[str, np.ndarray], title: str, colours: Sequence[str] = ()) -> bytes:
+    """PNG: fraction of faces whose error is at most the abscissa, a curve each.
+
+    Args:
+        errors: Label -> (N,) errors in percent.
+        title: Above the curves.
+        colours: Of the curves; by default matplotlib's own.
+    """
 
     def draw(axes: Axes) -> None:
-        for truth, label in TRUTHS.items():
-            nme = np.sort(evaluation.nme_interocular_pct(truth))
+        for place, (label, unsorted) in enumerate(errors.items()):
+            nme = np.sort(unsorted)
             # One step a face, and the last step drawn out to the right border.
             places = np.concatenate([[0.0], nme, [max(_CED_END_PCT, nme[-1])]])
             parts = np.concatenate([[0.0], np.arange(1, len(nme) + 1) / len(nme), [1.0]])
-            area = f"AUC@{_AUC_LIMIT_PCT:g} % = {auc_pct(nme, _AUC_LIMIT_PCT):.1f}"
-            axes.step(places, 100 * parts, where="post", color=_COLOURS[truth], linewidth=2, label=f"{label}: {area}")
+            colour = colours[place] if colours else f"C{place}"
+            axes.step(places, 100 * parts, where="post", color=colour, linewidth=2, label=label)
         axes.axvline(_AUC_LIMIT_PCT, color="#555", linewidth=1, linestyle=":")
         axes.set(xlim=(0, _CED_END_PCT), ylim=(0, 101), xlabel="NME, % of the inter-ocular distance", ylabel="% of faces")
-        axes.set_title(f"Cumulative error, {evaluation.data.split} split, {len(evaluation)} faces", fontsize=11)
+        axes.set_title(title, fontsize=11)
         axes.legend(loc="lower right", frameon=False)
 
     return _figure_png(draw)
