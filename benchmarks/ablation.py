@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from fkp.config import Config
 from fkp.data import catalog as catalogs
 from fkp.errors import FkpError, run_command
 from fkp.evaluate import evaluate
-from fkp.folder import write_json
+from fkp.folder import check_same, write_json
 from fkp.model.metrics import nme_interocular_pct
 from fkp.predict import Predictor
 from fkp.vision import image as images
@@ -33,6 +32,14 @@ from fkp.vision import image as images
 LIST = Path("benchmarks/ablation.yaml")
 #: Of so many validation faces one is taken for the changed photographs.
 _EVERY = 3
+
+#: Rows of the robustness table with a column of their own.
+_COLUMNS = {
+    "box +-10% in size, +-6% in place": "shaken box",
+    "turned by 30 degrees to either side": "turned by 30",
+    "a third of the resolution": "third of resolution",
+    "a square of 0.3 of the face covered": "covered",
+}
 
 
 def main() -> None:
@@ -70,15 +77,6 @@ def main() -> None:
         print(f"| {name} | {found['images_per_s']:.0f} | {found['nme']:.2f} | {mean:.2f} | {columns} |", flush=True)
 
 
-#: Rows of the robustness table with a column of their own.
-_COLUMNS = {
-    "box +-10% in size, +-6% in place": "shaken box",
-    "turned by 30 degrees to either side": "turned by 30",
-    "a third of the resolution": "third of resolution",
-    "a square of 0.3 of the face covered": "covered",
-}
-
-
 def _measured(config: Config, folder: Path) -> dict[str, Any]:
     """Figures of one variant; trains it if its folder has none yet."""
     result = folder / "result.json"
@@ -86,8 +84,7 @@ def _measured(config: Config, folder: Path) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(result, {**_train(config, folder), "config": config.model_dump(mode="json")})
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    if found["config"] != config.model_dump(mode="json"):
-        raise FkpError(f"{folder} was trained with other settings: remove it, or name another folder with --out")
+    check_same(config.model_dump(mode="json"), found["config"], f"variant {folder.name}")
     return found
 
 
@@ -96,9 +93,8 @@ def _train(config: Config, folder: Path) -> dict[str, Any]:
     from fkp.model.net import Net
     from fkp.train.loop import fit_in_process
 
-    began, speeds = time.monotonic(), list[float]()
+    speeds = list[float]()
     checkpoint = fit_in_process(config, folder / "checkpoints", lambda told: speeds.append(told["images_per_s"]), logger=False)
-    minutes = (time.monotonic() - began) / 60
     network = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
     predictor = Predictor(write_bundle(folder / "bundle", network, config, {}, ""))
     catalog = catalogs.load(config.data)
@@ -108,7 +104,6 @@ def _train(config: Config, folder: Path) -> dict[str, Any]:
         for name, frames, truth_px, boxes in changes([images.read(catalog.path(row)) for row in rows], catalog.points_px[rows])
     }
     return {
-        "minutes": minutes,
         "images_per_s": float(np.median(speeds)),
         "nme": evaluate(predictor, catalog, config.data, part="val").metrics()["nme_interocular_pct"],
         "changed": {name: float(error.mean()) for name, error in errors.items()},

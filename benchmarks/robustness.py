@@ -49,18 +49,16 @@ def main() -> None:
     print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
     print(f"| change | {' | '.join(Path(path).resolve().name for path in arguments.bundles)} |\n|---|{'---|' * len(predictors)}")
     for name, frames, truth_px, boxes in changes([images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]):
-        errors = [nme_interocular_pct(points_of(predictor, frames, boxes), truth_px) for predictor in predictors]
-        _print(name, errors)
+        found = [points_of(predictor, frames, boxes) for predictor in predictors]
+        _print(name, found, truth_px)
         if name == "none":
-            both = [
-                (points_of(predictor, frames, boxes) + points_of(predictor, frames, boxes, mirror=True)) / 2 for predictor in predictors
-            ]
-            _print(
-                "none, averaged with the mirrored crop's answer: twice the time", [nme_interocular_pct(found, truth_px) for found in both]
-            )
+            mirrored = [points_of(predictor, frames, boxes, mirror=True) for predictor in predictors]
+            both = [(one + other) / 2 for one, other in zip(found, mirrored, strict=True)]
+            _print("none, averaged with the mirrored crop's answer: twice the time", both, truth_px)
 
 
-def _print(name: str, errors: list[np.ndarray]) -> None:
+def _print(name: str, found: list[np.ndarray], truth_px: np.ndarray) -> None:
+    errors = [nme_interocular_pct(points_px, truth_px) for points_px in found]
     print(f"| {name} | {' | '.join(f'{error.mean():.2f}, {100 * (error > 8).mean():.1f}' for error in errors)} |", flush=True)
 
 
@@ -71,15 +69,11 @@ def changes(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
     side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     yield "none", frames, truth_px, boxes
     yield f"box +-{_SIZE:.0%} in size, +-{_SHIFT:.0%} in place", frames, truth_px, _shaken(boxes, rng)
-    anywhere = rng.uniform(-_TURN_DEG, _TURN_DEG, len(frames))
-    turned = [_turn(frame, points, float(angle)) for frame, points, angle in zip(frames, truth_px, anywhere, strict=True)]
-    points_px = np.stack([points for _, points in turned])
-    name = f"such a box, and turned by up to {_TURN_DEG} degrees"
-    yield name, [frame for frame, _ in turned], points_px, _shaken(box_of_points(points_px), rng)
+    turned, points_px = _turned(frames, truth_px, rng.uniform(-_TURN_DEG, _TURN_DEG, len(frames)))
+    yield f"such a box, and turned by up to {_TURN_DEG} degrees", turned, points_px, _shaken(box_of_points(points_px), rng)
     for degrees in (15, 30):
-        turned = [_turn(frame, points, degrees * (-1) ** place) for place, (frame, points) in enumerate(zip(frames, truth_px, strict=True))]
-        points_px = np.stack([points for _, points in turned])
-        yield f"turned by {degrees} degrees to either side", [frame for frame, _ in turned], points_px, box_of_points(points_px)
+        turned, points_px = _turned(frames, truth_px, degrees * (-1.0) ** np.arange(len(frames)))
+        yield f"turned by {degrees} degrees to either side", turned, points_px, box_of_points(points_px)
     covers = [_cover(rng, box, length) for box, length in zip(boxes, side, strict=True)]
     each: dict[str, Callable[[Image, int], Image]] = {
         "a third of the resolution": lambda frame, _: _coarse(frame, 3),
@@ -110,6 +104,12 @@ def _shaken(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 + rng.uniform(-_SHIFT, _SHIFT, (len(boxes), 2)) * side
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + rng.uniform(-_SIZE, _SIZE, (len(boxes), 1)))
     return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+
+
+def _turned(frames: Frames, truth_px: np.ndarray, degrees: np.ndarray) -> tuple[Frames, np.ndarray]:
+    """Each frame turned about its middle by its own angle, and (N, 68, 2) points in them."""
+    turned = [_turn(frame, points, angle) for frame, points, angle in zip(frames, truth_px, degrees.tolist(), strict=True)]
+    return [frame for frame, _ in turned], np.stack([points for _, points in turned])
 
 
 def _turn(frame: Image, points_px: np.ndarray, degrees: float) -> tuple[Image, np.ndarray]:
