@@ -3,7 +3,7 @@
 Static quantisation (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018) by ONNX Runtime's own tool: weights per output channel, activations per tensor, their ranges seen on
 calibration crops. Convolutions and what lies between them; the head's soft-argmax stays in floats, where a hundredth of a
-pixel is at stake. So does the first convolution: of one input channel it makes 25 microseconds in floats and 150 in integers.
+pixel is at stake. So does the first convolution: with one input channel it takes 25 microseconds in floats and 150 in integers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-#: Crops the ranges are taken from; four times as many moved the validation NME by less than 0.01.
+#: Crops the ranges are taken from; four times as many moved the shipped model's validation NME by 0.002.
 CALIBRATION_CROPS = 256
 
 _QUANTISED = ["Conv", "Add", "Relu", "Resize"]
