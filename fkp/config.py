@@ -130,10 +130,17 @@ class ScaleConfig(_Section):
     """On what to train."""
 
     num_workers: int = Field(2, ge=0, description="Ray Train workers; 0 trains in this process without a cluster")
+    min_workers: int | None = Field(None, ge=1, description="go on with so few when hosts are lost; by default all are waited for")
     cpus_per_worker: int = Field(1, ge=1, description="cores, and so threads, of a worker")
     decoders_per_worker: int = Field(1, ge=1, description="further cores for each worker, which decode with data.backend=stream")
     use_gpu: Literal["auto", "yes", "no"] = Field("auto", description="auto: a GPU for each worker when the cluster has enough")
     max_failures: int = Field(3, ge=0, description="how often a lost worker is replaced before the run fails")
+
+    @model_validator(mode="after")
+    def _least_and_most(self) -> ScaleConfig:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers={self.min_workers} is more than num_workers={self.num_workers}")
+        return self
 
 
 class TrackConfig(_Section):
@@ -157,6 +164,11 @@ class Config(_Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
+
+    @property
+    def least_workers(self) -> int:
+        """The number of workers without which training waits."""
+        return self.scale.min_workers or self.scale.num_workers
 
     @property
     def decoders_per_worker(self) -> int:

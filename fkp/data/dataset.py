@@ -258,17 +258,21 @@ class FacesDataModule(pl.LightningDataModule):
         data = _Batches(self.cache.train)
         # The last, smaller batch is dropped only when there is another: batch statistics of a few faces are noise.
         drop = len(data) >= 2 * self.batch_size * workers
-        return DataLoader(data, self.batch_size, sampler=self._sampler(data, shuffle=True), drop_last=drop, collate_fn=_as_is)
+        return DataLoader(data, self.batch_size, sampler=self._sampler(data, shuffle=True, drop=drop), drop_last=drop, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[Any]:
         assert self.cache is not None
         data = _Batches(self.cache.val)
         return DataLoader(data, 2 * self.batch_size, sampler=self._sampler(data, shuffle=False), collate_fn=_as_is)
 
-    def _sampler(self, data: _Batches, shuffle: bool) -> DistributedSampler[Any]:
-        """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on."""
+    def _sampler(self, data: _Batches, shuffle: bool, drop: bool = False) -> DistributedSampler[Any]:
+        """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on.
+
+        With `drop` an epoch has the same number of steps for any number of workers: a face that is padded could make one more,
+        and a run that goes on with fewer workers would have more steps than its schedule.
+        """
         workers, rank = self._place()
-        return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed)
+        return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed, drop_last=drop)
 
     def _place(self) -> tuple[int, int]:
         """How many workers there are, and which one this is."""
