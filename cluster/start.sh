@@ -4,8 +4,10 @@
 # Read from the environment:
 #   RAY_HEAD_IP          on workers, set by `ray up`
 #   FKP_HOST_IP          this host's address for the others; by default that of the interface with the default route, or the first
-#   FKP_MLFLOW_STORE     on the head: MLflow's SQL store; by default a database in ~/fkp-mlflow
-#   FKP_MLFLOW_ARTIFACTS on the head: where MLflow keeps files, a folder, gs:// or s3://; by default ~/fkp-mlflow/artifacts
+#   FKP_RAY_START        further flags of `ray start` for a worker, such as --num-cpus=8
+# and on the head by mlflow.sh:
+#   FKP_MLFLOW_STORE     MLflow's SQL store; by default a database in ~/fkp-mlflow
+#   FKP_MLFLOW_ARTIFACTS where MLflow keeps files, a folder, gs:// or s3://; by default ~/fkp-mlflow/artifacts
 set -euo pipefail
 role=${1:?start.sh head|worker}
 . ~/fkp/cluster/env.sh
@@ -19,17 +21,11 @@ ulimit -n 65536 2>/dev/null || true  # Ray opens some thousands of files; where 
 
 ray stop --force --grace-period 5 >/dev/null
 if [ "$role" = worker ]; then
-    exec ray start --address="$RAY_HEAD_IP:6379" --node-ip-address="$address"
+    # shellcheck disable=SC2086  # Several flags.
+    exec ray start --address="$RAY_HEAD_IP:6379" --node-ip-address="$address" ${FKP_RAY_START:-}
 fi
 
-mlflow=~/fkp-mlflow
-mkdir -p "$mlflow"
-if ! curl --silent --fail --output /dev/null http://127.0.0.1:5000/health; then
-    # Loopback only: whoever may log in by ssh may read and write. Two processes instead of ten, and half the memory.
-    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid mlflow server --host 127.0.0.1 --port 5000 --workers 1 --serve-artifacts \
-        --backend-store-uri "${FKP_MLFLOW_STORE:-sqlite:///$mlflow/mlflow.db}" \
-        --artifacts-destination "${FKP_MLFLOW_ARTIFACTS:-$mlflow/artifacts}" >>"$mlflow/server.log" 2>&1 </dev/null &
-fi
+bash ~/fkp/cluster/mlflow.sh
 # No core for tasks: the head has the controllers, the registry and the drivers to carry.
 exec ray start --head --port=6379 --node-ip-address="$address" --num-cpus=0 --num-gpus=0 --dashboard-host=127.0.0.1 \
     --autoscaling-config=~/ray_bootstrap_config.yaml

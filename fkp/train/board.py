@@ -1,18 +1,20 @@
 """What the first worker tells the driver: where the run stands, and the figures for the record.
 
 The worker may be on another host than the driver, and MLflow's server may listen where only the driver reaches it. So the
-figures go through an actor beside the driver, and the driver writes the record: a server that is gone for minutes delays
-it, while the training goes on.
+figures go through an actor beside the driver, which keeps them in a file until the driver has written them into the
+record. A server that is gone for minutes delays the record and not the training, and a driver that is lost loses no figure.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
@@ -23,6 +25,7 @@ from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray rea
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fkp import folder
 from fkp.errors import FkpError
 
 #: Progress is told and the record is written this often.
@@ -36,11 +39,19 @@ WriteFigures = Callable[[int, int, Mapping[str, float]], None]
 
 
 class _Board:
-    """The actor."""
+    """The actor.
 
-    def __init__(self) -> None:
+    Args:
+        path: Figures that are not written yet, a JSON line each.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
         self._progress: dict[str, float] | None = None
-        self._figures: list[Figures] = []
+        # A line that was cut off with its process had not been promised to the worker.
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.is_file() else []
+        self._waiting: list[Figures] = [json.loads(line) for line in lines if line.endswith("\n")]
+        self._keep()
 
     def put(self, progress: dict[str, float]) -> None:
         self._progress = progress
@@ -49,11 +60,20 @@ class _Board:
         return self._progress
 
     def log(self, figures: Figures) -> None:
-        self._figures.append(figures)
+        self._waiting.append(figures)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
 
-    def take(self) -> list[Figures]:
-        taken, self._figures = self._figures, []
-        return taken
+    def waiting(self) -> list[Figures]:
+        return self._waiting
+
+    def written(self, count: int) -> None:
+        """The first `count` of those that were waiting are in the record."""
+        del self._waiting[:count]
+        self._keep()
+
+    def _keep(self) -> None:
+        folder.write(self._path, "".join(json.dumps(figures) + "\n" for figures in self._waiting))
 
 
 class BoardLogger(Logger):
@@ -82,7 +102,7 @@ class BoardLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        # Waits until the board has them: a worker that is lost in the next moment has lost none.
+        # Waits until the board has kept them: a worker that is lost in the next moment has lost none.
         ray.get(self._board.log.remote((int(step or 0), int(time.time() * 1000), values)))
 
 
@@ -92,10 +112,11 @@ def find(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def standing(write: WriteFigures, show: Callable[[Mapping[str, float]], None]) -> Iterator[str]:
+def standing(path: Path, write: WriteFigures, show: Callable[[Mapping[str, float]], None]) -> Iterator[str]:
     """Keep a board, and read it, while the block runs.
 
     Args:
+        path: Where figures lie that are not written yet, those of an earlier process, too.
         write: Writes one step's figures into the record. An FkpError means that the record cannot be reached now: the
             figures are kept and written again.
         show: Called with the newest progress.
@@ -108,7 +129,8 @@ def standing(write: WriteFigures, show: Callable[[Mapping[str, float]], None]) -
     """
     name = f"board-{uuid.uuid4().hex}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0)(_Board).options(name=name, namespace=cluster.NAMESPACE, scheduling_strategy=here).remote()
+    options: dict[str, Any] = {"name": name, "namespace": cluster.NAMESPACE, "scheduling_strategy": here}
+    board: Any = ray.remote(num_cpus=0)(_Board).options(**options).remote(str(path.absolute()))
     done = threading.Event()
     scribe = _Scribe(board, write, done)
     threads = [scribe, threading.Thread(target=_show, args=(board, show, done), daemon=True)]
@@ -147,18 +169,19 @@ class _Scribe(threading.Thread):
         self._done = done
 
     def run(self) -> None:
-        waiting: list[Figures] = []
         last = False
         while not last:
             last = self._done.wait(_EVERY_S)
-            waiting += ray.get(self._board.take.remote())
+            written = 0
             try:
-                while waiting:
-                    self._write(*waiting[0])
-                    del waiting[0]
+                for figures in ray.get(self._board.waiting.remote()):
+                    self._write(*figures)
+                    written += 1
             except FkpError as error:
                 if self.error is None:
                     _LOG.warning("%s; training goes on, and its figures are written later", error)
                 self.error = error
             else:
                 self.error = None
+            if written:
+                ray.get(self._board.written.remote(written))

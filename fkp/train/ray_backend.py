@@ -76,7 +76,7 @@ def fit_on_ray(run: Run, write: board.WriteFigures, show: Callable[[Mapping[str,
         loop.worker_batch_size(config, workers)
     with cluster.joined():
         gpus = 1.0 if cluster.check_resources(config) else 0.0
-        with board.standing(write, show) as name:
+        with board.standing(run.folder / "figures.jsonl", write, show) as name:
             result = fit(torch_trainer(config, run.place, gpus, {"board": name}))
     best = result.get_best_checkpoint(VAL_NME, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"

@@ -4,8 +4,8 @@
 # Everything lives in mount, PID and network namespaces of its own: nothing outside can see it, and all of it ends with this
 # process. A host is an address of 10.77.0.0/24 with its own processes, home, shared memory, /tmp/ray and an sshd that takes keys
 # only; VENV is its ~/fkp/.venv, read only, and SHARED its /mnt/shared, as an NFS share would be. The operator is this process's own
-# network namespace, 10.77.0.254. Lines read: "stop N" cuts host N's power, "start N" gives it back. Lines written: "ready PID",
-# the process whose namespaces are the operator's, then "stopped N", "started N".
+# network namespace, 10.77.0.254. Lines read: "stop N" cuts host N's power, "start N" gives it back. Lines written: "ready",
+# "stopped N", "started N".
 set -euo pipefail
 venv=$1 shared=$2 here=$(realpath "$0")
 hosts=(1 2 3)
@@ -32,7 +32,7 @@ if [ "${3:-}" = lab ]; then
     mkdir -p /mnt
     mount -t tmpfs tmpfs /mnt
     mount -t tmpfs tmpfs /run
-    mkdir -p /run/sshd /run/netns /mnt/shared /mnt/operator/.ssh
+    mkdir -p /run/sshd /run/netns /mnt/shared /mnt/operator/.ssh /mnt/operator/tmp
     mount --bind "$shared" /mnt/shared
     move_home /mnt/operator
     ip link set lo up
@@ -68,6 +68,7 @@ END
         mkdir -p "/mnt/home$n/.ssh" "/mnt/home$n/fkp/.venv"
         cp /mnt/operator/.ssh/id_ed25519.pub "/mnt/home$n/.ssh/authorized_keys"
         echo "$wanted" > "/mnt/home$n/fkp/.installed"
+        echo export FKP_RAY_START=--num-cpus=1 > "/mnt/home$n/.bashrc"  # One worker to a host, whatever this machine has.
         mount --bind "$venv" "/mnt/home$n/fkp/.venv"
         mount -o remount,bind,ro "/mnt/home$n/fkp/.venv"
         start "$n"
