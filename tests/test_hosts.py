@@ -53,7 +53,7 @@ def test_a_broken_file_is_one_sentence(changed: Callable[..., Path], change: tup
 
 
 def test_a_file_that_is_missing_or_holds_no_names(tmp_path: Path) -> None:
-    with pytest.raises(FkpError, match="cannot read .*nothing"):
+    with pytest.raises(FkpError, match=r"cannot read .*nothing"):
         hosts.check(tmp_path / "nothing")
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(FkpError, match="it must hold names and values"):

@@ -84,7 +84,7 @@ def test_what_could_not_be_written_is_an_error_and_is_written_next_time(tmp_path
         log(name, 7, loss=1.0)
     assert [json.loads(line)[0] for line in path.read_text().splitlines()] == [7]
     with path.open("a") as file:
-        file.write('[8, 17')  # The driver was killed while its board wrote.
+        file.write("[8, 17")  # The driver was killed while its board wrote.
     record.away = False
     with board.standing(path, record.write, lambda progress: None) as name:
         log(name, 9, loss=2.0)
@@ -96,6 +96,11 @@ def test_the_training_s_own_error_is_the_one_that_is_told(tmp_path: Path) -> Non
 
     record = Record()
     record.away = True
-    with pytest.raises(FkpError, match="lower the rate"), board.standing(tmp_path / "f.jsonl", record.write, lambda progress: None) as name:
-        log(name, 0, loss=1.0)
-        raise FkpError("lower the rate")
+
+    def train() -> None:
+        with board.standing(tmp_path / "figures.jsonl", record.write, lambda progress: None) as name:
+            log(name, 0, loss=1.0)
+            raise FkpError("lower the rate")
+
+    with pytest.raises(FkpError, match="lower the rate"):
+        train()
