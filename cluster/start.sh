@@ -3,7 +3,7 @@
 #
 # Read from the environment:
 #   RAY_HEAD_IP          on workers, set by `ray up`
-#   FKP_HOST_IP          this host's address for the others; by default that of the interface with the default route, or the first
+#   FKP_HOST_IP          this host's address for the others; by default that of the interface with the default route
 #   FKP_RAY_START        further flags of `ray start` for a worker, such as --num-cpus=8
 # and on the head by mlflow.sh:
 #   FKP_MLFLOW_STORE     MLflow's SQL store; by default a database in ~/fkp-mlflow
@@ -12,10 +12,10 @@ set -euo pipefail
 role=${1:?start.sh head|worker}
 . ~/fkp/cluster/env.sh
 
-address=${FKP_HOST_IP:-$(ip -o -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')}
-address=${address:-$(hostname -I | cut -d' ' -f1)}
+address=${FKP_HOST_IP:-$(python -c 'import socket as s; u = s.socket(type=s.SOCK_DGRAM); u.connect(("192.0.2.1", 1)); print(u.getsockname()[0])')}
 # Gloo would take the address of the host's name, which on many hosts is 127.0.0.1.
-GLOO_SOCKET_IFNAME=$(ip -o -4 address show | awk -v address="$address" 'index($4, address "/") == 1 { print $2; exit }')
+GLOO_SOCKET_IFNAME=$(python -c 'import psutil, sys
+print(next(name for name, all in psutil.net_if_addrs().items() if sys.argv[1] in [one.address for one in all]))' "$address")
 export GLOO_SOCKET_IFNAME
 ulimit -n 65536 2>/dev/null || true  # Ray opens some thousands of files; where the limit cannot be raised it says so itself.
 

@@ -23,7 +23,7 @@ from fkp.errors import FkpError, run_command
 _CONNECT_S = 10
 _LONGEST_S = 30
 #: What the hosts need before anything is installed on them, see cluster/.
-_PROGRAMS = ("bash", "rsync", "curl", "ip", "python3.11")
+_PROGRAMS = ("bash", "rsync", "curl", "python3.11")
 #: Bytes of a token below which it could be guessed; Ray's own are 64 hexadecimal digits.
 _TOKEN_BYTES = 32
 
