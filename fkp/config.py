@@ -133,6 +133,9 @@ class ScaleConfig(_Section):
     cpus_per_worker: int = Field(1, ge=1, description="cores, and so threads, of a worker")
     decoders_per_worker: int = Field(1, ge=1, description="further cores for each worker, which decode with data.backend=stream")
     use_gpu: Literal["auto", "yes", "no"] = Field("auto", description="auto: a GPU for each worker when the cluster has enough")
+    wait_minutes: float = Field(
+        0.75, ge=0.0, description="on a running cluster: how long to wait for cores and GPUs; more where an autoscaler brings them"
+    )
     max_failures: int = Field(3, ge=0, description="how often a lost worker is replaced before the run fails")
 
     @model_validator(mode="after")

@@ -17,6 +17,9 @@ _FACES = "--data.root /mnt/shared/synthetic --data.synthetic_faces 600 --input.s
 _PLAIN = "--augment.strength 0 --optim.global_batch_size 32 --optim.lr 0.01"
 TRAIN = f"python -m fkp.train {_FACES} {_PLAIN} --train.epochs {EPOCHS} --scale.num_workers 2 --track.storage /mnt/shared/runs"
 
+#: The brackets keep pkill from the shell that calls it.
+KILL_MLFLOW = "pkill -f '[m]lflow.server'"
+
 
 @pytest.fixture(scope="session")
 def unbroken(cluster: Cluster) -> float:
@@ -103,14 +106,14 @@ def test_training_goes_on_without_a_lost_host(cluster: Cluster, unbroken: float)
 def test_training_goes_on_when_its_driver_is_lost_and_mlflow_is_away(cluster: Cluster, unbroken: float) -> None:
     cluster.submit("driver", f"{TRAIN} --track.run_name driver")
     reached(cluster, "driver", 4)
-    cluster.lab.on(HEAD, "pkill -f 'mlflow server'; pkill -f mlflow.server; true")
+    cluster.lab.on(HEAD, KILL_MLFLOW)
     time.sleep(5)
-    cluster.lab.on(HEAD, "pkill -KILL -f 'fkp.train.*run_name driver'; true")
+    cluster.lab.on(HEAD, "pkill -KILL -f '[f]kp.train .*run_name driver'")
     wait_for("end of the driver", lambda: cluster.status("driver") == "FAILED", 60)
     cluster.lab.on(HEAD, "bash cluster/mlflow.sh")
     cluster.submit("driver-again", f"{TRAIN} --track.run_name driver")
     reached(cluster, "driver", 10)
-    cluster.lab.on(HEAD, "pkill -f 'mlflow server'; pkill -f mlflow.server; true")
+    cluster.lab.on(HEAD, KILL_MLFLOW)
     time.sleep(60)
     cluster.lab.on(HEAD, "bash cluster/mlflow.sh")
     cluster.finish("driver-again", 300)
