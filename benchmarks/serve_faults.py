@@ -60,41 +60,47 @@ def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: st
         stop: A file that ends it earlier.
         box: Of the face; with none it is detected.
     """
-    import aiohttp
-
     photo = (ROOT / "serve/golden/face.jpg").read_bytes()
     url = f"http://127.0.0.1:{port}/v1/keypoints" + (f"?box={box}" if box else "")
     answers: list[Answer] = []
+    kept: list[Client] = []
 
-    async def send(session: aiohttp.ClientSession, due: float, began: float) -> None:
+    async def send(due: float, began: float) -> None:
+        client = kept.pop() if kept else Client(url, photo)
         status, digest = 0, ""
         try:
-            async with session.post(url, data=photo) as answer:
-                body = await answer.read()
-                status = answer.status
-                digest = json.loads(body)["model"]["digest"] if status == 200 else ""
-        except (aiohttp.ClientError, TimeoutError) as error:
+            async with asyncio.timeout(30):
+                status, body = await client.post()
+            digest = json.loads(body)["model"]["digest"] if status == 200 else ""
+            kept.append(client)
+        except (OSError, TimeoutError) as error:
             print(f"no answer: {error!r}", file=sys.stderr)
+            client.close()
         answers.append(Answer(due, status, time.perf_counter() - began - due, digest))
 
     async def run() -> None:
-        connector, timeout = aiohttp.TCPConnector(limit=MOST_OPEN), aiohttp.ClientTimeout(total=30)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, asyncio.TaskGroup() as group:
+        open_at_once = asyncio.Semaphore(MOST_OPEN)
+
+        async def send_one(due: float, began: float) -> None:
+            async with open_at_once:
+                await send(due, began)
+
+        async with asyncio.TaskGroup() as group:
             began = time.perf_counter()
             if rate is None:
-                for _ in range(8):
-                    group.create_task(again_and_again(session, began))
+                for _ in range(clients):
+                    group.create_task(again_and_again(began))
                 return
             count = 0
             while count / rate < min(seconds, MOST_S) and not (stop and Path(stop).exists()):
                 due = count / rate
                 await asyncio.sleep(max(began + due - time.perf_counter(), 0))
-                group.create_task(send(session, due, began))
+                group.create_task(send_one(due, began))
                 count += 1
 
-    async def again_and_again(session: aiohttp.ClientSession, began: float) -> None:
+    async def again_and_again(began: float) -> None:
         while (due := time.perf_counter() - began) < seconds:
-            await send(session, due, began)
+            await send(due, began)
 
     asyncio.run(run())
     return sorted(answers)

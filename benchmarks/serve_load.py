@@ -29,6 +29,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from serve_client import Client
+
 from fkp.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,30 +87,28 @@ async def offer(url: str, photo: bytes, clients: int, seconds: float, rate: floa
 
     At a fixed rate the time counts from when the request was due, so that a server that stalls cannot hide it.
     """
-    import aiohttp
-
     end = time.perf_counter() + seconds
     due = time.perf_counter()
     times: list[float] = []
     failed = 0
 
-    async def client(session: aiohttp.ClientSession) -> None:
+    async def client() -> None:
         nonlocal due, failed
+        connection = Client(url, photo)
         while (began := time.perf_counter()) < end:
             if rate is not None:
                 began, due = due, due + 1 / rate
                 if began >= end:
-                    return
+                    break
                 await asyncio.sleep(max(began - time.perf_counter(), 0))
-            async with session.post(url, data=photo) as answer:
-                body = await answer.read()
-            if answer.status == 200 and b"keypoints" in body:
+            status, body = await connection.post()
+            if status == 200 and b"keypoints" in body:
                 times.append(time.perf_counter() - began)
             else:
                 failed += 1
+        connection.close()
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=clients)) as session:
-        await asyncio.gather(*(client(session) for _ in range(clients)))
+    await asyncio.gather(*(client() for _ in range(clients)))
     return times, failed
 
 
