@@ -17,11 +17,16 @@ class Client(asyncio.Protocol):
     def __init__(self, url: str, body: bytes) -> None:
         parts = urlsplit(url)
         self._address = parts.hostname, parts.port
-        head = f"POST {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._request = head.encode() + body
+        lines = (
+            f"POST {parts.path}?{parts.query} HTTP/1.1",
+            f"Host: {parts.netloc}",
+            "Content-Type: image/jpeg",
+            f"Content-Length: {len(body)}",
+        )
+        self._request = "\r\n".join((*lines, "", "")).encode() + body
         self._transport: Any = None
         self._read = bytearray()
-        self._answer: asyncio.Future[tuple[int, bytes]]
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     async def post(self) -> tuple[int, bytes]:
         """Send the request; status and body of its answer.
@@ -32,9 +37,9 @@ class Client(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         if self._transport is None or self._transport.is_closing():
             await loop.create_connection(lambda: self, *self._address)
-        self._answer = loop.create_future()
+        self._answer = answer = loop.create_future()
         self._transport.write(self._request)
-        return await self._answer
+        return await answer
 
     def close(self) -> None:
         """End the connection."""
@@ -62,9 +67,10 @@ class Client(asyncio.Protocol):
         self._read.clear()
         if b"\r\nconnection: close" in head:
             self._transport.close()
+        assert self._answer is not None
         self._answer.set_result((status, body))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever waits learns of it."""
-        if hasattr(self, "_answer") and not self._answer.done():
-            self._answer.set_exception(error if isinstance(error, OSError) else ConnectionResetError("the connection ended without an answer"))
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionResetError("the connection ended without an answer"))
