@@ -29,7 +29,7 @@ from fkp.predict import Predictor
 from fkp.vision import image as images
 from serve import schemas
 
-from .conftest import Endpoint
+from .conftest import MAX_IN_PROGRESS, Endpoint
 
 KEYPOINTS = "/v1/keypoints"
 #: Ray's controller looks at what is asked of it every tenth of a second, on a starved machine every half minute.
@@ -433,7 +433,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(24)))
     finally:
-        endpoint.deploy(max_in_progress=4)
+        endpoint.deploy(max_in_progress=MAX_IN_PROGRESS)
     assert {answer.status_code for answer in answers} == {200, 429}
     for answer in answers:
         if answer.status_code == 429:
