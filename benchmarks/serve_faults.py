@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from serve_client import Client
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("overload", "swaps", "scale", "kill")
@@ -50,8 +51,8 @@ class Answer(NamedTuple):
     digest: str
 
 
-def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: str = "") -> list[Answer]:
-    """Send pictures at a steady rate, whatever the answers; with none from 8 connections, as fast as they are answered.
+def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: str = "", clients: int = 8) -> list[Answer]:
+    """Send pictures at a steady rate, whatever the answers; with none from some connections, as fast as they are answered.
 
     Args:
         port: Of 127.0.0.1.
@@ -59,42 +60,49 @@ def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: st
         seconds: At most so long.
         stop: A file that ends it earlier.
         box: Of the face; with none it is detected.
+        clients: How many connections.
     """
-    import aiohttp
-
     photo = (ROOT / "serve/golden/face.jpg").read_bytes()
     url = f"http://127.0.0.1:{port}/v1/keypoints" + (f"?box={box}" if box else "")
     answers: list[Answer] = []
+    kept: list[Client] = []
 
-    async def send(session: aiohttp.ClientSession, due: float, began: float) -> None:
+    async def send(due: float, began: float) -> None:
+        client = kept.pop() if kept else Client(url, photo)
         status, digest = 0, ""
         try:
-            async with session.post(url, data=photo) as answer:
-                body = await answer.read()
-                status = answer.status
-                digest = json.loads(body)["model"]["digest"] if status == 200 else ""
-        except (aiohttp.ClientError, TimeoutError) as error:
+            async with asyncio.timeout(30):
+                status, body = await client.post()
+            digest = json.loads(body)["model"]["digest"] if status == 200 else ""
+            kept.append(client)
+        except (OSError, TimeoutError) as error:
             print(f"no answer: {error!r}", file=sys.stderr)
+            client.close()
         answers.append(Answer(due, status, time.perf_counter() - began - due, digest))
 
     async def run() -> None:
-        connector, timeout = aiohttp.TCPConnector(limit=MOST_OPEN), aiohttp.ClientTimeout(total=30)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, asyncio.TaskGroup() as group:
+        open_at_once = asyncio.Semaphore(MOST_OPEN)
+
+        async def send_one(due: float, began: float) -> None:
+            async with open_at_once:
+                await send(due, began)
+
+        async with asyncio.TaskGroup() as group:
             began = time.perf_counter()
             if rate is None:
-                for _ in range(8):
-                    group.create_task(again_and_again(session, began))
+                for _ in range(clients):
+                    group.create_task(again_and_again(began))
                 return
             count = 0
             while count / rate < min(seconds, MOST_S) and not (stop and Path(stop).exists()):
                 due = count / rate
                 await asyncio.sleep(max(began + due - time.perf_counter(), 0))
-                group.create_task(send(session, due, began))
+                group.create_task(send_one(due, began))
                 count += 1
 
-    async def again_and_again(session: aiohttp.ClientSession, began: float) -> None:
+    async def again_and_again(began: float) -> None:
         while (due := time.perf_counter() - began) < seconds:
-            await send(session, due, began)
+            await send(due, began)
 
     asyncio.run(run())
     return sorted(answers)
@@ -118,8 +126,9 @@ class Bench:
         start.deploy(copy.deepcopy(self.config))
 
     def send(self, rate: float | None, seconds: float) -> list[Answer]:
-        """See `offer`."""
-        return self.pool.submit(offer, self.port, rate, seconds).result()
+        """See `offer`. As many connections as the replicas have places: none is refused."""
+        places = REPLICAS * self.deployment["user_config"]["max_in_progress"]
+        return self.pool.submit(offer, self.port, rate, seconds, clients=places).result()
 
     def during(self, act: Callable[[], None]) -> list[Answer]:
         """What is answered at the common rate while something is done, and two seconds before and after."""
@@ -160,9 +169,10 @@ class Bench:
         half = self.send(capacity / 2, seconds / 3)
         over = self.send(4 * capacity, seconds)
         after = self.send(capacity / 2, 20)
-        statuses = Counter(answer.status for answer in over)
-        line("capacity, 8 clients", f"{capacity:.0f} requests/s", "")
+        statuses, refused = Counter(answer.status for answer in over), sum(answer.status != 200 for answer in half)
+        line("capacity, a client for each place", f"{capacity:.0f} requests/s", "")
         line("half load: p50, p99", f"{percentile(half, 50):.0f}, {percentile(half, 99):.0f} ms", "")
+        line("  not answered with 200", f"{refused} of {len(half)}", "0", refused == 0)
         line(f"overload of {4 * capacity:.0f} requests/s: statuses", dict(statuses), "only 200 and 429", statuses.keys() <= {200, 429})
         line("  answered with 200", f"{statuses[200] / seconds:.0f} requests/s", "")
         ratio = percentile(over, 99) / percentile(half, 99)
@@ -274,6 +284,7 @@ def main() -> None:
     parser.add_argument("--profile", choices=("fast", "plain"), default="fast")
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload, and around the kill")
     parser.add_argument("--times", type=int, default=20, help="swaps and scale-downs")
+    parser.add_argument("--max-in-progress", type=int, help="instead of what serve/config.yaml says")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
@@ -287,7 +298,8 @@ def main() -> None:
         champion = open_bundle(ROOT / "saved_models/champion")
         shutil.copytree(champion.path, folder / "other")
         update_bundle(folder / "other", {**champion.metrics, "copy": "other"}, champion.card)
-        config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), REPLICAS)
+        chosen = {"max_in_progress": arguments.max_in_progress}
+        config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), REPLICAS, **chosen)
         with haproxy.claimed(port) as claim:
             if arguments.profile == "fast":
                 limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]

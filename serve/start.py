@@ -85,6 +85,8 @@ def joined(address: str | None = None) -> Iterator[int]:
     import ray  # isort: skip
     from ray import serve
 
+    # Ray has its workers yield to everything else on the machine, HAProxy among them: here they are what it is for.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with connecting():
         ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
     try:

@@ -21,6 +21,7 @@ from fkp.vision.crop import box_of_points
 
 REPO = Path(__file__).resolve().parents[2]
 GOLDEN = REPO / "serve/golden"
+MAX_IN_PROGRESS = 8
 
 
 @dataclass
@@ -105,7 +106,8 @@ def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
     from serve import start
 
     port = free_port()
-    config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), replicas=1)
+    # On a busy machine several clients would now and then be too much for one replica; what is refused has its own test.
+    config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), replicas=1, max_in_progress=MAX_IN_PROGRESS)
     running = Endpoint(f"http://127.0.0.1:{port}", config)
     running.deployment["ray_actor_options"] = {"num_cpus": 0.5}
     running.deploy()

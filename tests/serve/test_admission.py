@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from serve.admission import Admission
+from serve.admission import BURST, CROWDED_PER_S, Admission
 from serve.guard import Guard
 
 
@@ -55,14 +55,13 @@ async def settled() -> None:
 def test_what_is_too_much_is_refused_at_once_and_probes_are_not() -> None:
     async def run() -> None:
         routes = Held()
-        app = Guard(Admission(routes, lambda: 2))
+        app = Guard(Admission(routes, lambda: 2, burst=1))
         first = [asyncio.create_task(ask(app)) for _ in range(2)]
         await settled()
         status, headers, body = await ask(app)
         assert (status, headers[b"retry-after"]) == (429, b"1")
         assert json.loads(body)["code"] == "overloaded"
         assert (await ask(app, "GET"))[0] == 200
-        assert routes.reading == 3, "the refused one did not reach the routes"
         routes.may_answer.set()
         assert [status for status, _, _ in await asyncio.gather(*first)] == [200, 200]
         assert (await ask(app))[0] == 200, "there is room again"
@@ -70,10 +69,30 @@ def test_what_is_too_much_is_refused_at_once_and_probes_are_not() -> None:
     asyncio.run(run())
 
 
+def test_for_a_moment_more_are_let_in_and_under_overload_no_more() -> None:
+    async def run() -> None:
+        routes = Held()
+        app = Guard(Admission(routes, lambda: 3))
+        waiting = [asyncio.create_task(ask(app)) for _ in range(3 + CROWDED_PER_S)]
+        await settled()
+        assert routes.reading == len(waiting) < 3 * BURST
+        assert [(await ask(app))[0] for _ in range(3)] == [429] * 3
+        assert routes.reading == len(waiting), "the refused ones did not reach the routes"
+        await asyncio.sleep(1.1)
+        waiting += [asyncio.create_task(ask(app)) for _ in range(3 * BURST - len(waiting))]
+        await settled()
+        assert routes.reading == len(waiting), "a second later there is room again, up to the last place"
+        assert (await ask(app))[0] == 429
+        routes.may_answer.set()
+        assert {status for status, _, _ in await asyncio.gather(*waiting)} == {200}
+
+    asyncio.run(run())
+
+
 def test_a_slow_upload_takes_no_place() -> None:
     async def run() -> None:
         routes, uploaded = Held(), asyncio.Event()
-        app = Guard(Admission(routes, lambda: 1))
+        app = Guard(Admission(routes, lambda: 1, burst=1))
         slow = [asyncio.create_task(ask(app, body=(b"x", b"y"), uploaded=uploaded)) for _ in range(3)]
         await settled()
         quick = asyncio.create_task(ask(app))

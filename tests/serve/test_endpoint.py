@@ -29,7 +29,7 @@ from fkp.predict import Predictor
 from fkp.vision import image as images
 from serve import schemas
 
-from .conftest import Endpoint
+from .conftest import MAX_IN_PROGRESS, Endpoint
 
 KEYPOINTS = "/v1/keypoints"
 #: Ray's controller looks at what is asked of it every tenth of a second, on a starved machine every half minute.
@@ -49,6 +49,11 @@ def encode(picture: images.Image, kind: str, mode: str = "RGB", **options: Any) 
     data = io.BytesIO()
     Pillow.fromarray(picture).convert(mode).save(data, kind, **options)
     return data.getvalue()
+
+
+def processes(*titles: str) -> list[psutil.Process]:
+    """Those of this cluster whose titles begin so."""
+    return [process for process in psutil.Process().children(recursive=True) if " ".join(process.cmdline()).startswith(titles)]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------
@@ -221,8 +226,7 @@ def test_broken_forms_are_refused(endpoint: Endpoint, photo: bytes) -> None:
 
 def test_a_stream_without_length_is_cut_before_it_fills_memory(endpoint: Endpoint) -> None:
     """64 MiB in pieces: neither Ray's proxy nor the replica may grow by more than two bodies."""
-    titles = ("ray::ProxyActor", "ray::ServeReplica:fkp")
-    workers = [process for process in psutil.Process().children(recursive=True) if " ".join(process.cmdline()).startswith(titles)]
+    workers = processes("ray::ProxyActor", "ray::ServeReplica:fkp")
     assert len(workers) >= 2
     before = [process.memory_info().rss for process in workers]
     highest = 0
@@ -239,6 +243,17 @@ def test_a_stream_without_length_is_cut_before_it_fills_memory(endpoint: Endpoin
         assert connection.recv(12) == b"HTTP/1.1 413"
     assert highest < 16 * 1024 * 1024
     assert endpoint.get("/healthz").status_code == 200
+
+
+def test_the_memory_of_a_large_picture_goes_back_to_the_system(endpoint: Endpoint) -> None:
+    """30 MiB of pixels at a time. The C library would keep them for the next one, in each thread, and break them up between."""
+    (replica,) = processes("ray::ServeReplica:fkp")
+    large = encode(np.zeros((3200, 3200, 3), np.uint8), "PNG")
+    resident = []
+    for _ in range(4):
+        assert endpoint.post(KEYPOINTS, large, params={"box": "10,10,90,90"}).status_code == 200
+        resident.append(replica.memory_info().rss / 2**20)
+    assert max(resident[1:]) - resident[0] < 8, resident
 
 
 def test_no_header_steers_ray_and_its_own_page_is_closed(endpoint: Endpoint) -> None:
@@ -418,7 +433,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(24)))
     finally:
-        endpoint.deploy(max_in_progress=4)
+        endpoint.deploy(max_in_progress=MAX_IN_PROGRESS)
     assert {answer.status_code for answer in answers} == {200, 429}
     for answer in answers:
         if answer.status_code == 429:

@@ -25,10 +25,10 @@ from fkp.errors import FkpError
 from fkp.ports import free_port
 from serve import haproxy
 from serve.guard import TIMEOUT_S
-from serve.haproxy_run import REQUEST_S, UnknownConfiguration, correct
+from serve.haproxy_run import REQUEST_S, Limits, UnknownConfiguration, correct
 
 REPO = Path(__file__).resolve().parents[2]
-LIMIT = 3
+LIMITS = Limits(3, 24, 16)
 _PATIENCE_S = 100
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray has HAProxy for Linux only")
@@ -89,17 +89,17 @@ def wait_until(condition: object) -> None:
 def test_of_rays_ports_only_that_of_the_requests_stays(configuration: Path) -> None:
     config = configuration.read_text()
     assert "bind :9101" in config and "bind *:8404" in config and "mode 666" in config, "what has to be closed"
-    corrected = correct(config, LIMIT)
+    corrected = correct(config, LIMITS)
     assert [line.split() for line in corrected.splitlines() if "bind" in line.split()] == [["bind", f"127.0.0.1:{port_of(configuration)}"]]
     assert "mode 600 level admin" in corrected
-    assert correct(corrected, LIMIT) == corrected
+    assert correct(corrected, LIMITS) == corrected
     with pytest.raises(UnknownConfiguration, match="would listen in frontend http_frontend, frontend more and not only"):
-        correct(config + "frontend more\n  bind *:1\n", LIMIT)
+        correct(config + "frontend more\n  bind *:1\n", LIMITS)
 
 
 def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configuration: Path, tmp_path: Path) -> None:
     (tmp_path / "pids").mkdir()
-    run = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", LIMIT, get_haproxy_binary(), "-db", "-f", configuration]
+    run = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", *LIMITS, get_haproxy_binary(), "-db", "-f", configuration]
     parent = f"import subprocess; subprocess.run({list(map(str, run))})"
     with started([sys.executable, "-c", parent]) as process:
         port = port_of(configuration)
@@ -112,17 +112,17 @@ def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configura
 
 
 def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: Path) -> None:
-    arrived, leave = threading.Event(), threading.Event()
+    arrived, leave = threading.Semaphore(0), threading.Event()
 
     class Replica(BaseHTTPRequestHandler):
-        """Ready, and slow with its one request."""
+        """Ready, and slow."""
 
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
 
         def do_POST(self) -> None:
-            arrived.set()
+            arrived.release()
             leave.wait(10)
             self.do_GET()
 
@@ -133,20 +133,24 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
     threading.Thread(target=replica.serve_forever, daemon=True).start()
     configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
     (tmp_path / "pids").mkdir()
-    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", 1, get_haproxy_binary(), "-db", "-f", configuration]
+    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", 1, 4, 2, get_haproxy_binary(), "-db", "-f", configuration]
     url = f"http://127.0.0.1:{port_of(configuration)}/v1/keypoints"
-    with started(list(map(str, command))), ThreadPoolExecutor(1) as pool:
+    with started(list(map(str, command))), ThreadPoolExecutor(4) as pool:
         wait_until(lambda: listens(port_of(configuration)))
-        first = pool.submit(requests.post, url, b"x", timeout=20)
-        assert arrived.wait(10)
+        inside = [pool.submit(requests.post, url, b"x", timeout=20) for _ in range(3)]
+        assert all(arrived.acquire(timeout=10) for _ in inside), "one place, and twice a second more"
         answers = [requests.post(url, b"x", timeout=10) for _ in range(3)]
         assert [(answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) for answer in answers] == [
             (429, "overloaded", "1")
         ] * 3
         assert requests.get(url, timeout=10).status_code == 200, "what costs a replica little is not refused"
         assert haproxy.refused(str(configuration.with_name("admin"))) == 3
+        time.sleep(2.1)  # HAProxy's rate is a mean of the second that runs and the one before.
+        inside.append(pool.submit(requests.post, url, b"x", timeout=20))
+        assert arrived.acquire(timeout=10), "there is room again, up to the last place"
+        assert requests.post(url, b"x", timeout=10).status_code == 429
         leave.set()
-        assert first.result().status_code == 200
+        assert [answer.result().status_code for answer in inside] == [200] * 4
     replica.shutdown()
     with pytest.raises(OSError):
         haproxy.refused(str(configuration.with_name("admin")))
@@ -154,11 +158,11 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
 
 def test_headers_that_trickle_in_are_cut(configuration: Path, tmp_path: Path) -> None:
     assert REQUEST_S == TIMEOUT_S
-    corrected = correct(configuration.read_text(), LIMIT)
+    corrected = correct(configuration.read_text(), LIMITS)
     assert corrected.count(f"timeout http-request {REQUEST_S}s") == 1
     configuration.write_text(corrected.replace(f"timeout http-request {REQUEST_S}s", "timeout http-request 1s"))
     (tmp_path / "pids").mkdir()
-    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", LIMIT, get_haproxy_binary(), "-db", "-f", configuration]
+    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", *LIMITS, get_haproxy_binary(), "-db", "-f", configuration]
     with started(list(map(str, command))):
         wait_until(lambda: listens(port_of(configuration)))
         began = time.monotonic()

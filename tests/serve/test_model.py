@@ -44,6 +44,15 @@ def test_a_model_whose_numbers_are_not_finite_is_refused(model: Model, monkeypat
         model.check_golden(15.0)
 
 
+@pytest.mark.parametrize("name", ["points_px", "expected_error_px"])
+def test_a_number_that_json_cannot_say_is_not_answered(model: Model, photo: bytes, name: str) -> None:
+    _, (face,) = model.find(photo, Query())
+    broken = getattr(face, name).copy()
+    broken[3] = np.inf
+    with pytest.raises(ValueError, match="not finite"):
+        face_json(replace(face, **{name: broken}), 68)
+
+
 def test_a_model_that_mixes_the_crops_of_a_batch_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     right = model.predictor.run
 

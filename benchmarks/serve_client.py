@@ -1,0 +1,76 @@
+"""The client of serve_load.py and serve_faults.py: HTTP/1.1 on loopback, as little of it as asks what these two ask.
+
+It runs on the cores of what it measures. A request by aiohttp took 0.5 ms of them, a sixth of all that a request to the
+endpoint costs; by this it takes less than 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Client(asyncio.Protocol):
+    """One kept connection: a request at a time, answers with a Content-Length."""
+
+    def __init__(self, url: str, body: bytes) -> None:
+        parts = urlsplit(url)
+        self._address = parts.hostname, parts.port
+        lines = (
+            f"POST {parts.path}?{parts.query} HTTP/1.1",
+            f"Host: {parts.netloc}",
+            "Content-Type: image/jpeg",
+            f"Content-Length: {len(body)}",
+        )
+        self._request = "\r\n".join((*lines, "", "")).encode() + body
+        self._transport: Any = None
+        self._read = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    async def post(self) -> tuple[int, bytes]:
+        """Send the request; status and body of its answer.
+
+        Raises:
+            OSError: There is no connection, or it ended before the answer did.
+        """
+        loop = asyncio.get_running_loop()
+        if self._transport is None or self._transport.is_closing():
+            await loop.create_connection(lambda: self, *self._address)
+        self._answer = answer = loop.create_future()
+        self._transport.write(self._request)
+        return await answer
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- called by asyncio ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = transport
+        self._read.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Gather an answer until it is whole."""
+        self._read += data
+        end = self._read.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._read[:end]).lower()
+        length = int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+        if len(self._read) < end + 4 + length:
+            return
+        status, body = int(head[9:12]), bytes(self._read[end + 4 :])
+        self._read.clear()
+        if b"\r\nconnection: close" in head:
+            self._transport.close()
+        assert self._answer is not None
+        self._answer.set_result((status, body))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Whoever waits learns of it."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionResetError("the connection ended without an answer"))
