@@ -18,7 +18,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAD, WORKERS = 1, (2, 3)
 #: Ray's default autoscaler starts one of two machines of one's own only (docs/cluster.md).
-_OPERATOR = {"HOME": "/mnt/operator", "USER": "root", "LANG": "C.UTF-8", "TMPDIR": "/mnt/operator/tmp", "RAY_UP_enable_autoscaler_v2": "0"}
+_OPERATOR = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HOME": "/mnt/operator",
+    "USER": "root",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/mnt/operator/tmp",
+    "RAY_UP_enable_autoscaler_v2": "0",
+}
 _SSH = "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 
 
