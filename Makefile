@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo champion test lint constraints clean
+.PHONY: help install demo champion test cluster-test lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion a
 test: $(INSTALLED) ## Lint, type check and all tests
 	$(MAKE) --no-print-directory lint
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+cluster-test: $(INSTALLED) ## `ray up` on three hosts of this machine, with faults: needs root, iproute2 and an OpenSSH server
+	$(PY) -m pytest -m hosts tests/cluster -x
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .

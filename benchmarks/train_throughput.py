@@ -309,7 +309,7 @@ def fit(config: Config) -> Fit:
         if config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 
-            fit_on_ray(run, {}, show)
+            fit_on_ray(run, lambda *figures: None, show)
             saved = run.folder.glob("checkpoint_*/*.ckpt")
         else:
             loop.fit_in_process(config, run.folder / "checkpoints", show, False)

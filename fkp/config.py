@@ -40,7 +40,6 @@ class DataConfig(_Section):
     )
     test_fold: int = Field(0, ge=0, le=4, description="fold of persons that test (identity split)")
     val_fold: int = Field(1, ge=0, le=4, description="fold of persons held out of training to choose by")
-    val_share: float = Field(1.0, gt=0.0, le=1.0, description="part of that fold's persons that is held out; the others train, too")
     label_shift_px: tuple[float, float] | None = Field(
         None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"
     )
@@ -130,10 +129,20 @@ class ScaleConfig(_Section):
     """On what to train."""
 
     num_workers: int = Field(2, ge=0, description="Ray Train workers; 0 trains in this process without a cluster")
+    min_workers: int | None = Field(None, ge=1, description="go on with so few when hosts are lost; by default all are waited for")
     cpus_per_worker: int = Field(1, ge=1, description="cores, and so threads, of a worker")
     decoders_per_worker: int = Field(1, ge=1, description="further cores for each worker, which decode with data.backend=stream")
     use_gpu: Literal["auto", "yes", "no"] = Field("auto", description="auto: a GPU for each worker when the cluster has enough")
+    wait_minutes: float = Field(
+        0.75, ge=0.0, description="on a running cluster: how long to wait for cores and GPUs; more where an autoscaler brings them"
+    )
     max_failures: int = Field(3, ge=0, description="how often a lost worker is replaced before the run fails")
+
+    @model_validator(mode="after")
+    def _least_and_most(self) -> ScaleConfig:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers={self.min_workers} is more than num_workers={self.num_workers}")
+        return self
 
 
 class TrackConfig(_Section):
@@ -157,6 +166,11 @@ class Config(_Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
+
+    @property
+    def least_workers(self) -> int:
+        """The number of workers without which training waits."""
+        return self.scale.min_workers or self.scale.num_workers
 
     @property
     def decoders_per_worker(self) -> int:

@@ -76,19 +76,19 @@ def joined(address: str | None = None) -> Iterator[int]:
         How many cores the cluster has.
 
     Raises:
-        FkpError: Nothing answers at RAY_ADDRESS.
+        FkpError: See `fkp.cluster.connecting`.
     """
     import logging
 
-    import ray
+    from fkp.cluster import connecting  # Before ray: it sets what ray reads when it is imported.
+
+    import ray  # isort: skip
     from ray import serve
 
     # Ray has its workers yield to everything else on the machine, HAProxy among them: here they are what it is for.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
+    with connecting():
         ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
-    except ConnectionError as error:
-        raise FkpError(f"cannot reach the Ray cluster {os.environ.get('RAY_ADDRESS')}: start it or unset RAY_ADDRESS") from error
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:

@@ -92,6 +92,7 @@ def test_negative_numbers_by_flag() -> None:
         ({"model.head": "none"}, "setting model.head: Input should be 'direct' or 'heatmap' (got 'none')"),
         ({"track.run_name": "../up"}, "setting track.run_name"),
         ({"optim": 3}, "setting optim"),
+        ({"scale": {"num_workers": 2, "min_workers": 3}}, "setting scale: min_workers=3 is more than num_workers=2"),
         ({"data": {"test_fold": 1, "val_fold": 1}}, "setting data: test_fold and val_fold are both 1: choose different folds"),
         ({"optim.lr.x": 3}, "setting optim.lr"),
     ],

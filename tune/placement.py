@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+
+from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
 import ray
 
@@ -35,14 +38,23 @@ class Placement:
 def place(settings: Settings, config: Config) -> Placement:
     """Fit the trials of a search on the cluster that this process has joined.
 
-    A worker lies on one machine; the workers of a trial may lie on several. `concurrent` never exceeds what fits when
-    every trial has all its workers: Tune would start more drivers than there are workers for, and they would hold each
-    other up for ever.
+    Waits for `scale.wait_minutes` until one trial fits. A worker lies on one machine; the workers of a trial may lie on
+    several. `concurrent` exceeds what fits only on a running cluster and for trials of one worker: Tune lets them wait, and
+    an autoscaler hears of them. Of other trials it would start more drivers than there are workers for, and they would hold
+    each other up for ever.
 
     Raises:
         FkpError: Not even one trial can ever fit.
     """
     # What decodes takes its cores beside what Tune reserves.
+    cores = config.scale.cpus_per_worker + config.decoders_per_worker
+    gpus = settings.gpus if settings.gpus is not None else float(config.scale.use_gpu == "yes")
+    bundle = {"CPU": float(cores), **({"GPU": gpus} if gpus else {})}
+    wanted = [bundle] * (settings.workers * (settings.concurrent or 1))
+    return cluster.wait_for(lambda: _place(settings, config), wanted, config.scale.wait_minutes)
+
+
+def _place(settings: Settings, config: Config) -> Placement:
     cores = config.scale.cpus_per_worker + config.decoders_per_worker
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpu = any(node.get("GPU", 0) for node in nodes)
@@ -55,8 +67,10 @@ def place(settings: Settings, config: Config) -> Placement:
         need = f"{settings.workers} workers of {cores} cores" + (f" and {gpus:g} GPUs" if gpus else "")
         lower = "--workers, scale.cpus_per_worker" + (", scale.decoders_per_worker" if config.decoders_per_worker else "")
         raise FkpError(f"a trial needs {need} and the cluster holds {slots} such workers: lower {lower} or --gpus")
-    concurrent = min(fitting, settings.concurrent or fitting)
     nested = settings.workers > 1
+    concurrent = settings.concurrent or fitting
+    if nested or not os.environ.get("RAY_ADDRESS"):
+        concurrent = min(fitting, concurrent)
     resources = dict(_DRIVER) if nested else {"CPU": float(config.scale.cpus_per_worker), **({"GPU": gpus} if gpus else {})}
     return Placement(cores * settings.workers, gpus, concurrent, resources)
 

@@ -110,16 +110,13 @@ class Catalog:
             part: "train", "val" or "test".
             data: Says which split and which folds. Both splits hold one fold of persons out of training to choose by.
         """
-        return np.flatnonzero(belongs(part, data, self.table["part"].to_numpy(), self.table["identity"].to_numpy()))[: data.limit]
+        return np.flatnonzero(belongs(part, data, self.table["fold"].to_numpy(), self.table["part"].to_numpy()))[: data.limit]
 
 
-def belongs(part: str, data: DataConfig, csv_part: np.ndarray, identity: np.ndarray) -> np.ndarray:
-    """Which frames are in "train", "val" or "test" of a split, by the CSV files they stand in and their persons: (N,) bool."""
-    persons, person = np.unique(identity, return_inverse=True)
-    fold = np.array([fold_of(name) for name in persons], int)[person]
-    held_out = np.array([_place_in_fold(name) < data.val_share for name in persons], bool)[person]
+def belongs(part: str, data: DataConfig, fold: np.ndarray, csv_part: np.ndarray) -> np.ndarray:
+    """Which frames are in "train", "val" or "test" of a split, by their folds and the CSV files they stand in: (N,) bool."""
     test = fold == data.test_fold if data.split == "identity" else csv_part == "test"
-    val = (fold == data.val_fold) & held_out & ~test
+    val = (fold == data.val_fold) & ~test
     return {"train": ~test & ~val, "val": val, "test": test}[part]
 
 
@@ -206,14 +203,9 @@ def fold_of(identity: str) -> int:
     return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) % NUM_FOLDS
 
 
-def _place_in_fold(identity: str) -> float:
-    """Where a person stands in the fold, from 0 to below 1: other digits of the same hash."""
-    return int(hashlib.sha256(identity.encode()).hexdigest()[8:16], 16) / 16**8
-
-
 def split_digest(catalog: Catalog, data: DataConfig) -> str:
     """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
-    chosen = data.model_dump(include={"split", "test_fold", "val_fold", "val_share", "limit"})
+    chosen = data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
     parts = [catalog.digest, catalog.label_shift_px.tolist(), chosen]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -91,7 +91,7 @@ def _cache_key(config: Config) -> tuple[str, Catalog | None]:
     The name changes with the labels, the split, the crop, and any frame's size or time on disk. A set that is streamed is
     known by its digest: no worker has to read all its labels.
     """
-    data = config.data.model_dump(include={"split", "test_fold", "val_fold", "val_share", "limit"})
+    data = config.data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
     crops = [config.input.model_dump(), WIDE]
     if config.data.backend == "stream":
         packed = open_packed(catalogs.place_of(config.data))
@@ -258,17 +258,21 @@ class FacesDataModule(pl.LightningDataModule):
         data = _Batches(self.cache.train)
         # The last, smaller batch is dropped only when there is another: batch statistics of a few faces are noise.
         drop = len(data) >= 2 * self.batch_size * workers
-        return DataLoader(data, self.batch_size, sampler=self._sampler(data, shuffle=True), drop_last=drop, collate_fn=_as_is)
+        return DataLoader(data, self.batch_size, sampler=self._sampler(data, shuffle=True, drop=drop), drop_last=drop, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[Any]:
         assert self.cache is not None
         data = _Batches(self.cache.val)
         return DataLoader(data, 2 * self.batch_size, sampler=self._sampler(data, shuffle=False), collate_fn=_as_is)
 
-    def _sampler(self, data: _Batches, shuffle: bool) -> DistributedSampler[Any]:
-        """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on."""
+    def _sampler(self, data: _Batches, shuffle: bool, drop: bool = False) -> DistributedSampler[Any]:
+        """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on.
+
+        With `drop` an epoch has the same number of steps for any number of workers: a face that is padded could make one more,
+        and a run that goes on with fewer workers would have more steps than its schedule.
+        """
         workers, rank = self._place()
-        return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed)
+        return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed, drop_last=drop)
 
     def _place(self) -> tuple[int, int]:
         """How many workers there are, and which one this is."""

@@ -151,15 +151,14 @@ def train_places(packed: PackedSet, data: DataConfig) -> np.ndarray:
     Raises:
         FkpError: A shard cannot be read, or there is no training face.
     """
-    labels = [packed.read_columns(shard, ["row", "identity"]) for shard in range(len(packed.shards))]
-    shards = np.repeat(np.arange(len(labels)), [len(table) for table in labels])
-    places = np.stack([shards, np.concatenate([np.arange(len(table)) for table in labels])], axis=1)
-    rows, identity = (np.concatenate([table.column(name).to_numpy() for table in labels]) for name in ("row", "identity"))
-    part = np.array([shard.part for shard in packed.shards])[shards]
-    chosen = np.flatnonzero(catalogs.belongs("train", data, part, identity))
-    if not len(chosen):
+    fold, part = (np.array([getattr(shard, name) for shard in packed.shards]) for name in ("fold", "part"))
+    chosen = np.flatnonzero(catalogs.belongs("train", data, fold, part)).tolist()
+    rows = [packed.read_columns(shard, ["row"]).column(0).to_numpy() for shard in chosen]
+    if not rows:
         raise FkpError(f"the train part of the {data.split} split of {packed.place} is empty: add persons or choose other folds")
-    return places[chosen[np.argsort(rows[chosen])]][: data.limit]
+    shards = np.repeat(chosen, [len(found) for found in rows])
+    places = np.stack([shards, np.concatenate([np.arange(len(found)) for found in rows])], axis=1)
+    return places[np.argsort(np.concatenate(rows))][: data.limit]
 
 
 def epoch_order(groups: np.ndarray, pool: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,13 +36,24 @@ class Record:
     experiment: str
 
     def logger_arguments(self) -> dict[str, str]:
-        """Arguments of Lightning's MLFlowLogger for a worker that goes on writing this run."""
+        """Arguments of Lightning's MLFlowLogger for a training in this process."""
         return {"tracking_uri": self.uri, "run_id": self.run_id, "experiment_name": self.experiment}
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final figures."""
         for key, value in metrics.items():
             self.client.log_metric(self.run_id, key, value)
+
+    def log_step(self, step: int, time_ms: int, values: Mapping[str, float]) -> None:
+        """Log the figures of one step, found at a time in milliseconds since 1970.
+
+        Raises:
+            FkpError: The store does not answer, or refuses.
+        """
+        from mlflow.entities import Metric
+
+        with store_errors(self.uri):
+            self.client.log_batch(self.run_id, [Metric(key, value, time_ms, step) for key, value in values.items()])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""

@@ -110,7 +110,7 @@ def _fit(run: Run, record: Record) -> Path:
         if run.config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 
-            return fit_on_ray(run, record.logger_arguments(), bar.update)
+            return fit_on_ray(run, record.log_step, bar.update)
         from fkp.train import loop
 
         return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, loop.mlflow_logger(record.logger_arguments()))

@@ -16,7 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer, WeightAveraging
-from pytorch_lightning.loggers import MLFlowLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fkp.config import Config
@@ -91,7 +91,7 @@ def fit(
     *,
     world_size: int,
     report: Report,
-    logger: MLFlowLogger | bool,
+    logger: Logger | bool,
     callbacks: list[pl.Callback],
     checkpoint: Path | None,
     on_gpu: bool,
@@ -153,7 +153,7 @@ def mlflow_logger(arguments: Mapping[str, str]) -> MLFlowLogger | bool:
     return MLFlowLogger(**dict[str, Any](arguments)) if arguments else False
 
 
-def fit_in_process(config: Config, folder: Path, report: Report, logger: MLFlowLogger | bool) -> Path:
+def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger | bool) -> Path:
     """Train in this process, without Ray; goes on from the folder's last checkpoint.
 
     Returns:
@@ -184,7 +184,7 @@ def worker_batch_size(config: Config, world_size: int) -> int:
     return size
 
 
-def _callbacks(config: Config, logger: MLFlowLogger | bool) -> list[pl.Callback]:
+def _callbacks(config: Config, logger: Logger | bool) -> list[pl.Callback]:
     train, callbacks = config.train, list[pl.Callback]()
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from fkp.config import Config
 from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
-from fkp.train import loop, snapshot
+from fkp.train import board, loop, snapshot
 from fkp.train.run import Run
 
 #: Key of a report: epochs that are done. Unlike Tune's own count it goes on where a restarted training goes on.
@@ -59,25 +57,12 @@ class ReportCheckpoint(pl.Callback):
             self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
 
 
-class _Board:
-    """An actor that holds the newest progress, so that workers on any host reach the driver's bar."""
-
-    def __init__(self) -> None:
-        self._progress: dict[str, float] | None = None
-
-    def put(self, progress: dict[str, float]) -> None:
-        self._progress = progress
-
-    def get(self) -> dict[str, float] | None:
-        return self._progress
-
-
-def fit_on_ray(run: Run, mlflow: Mapping[str, str], show: Callable[[Mapping[str, float]], None]) -> Path:
+def fit_on_ray(run: Run, write: board.WriteFigures, show: Callable[[Mapping[str, float]], None]) -> Path:
     """Train a run on Ray Train workers, from its newest checkpoint when it has one.
 
     Args:
         run: Its config's paths must be absolute: workers may start in another folder.
-        mlflow: Arguments of `MLFlowLogger` for rank 0.
+        write: Called in this process with each step's figures, see `fkp.train.board`.
         show: Called in this process with the newest progress.
 
     Returns:
@@ -87,14 +72,12 @@ def fit_on_ray(run: Run, mlflow: Mapping[str, str], show: Callable[[Mapping[str,
         FkpError: The cluster is too small, or training failed for a reason the user can mend.
     """
     config = run.config
-    loop.worker_batch_size(config, config.scale.num_workers)
+    for workers in range(config.least_workers, config.scale.num_workers + 1):
+        loop.worker_batch_size(config, workers)
     with cluster.joined():
         gpus = 1.0 if cluster.check_resources(config) else 0.0
-        board_name = f"progress-{uuid.uuid4().hex}"
-        board = ray.remote(num_cpus=0)(_Board).options(name=board_name, namespace=cluster.NAMESPACE).remote()
-        trainer = torch_trainer(config, run.place, gpus, {"mlflow": dict(mlflow), "board": board_name})
-        with _showing(board, show):
-            result = fit(trainer)
+        with board.standing(run.folder / "figures.jsonl", write, show) as name:
+            result = fit(torch_trainer(config, run.place, gpus, {"board": name}))
     best = result.get_best_checkpoint(VAL_NME, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"
     folder = best.to_directory(run.folder / "best") if storage.is_uri(run.place) else best.path
@@ -108,9 +91,8 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
         config: Its paths must be absolute.
         place: Where checkpoints go, and where to go on from when it has some: a folder that all hosts see, or an address.
         gpus: Of each worker; 0 trains on the CPU.
-        job: For the workers: `mlflow`, arguments of `MLFlowLogger` for the first; `board`, name of the actor that is told
-            the progress; `crops`, reference of a `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be
-            missing.
+        job: For the workers: `board`, name of the one that the first tells progress and figures; `crops`, reference of a
+            `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be missing.
         callbacks: Told of every report, in the process that calls `fit`.
     """
     parent, name = place.rsplit("/", 1)
@@ -119,11 +101,12 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
         snapshot.mend(Path(place))
         kept = [snapshot.KeepSnapshot(Path(place))]
     scale = config.scale
+    least, most = config.least_workers, scale.num_workers
     return TorchTrainer(
         _worker,
         train_loop_config={**job, "config": config.model_dump(mode="json"), "on_gpu": gpus > 0},
         scaling_config=ScalingConfig(
-            num_workers=scale.num_workers,
+            num_workers=(least, most) if least < most else most,  # type: ignore[arg-type]
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": scale.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         ),
@@ -141,20 +124,18 @@ def _worker(job: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     config = Config.model_validate(job["config"])
     context = ray.train.get_context()
-    first = context.get_world_rank() == 0
-    board = ray.get_actor(job["board"], namespace=cluster.NAMESPACE) if first and "board" in job else None
+    told = board.find(job["board"]) if context.get_world_rank() == 0 and "board" in job else None
 
     def report(progress: Mapping[str, float]) -> None:
-        if board is not None:
-            board.put.remote(dict(progress))
+        if told is not None:
+            told.put.remote(dict(progress))
 
     with resumed_from(ray.train.get_checkpoint()) as checkpoint:
         loop.fit(
             config,
             world_size=context.get_world_size(),
             report=report,
-            # Only the first worker writes; Lightning's own loggers do so by themselves, but would still open the store.
-            logger=loop.mlflow_logger(job.get("mlflow", {}) if first else {}),
+            logger=False if told is None else board.BoardLogger(told),
             callbacks=[ReportCheckpoint()],
             checkpoint=checkpoint,
             on_gpu=job["on_gpu"],
@@ -208,24 +189,3 @@ def fit(trainer: TorchTrainer) -> ray.train.Result:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _showing(board: Any, show: Callable[[Mapping[str, float]], None]) -> Iterator[None]:
-    """Poll the board from a thread while the block runs."""
-    done = threading.Event()
-
-    def poll() -> None:
-        while not done.wait(1.0):
-            progress = ray.get(board.get.remote())
-            if progress is not None:
-                show(progress)
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        ray.kill(board)

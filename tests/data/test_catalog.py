@@ -200,19 +200,6 @@ def test_no_person_in_two_parts_of_the_identity_split(everybody: catalog.Catalog
     assert set(everybody.table["fold"].iloc[rows["test"]]) == {test_fold}
 
 
-@pytest.mark.parametrize("split", ["identity", "published"])
-def test_a_share_of_the_validation_persons_is_held_out_and_the_others_train(everybody: catalog.Catalog, split: str) -> None:
-    whole = DataConfig(split=split)
-    data = DataConfig(split=split, val_share=0.25)
-    rows = {part: set(everybody.rows(part, data)) for part in ("train", "val", "test")}
-    before = {part: set(everybody.rows(part, whole)) for part in rows}
-    assert rows["test"] == before["test"]
-    assert rows["val"] < before["val"] and rows["train"] | rows["val"] == before["train"] | before["val"]
-    assert 0.15 < len(rows["val"]) / len(before["val"]) < 0.35
-    persons = {part: set(everybody.table["identity"].iloc[list(chosen)]) for part, chosen in rows.items()}
-    assert not persons["train"] & persons["val"]
-
-
 def test_published_split_is_the_two_files(everybody: catalog.Catalog) -> None:
     data = DataConfig(split="published")
     train, val, test = (everybody.rows(part, data) for part in ("train", "val", "test"))
@@ -246,7 +233,7 @@ def test_the_split_digest_names_the_faces_that_are_compared(tmp_path: Path) -> N
     digest = catalog.split_digest(faces, data)
     assert len(digest) == 64
     assert catalog.split_digest(catalog.load(data), data.model_copy(update={"cache_dir": "elsewhere"})) == digest
-    others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"val_share": 0.5}, {"limit": 5}]
+    others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"limit": 5}]
     digests = [catalog.split_digest(faces, data.model_copy(update=update)) for update in others]
     shifted = data.model_copy(update={"label_shift_px": (1.0, 0.0)})
     digests.append(catalog.split_digest(catalog.load(shifted), shifted))

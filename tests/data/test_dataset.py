@@ -372,6 +372,13 @@ def test_two_workers_share_the_faces(tiny_config: Config) -> None:
     assert len(left) + len(right) > len(train_rows(module_of(tiny_config, batch_size=1))) - 16
 
 
+def test_an_epoch_has_as_many_steps_for_any_number_of_workers(tiny_config: Config) -> None:
+    """A run that goes on with fewer workers must not have more steps than its schedule: 47 faces padded for 2 workers are 48."""
+    few = configs.build(tiny_config.model_dump(), {"data.limit": 47})
+    steps = [len(train_rows(module_of(few, batch_size=16 // workers, world_size=workers, global_rank=0))) for workers in (1, 2, 4)]
+    assert steps == [2, 2, 2]
+
+
 def test_a_set_smaller_than_two_batches_keeps_its_rest(tiny_config: Config) -> None:
     module = module_of(tiny_config, batch_size=1000)
     assert module.cache is not None

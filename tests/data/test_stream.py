@@ -75,7 +75,7 @@ def test_a_pool_mixes_its_groups_and_no_others() -> None:
 
 def test_the_training_faces_are_those_of_the_catalog(config: Config, packed_root: Path) -> None:
     packed = open_packed(str(packed_root))
-    for change in ({}, {"limit": 7}, {"split": "published"}, {"val_share": 0.5}):
+    for change in ({}, {"limit": 7}, {"split": "published"}):
         data = config.data.model_copy(update=change)
         catalog = catalogs.load(data)
         assert catalog.shard_index is not None

@@ -47,7 +47,7 @@ def test_two_workers_train_on_a_stream(streamed: Callable[..., Config]) -> None:
     from fkp.train.ray_backend import fit_on_ray
 
     with open_run(streamed(train__epochs=2)) as run:
-        best = fit_on_ray(run, {}, lambda progress: None)
+        best = fit_on_ray(run, lambda *figures: None, lambda progress: None)
     saved = torch.load(best, weights_only=True)
     assert saved["global_step"] % 2 == 0
     assert saved["global_step"] / (saved["epoch"] + 1) == len(FaceStream(run.config, 8, 2, 0)), "no step of an epoch was left out"

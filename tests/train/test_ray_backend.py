@@ -32,7 +32,7 @@ def fit(config: Config, show: Callable[[Mapping[str, float]], None]) -> tuple[Pa
     with open_run(config) as run, track.recording(run.config, {}, run.mlflow_run_id) as record:
         run.mlflow_run_id = record.run_id
         run.save()
-        return fit_on_ray(run, record.logger_arguments(), show), record.run_id
+        return fit_on_ray(run, record.log_step, show), record.run_id
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:

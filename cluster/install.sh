@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Put exactly what requirements.txt and constraints.txt name into ~/fkp/.venv. Does nothing where that is done already.
+set -euo pipefail
+cd ~/fkp
+python=${FKP_PYTHON:-python3.11}
+wanted=$(cat requirements.txt requirements-nodeps.txt constraints.txt | sha256sum | cut -d' ' -f1)
+[ "$(cat .installed 2>/dev/null)" = "$wanted" ] && exit 0
+command -v "$python" >/dev/null || { echo "this host has no $python: install it, or name another with FKP_PYTHON" >&2; exit 1; }
+"$python" -m venv .venv
+.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+echo "$wanted" > .installed

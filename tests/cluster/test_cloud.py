@@ -1,0 +1,186 @@
+"""cluster.yaml, cluster/local.yaml and cluster/kuberay.yaml: what Ray accepts, and what keeps strangers out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fkp import config as configs
+from fkp import hosts
+
+ROOT = Path(__file__).parents[2]
+CLOUD, LOCAL, KUBERAY = ROOT / "cluster.yaml", ROOT / "cluster/local.yaml", ROOT / "cluster/kuberay.yaml"
+
+
+def pinned(package: str) -> str:
+    """A version of constraints.txt."""
+    found = re.search(rf"^{package}==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert found
+    return found[1]
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture
+def cloud() -> dict[str, Any]:
+    return read(CLOUD)
+
+
+@pytest.mark.parametrize("path", [CLOUD, LOCAL], ids=lambda path: path.name)
+def test_ray_accepts_the_file_and_all_that_it_copies_is_there(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(hosts, "_host_fault", lambda *host: None)
+    for name in (".ray/auth_token", ".ssh/id_ed25519"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("f" * 64)
+    hosts.check(path)
+
+
+@pytest.mark.parametrize("path", [CLOUD, LOCAL], ids=lambda path: path.name)
+def test_every_host_gets_the_token_the_pins_and_nothing_private(path: Path) -> None:
+    config = read(path)
+    mounts = config["file_mounts"]
+    assert mounts["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert {"requirements.txt", "requirements-nodeps.txt", "constraints.txt"} <= set(mounts.values())
+    assert not {".", "data", "runs", ".venv", ".git", "mlflow.db"} & set(mounts.values()), "folders are named one by one"
+    assert config["setup_commands"] == ["bash ~/fkp/cluster/install.sh"]
+    start = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    assert [command.rsplit("bash ", 1)[1] for command in start] == ["~/fkp/cluster/start.sh head", "~/fkp/cluster/start.sh worker"]
+    assert config["idle_timeout_minutes"] > 0
+
+
+def test_what_the_hosts_start_wants_the_token_and_listens_on_loopback() -> None:
+    start, env, mlflow = ((ROOT / "cluster" / name).read_text() for name in ("start.sh", "env.sh", "mlflow.sh"))
+    assert "export RAY_AUTH_MODE=token" in env
+    assert start.index(". ~/fkp/cluster/env.sh") < start.index("exec ray start")
+    head = start[start.index("ray start --head") :]
+    assert "--dashboard-host=127.0.0.1" in head and "--num-cpus=0" in head
+    assert "--host 127.0.0.1" in mlflow and "--serve-artifacts" in mlflow
+    assert "0.0.0.0" not in start + mlflow
+    assert "-c constraints.txt" in (ROOT / "cluster/install.sh").read_text()
+
+
+def test_machines_with_gpus_come_when_they_are_asked_for_and_go_when_they_are_idle(cloud: dict[str, Any]) -> None:
+    types = cloud["available_node_types"]
+    head = types.pop(cloud["head_node_type"])
+    assert head["resources"] == {"CPU": 0} and "guestAccelerators" not in head["node_config"]
+    for machine in types.values():
+        assert machine["min_workers"] == 0 and machine["max_workers"] <= cloud["max_workers"]
+        node = machine["node_config"]
+        assert machine["resources"]["GPU"] == sum(gpu["acceleratorCount"] for gpu in node["guestAccelerators"])
+        assert node["scheduling"]["onHostMaintenance"] == "TERMINATE", "a machine with a GPU cannot be moved"
+        assert {"key": "install-nvidia-driver", "value": "True"} in node["metadata"]["items"]
+    assert cloud["idle_timeout_minutes"] <= 30
+    assert cloud["provider"]["cache_stopped_nodes"] is False
+    assert any("nvidia-smi" in command for command in cloud["initialization_commands"]), "Ray must not start before the driver"
+
+
+def test_spot_machines_are_tried_first_and_others_are_the_same_but_for_that(cloud: dict[str, Any]) -> None:
+    spot, other = cloud["available_node_types"]["gpu_spot"], cloud["available_node_types"]["gpu_on_demand"]
+    assert spot["node_config"]["scheduling"]["provisioningModel"] == "SPOT"
+    assert "provisioningModel" not in other["node_config"]["scheduling"]
+    assert spot["priority"] > other.get("priority", 0)
+    assert spot["resources"] == other["resources"]
+    assert spot["node_config"]["machineType"] == other["node_config"]["machineType"]
+
+
+def test_every_value_to_change_stands_above_the_line(cloud: dict[str, Any]) -> None:
+    own, rest = CLOUD.read_text().split("# --- The same for all", 1)
+    assert "my-project" in own and not re.search(r"my-project|my-bucket|us-central1", rest)
+    assert cloud["provider"]["project_id"] == "my-project" and "gs://my-bucket" in cloud["head_start_ray_commands"][0]
+    for value in cloud["metadata"]:
+        assert f"*{value}" in rest, f"{value} is used"
+    own, rest = LOCAL.read_text().split("# --- The same for all", 1)
+    assert "10.77" in own and "10.77" not in rest
+
+
+def test_no_port_is_opened(cloud: dict[str, Any]) -> None:
+    network = yaml.safe_dump(cloud["available_node_types"])
+    assert "tags" not in network and "networkInterfaces" not in network, "Ray's default: the project's own rules, which let ssh in"
+    for document in yaml.safe_load_all(KUBERAY.read_text()):
+        text = yaml.safe_dump(document)
+        assert "LoadBalancer" not in text and "NodePort" not in text and "hostNetwork" not in text
+
+
+def test_the_images_have_the_pinned_ray_and_python(cloud: dict[str, Any]) -> None:
+    python = "py" + "".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"][2:6].split("."))
+    wanted = f"rayproject/ray:{pinned('ray')}-{python}"
+    assert cloud["docker"]["head_image"] == wanted and cloud["docker"]["worker_image"] == f"{wanted}-gpu"
+    assert f"ARG BASE={wanted}-gpu" in (ROOT / "cluster/Dockerfile").read_text()
+
+
+def test_google_s_packages_do_not_contradict_the_pins() -> None:
+    lines = [line for line in (ROOT / "cluster/requirements-gcp.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in lines)
+    constrained = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert not constrained & {line.partition("==")[0] for line in lines}
+
+
+# --- Kubernetes -------------------------------------------------------------------------------------------------------
+
+
+def clusters() -> list[dict[str, Any]]:
+    job, service = yaml.safe_load_all(KUBERAY.read_text())
+    return [job["spec"]["rayClusterSpec"], service["spec"]["rayClusterConfig"]]
+
+
+def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+@pytest.mark.parametrize("cluster", clusters(), ids=["RayJob", "RayService"])
+def test_pods_want_the_token_and_may_do_nothing_else(cluster: dict[str, Any]) -> None:
+    assert cluster["rayVersion"] == pinned("ray")
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0" and cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+    images = set()
+    for pod in pods(cluster):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        images.add(container["image"])
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
+    assert len(images) == 1 and not images.pop().endswith(":latest")
+
+
+def test_the_job_s_command_is_one_that_training_understands() -> None:
+    job, _ = yaml.safe_load_all(KUBERAY.read_text())
+    command = shlex.split(job["spec"]["entrypoint"])
+    assert command[:3] == ["python", "-m", "fkp.train"]
+    flags = [str(ROOT / word) if word.startswith("configs/") else word for word in command[3:]]
+    config = configs.from_args(flags, "python -m fkp.train", "")
+    assert config.least_workers < config.scale.num_workers
+    assert job["spec"]["shutdownAfterJobFinishes"] is True
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["minReplicas"] == 0 and group["maxReplicas"] >= config.scale.num_workers
+
+
+def test_the_service_is_what_serve_deploys() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    _, service = yaml.safe_load_all(KUBERAY.read_text())
+    found = yaml.safe_load(service["spec"]["serveConfigV2"])
+    ServeDeploySchema.model_validate(found)
+    own = read(ROOT / "serve/config.yaml")
+    (application,), (known,) = found["applications"], own["applications"]
+    assert application["import_path"] == known["import_path"]
+    (deployment,), (known_deployment,) = application["deployments"], known["deployments"]
+    assert deployment["name"] == known_deployment["name"]
+    assert set(deployment["user_config"]) <= set(known_deployment["user_config"])
+    for key in ("max_ongoing_requests", "max_queued_requests", "backpressure_config"):
+        assert deployment[key] == known_deployment[key]
+    (cluster,) = clusters()[1:]
+    for pod in pods(cluster):
+        variables = {one["name"]: one for one in pod["containers"][0]["env"]}
+        assert "secretKeyRef" in variables["FKP_API_TOKEN"]["valueFrom"], "it listens beyond loopback"
+        assert {"OPENCV_IO_MAX_IMAGE_PIXELS", "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"} <= set(variables)
