@@ -93,7 +93,25 @@ def check_picture(data: bytes, name: str = "the picture") -> Header:
         raise Refusal(
             413, "too_many_pixels", f"{name} has {header.width} x {header.height} pixels and the limit is {limit}: make it smaller"
         )
+    if header.format == "png":
+        _check_chunks(data, name)
     return header
+
+
+def _check_chunks(data: bytes, name: str) -> None:
+    """Walk over the chunks of a PNG file (PNG specification, 5.3) up to the first one that its end cuts off.
+
+    OpenCV refuses such a file, too, but only after it has taken the memory that the chunk's length promises: 4 GiB, and three
+    seconds, for a picture of 96 x 96 pixels.
+
+    Raises:
+        Refusal: There is one.
+    """
+    place = 8
+    while data[place + 4 : place + 8] != b"IEND":
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        if place >= len(data):
+            raise Refusal(422, "broken_picture", f"{name} ends in the middle: replace it with a whole file")
 
 
 def token_digests(tokens: str | None) -> tuple[str, ...]:
