@@ -1,7 +1,8 @@
 """Which bundle to serve, and where it lies on this machine.
 
 A bundle of the registry is downloaded by a process of its own (`python -m serve.source URI`): MLflow takes hundreds of
-megabytes, which no replica should keep.
+megabytes, which no replica should keep. On a cluster that process runs on the head, where MLflow's server listens on
+loopback, and the bundle reaches the other hosts through Ray.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from fkp.predict import DEFAULT_BUNDLE
 CHAMPION = "models:/fkp@champion"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
 _DOWNLOAD_S = 120
+#: Ray gives it to the head alone.
+_HEAD = "node:__internal_head__"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ def default_folder() -> Path:
 def _from_registry(address: str) -> Source:
     if not _ADDRESS.fullmatch(address):
         raise FkpError(f"{address} names no model: write models:/NAME@champion or models:/NAME/VERSION")
+    return _download_on_head(address) if _on_another_host() else _download_here(address)
+
+
+def _download_here(address: str) -> Source:
     command = [sys.executable, "-m", "serve.source", address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S, check=False)
@@ -66,6 +74,41 @@ def _from_registry(address: str) -> Source:
         last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise FkpError(last[0].removeprefix("error: "))
     return Source(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def _on_another_host() -> bool:
+    """Whether this process belongs to a cluster and is not on its head."""
+    import ray
+
+    if not ray.is_initialized():
+        return False
+    here = ray.get_runtime_context().get_node_id()
+    return not any(node["NodeID"] == here and _HEAD in node["Resources"] for node in ray.nodes())
+
+
+def _download_on_head(address: str) -> Source:
+    import ray
+
+    fetch = ray.remote(_read_here).options(num_cpus=0, resources={_HEAD: 0.001})
+    try:
+        version, digest, files = ray.get(fetch.remote(address), timeout=2 * _DOWNLOAD_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise FkpError(f"the cluster's head did not download {address} within {2 * _DOWNLOAD_S} s: look after it") from error
+
+    def write(part: Path) -> Path:
+        for name, content in files.items():
+            (part / name).write_bytes(content)
+        return part
+
+    return Source(str(_kept(cache_folder(), digest, address, write)), version)
+
+
+def _read_here(address: str) -> tuple[str | None, str, dict[str, bytes]]:
+    """Version, digest and files of a bundle of the registry."""
+    from fkp.bundle import open_bundle
+
+    source = _download_here(address)
+    return source.version, open_bundle(source.path).digest, {path.name: path.read_bytes() for path in Path(source.path).iterdir()}
 
 
 def download(address: str, cache: Path) -> Source:
@@ -78,7 +121,6 @@ def download(address: str, cache: Path) -> Source:
     Raises:
         FkpError: There is no such version, the store fails, or the bundle is not the registered one.
     """
-    from fkp.bundle import open_bundle
     from fkp.track.registry import Registry
 
     parts = _ADDRESS.fullmatch(address)
@@ -88,15 +130,33 @@ def download(address: str, cache: Path) -> Source:
     if number is None:
         raise FkpError(f"no version of {parts['name']} is the champion: `python -m fkp.track promote VERSION`")
     version = registry.version(number)
-    digest = version.tags["bundle_digest"]
+    run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
+    place = _kept(
+        cache,
+        version.tags["bundle_digest"],
+        f"version {number} of {parts['name']}",
+        lambda part: Path(registry.client.download_artifacts(run_id, path, str(part))),
+    )
+    return Source(str(place), str(number))
+
+
+def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) -> Path:
+    """The folder of a bundle in the cache, fetched into it when it is not there.
+
+    Raises:
+        FkpError: What was fetched, or is kept, is not the bundle of the digest.
+    """
+    from fkp.bundle import open_bundle
+
     place = cache / digest
     if not place.is_dir():
-        run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as part:
-            fetched = registry.client.download_artifacts(run_id, path, part)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
+            part = Path(folder, "bundle")
+            part.mkdir()
+            fetched = fetch(part)
             if open_bundle(fetched).digest != digest:
-                raise FkpError(f"version {number} of {parts['name']} is not the bundle that was registered: register it again")
+                raise FkpError(f"{what} is not the bundle that was registered: register it again")
             try:
                 os.rename(fetched, place)
             except OSError:  # Another replica was faster.
@@ -105,7 +165,7 @@ def download(address: str, cache: Path) -> Source:
     if open_bundle(place).digest != digest:
         shutil.rmtree(place)
         raise FkpError(f"the downloaded bundle {place} has changed and was removed: try again")
-    return Source(str(place), str(number))
+    return place
 
 
 def cache_folder() -> Path:

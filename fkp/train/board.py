@@ -145,6 +145,7 @@ def standing(path: Path, write: WriteFigures, show: Callable[[Mapping[str, float
         ray.kill(board)
     if scribe.error is not None:
         raise scribe.error
+    path.unlink()
 
 
 def _show(board: Any, show: Callable[[Mapping[str, float]], None], done: threading.Event) -> None:
@@ -158,7 +159,7 @@ class _Scribe(threading.Thread):
     """Writes what is on the board into the record, in order, each figure once.
 
     Attributes:
-        error: Why the last figures could not be written.
+        error: Why not all figures are written.
     """
 
     def __init__(self, board: Any, write: WriteFigures, done: threading.Event) -> None:
@@ -169,6 +170,12 @@ class _Scribe(threading.Thread):
         self._done = done
 
     def run(self) -> None:
+        try:
+            self._write_until_done()
+        except Exception as error:  # The thread that waits for this one raises it.
+            self.error = error
+
+    def _write_until_done(self) -> None:
         last = False
         while not last:
             last = self._done.wait(_EVERY_S)

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from fkp.bundle import open_bundle
+
 from .hosts import HEAD, ROOT, WORKERS, Cluster, Lab, wait_for
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
@@ -129,11 +131,14 @@ def test_a_search_uses_both_hosts(cluster: Cluster) -> None:
 
 
 def test_the_endpoint_outlives_a_host(cluster: Cluster) -> None:
+    cluster.lab.on(HEAD, "python -m fkp.track register saved_models/champion --promote", 120)
     cluster.lab.on(HEAD, "serve deploy serve/config.yaml --address http://127.0.0.1:8265", 120)
     ready = "curl --silent -o /dev/null -w '%{http_code}' http://127.0.0.1:8000/readyz"
     wait_for("endpoint", lambda: cluster.lab.on(HEAD, ready, check=False).stdout == "200", 120)
     replicas = [host for host in WORKERS if "ServeReplica" in cluster.lab.on(host, "ps -eo args").stdout]
     assert replicas == list(WORKERS), "a replica on each host"
+    digest = cluster.lab.ask("8000/v1/model")["digest"]
+    assert digest == open_bundle(ROOT / "saved_models/champion").digest, "the registry's champion, which only the head can fetch"
     script = (ROOT / "tests/cluster/load.py").read_text()
     cluster.lab.on(HEAD, f"cat > /tmp/ray/load.py <<'END'\n{script}\nEND")
     cluster.lab.on(HEAD, "rm -f /tmp/ray/load.json; (setsid python /tmp/ray/load.py 60 > /tmp/ray/load.json 2>&1 < /dev/null &)")
