@@ -99,19 +99,20 @@ def check_picture(data: bytes, name: str = "the picture") -> Header:
 
 
 def _check_chunks(data: bytes, name: str) -> None:
-    """Walk over the chunks of a PNG file (PNG specification, 5.3) up to the first one that its end cuts off.
+    """Refuse a PNG file with a chunk that is longer than the whole file (PNG specification, 5.3).
 
-    OpenCV refuses such a file, too, but only after it has taken the memory that the chunk's length promises: 4 GiB, and three
-    seconds, for a picture of 96 x 96 pixels.
+    OpenCV takes the memory that a chunk's length promises before it finds that the file ends: 4 GiB, and three seconds, for a
+    picture of 96 x 96 pixels. A file that is merely cut off is the decoder's matter: it may hold a whole first frame.
 
     Raises:
         Refusal: There is one.
     """
     place = 8
-    while data[place + 4 : place + 8] != b"IEND":
-        place += 12 + int.from_bytes(data[place : place + 4], "big")
-        if place >= len(data):
-            raise Refusal(422, "broken_picture", f"{name} ends in the middle: replace it with a whole file")
+    while place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length > len(data):
+            raise Refusal(422, "broken_picture", f"{name} has a chunk of {length} bytes, more than the file: replace it with a whole file")
+        place += 12 + length
 
 
 def token_digests(tokens: str | None) -> tuple[str, ...]:
