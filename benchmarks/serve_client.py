@@ -1,7 +1,7 @@
 """The client of serve_load.py and serve_faults.py: HTTP/1.1 on loopback, as little of it as asks what these two ask.
 
-It runs on the cores of what it measures. A request by aiohttp took 0.5 ms of them, a sixth of all that a request to the
-endpoint costs; by this it takes less than 0.1 ms.
+It runs on the cores of what it measures. Of the 3.8 ms that a request took of two busy cores, 0.23 were aiohttp's; this takes
+0.10.
 """
 
 from __future__ import annotations

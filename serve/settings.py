@@ -37,7 +37,8 @@ class Settings(BaseModel):
         ge=1,
         le=256,
         description="requests with pictures that a replica takes at once, eight times as many for a moment; the next one is refused "
-        "with 429, so that under overload those that are answered wait for no more than so many others",
+        "with 429, so that under overload those that are answered wait for no more than so many others; batches across requests want as "
+        "many as max_batch_size",
     )
     network_threads: int = Field(1, ge=1, le=64, description="cores of the network: the num_cpus of a replica")
     decode_threads: int = Field(2, ge=1, le=64, description="pictures that are decoded at once")

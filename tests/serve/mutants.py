@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -117,9 +118,13 @@ def _bomb(data: bytes, rng: np.random.Generator, _: list[bytes]) -> bytes:
     """A profile, a text or an EXIF block of 64 MiB in 64 KiB."""
     if not data.startswith(_PNG):
         return _long_segments(data, rng, [])
-    packed = zlib.compress(bytes(_BOMB_BYTES), 9)
     kind, head = [(b"iCCP", b"a\0\0"), (b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"eXIf", b"MM\0*")][rng.integers(4)]
-    return data[:33] + png_chunk(kind, head + packed) * int(rng.integers(1, 4)) + data[33:]
+    return data[:33] + png_chunk(kind, head + _packed_zeros()) * int(rng.integers(1, 4)) + data[33:]
+
+
+@functools.cache
+def _packed_zeros() -> bytes:
+    return zlib.compress(bytes(_BOMB_BYTES), 9)
 
 
 def _long_segments(data: bytes, rng: np.random.Generator, _: list[bytes]) -> bytes:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from fkp.errors import FkpError
@@ -211,9 +214,7 @@ def test_an_open_address_needs_a_token(host: str | None, local: bool) -> None:
 
 
 def promise(width: int, height: int) -> bytes:
-    import struct
-
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5xI", 13, b"IHDR", width, height, 0) + struct.pack(">I4sI", 0, b"IEND", 0)
 
 
 def test_size_is_checked_before_decoding() -> None:
@@ -230,3 +231,14 @@ def test_what_is_no_picture(data: bytes, status: int, code: str) -> None:
     with pytest.raises(Refusal) as caught:
         check_picture(data)
     assert (caught.value.status, caught.value.code) == (status, code)
+
+
+@pytest.mark.parametrize("place", [33, 8], ids=["pixels", "header"])
+def test_a_chunk_of_a_png_that_is_longer_than_the_file_takes_no_memory(place: int) -> None:
+    whole = cv2.imencode(".png", np.zeros((96, 96, 3), np.uint8))[1].tobytes()
+    for data in (whole, whole + b"what follows is nobody's business", whole[:-12], whole[:34]):
+        assert check_picture(data).width == 96
+    broken = whole[:place] + b"\xff\xff\xff\xff" + whole[place + 4 :]
+    with pytest.raises(Refusal) as caught:
+        check_picture(broken)
+    assert (caught.value.status, caught.value.code) == (422, "broken_picture")

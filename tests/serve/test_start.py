@@ -14,6 +14,7 @@ from fkp.__main__ import main as fkp_main
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from serve import start
+from serve.admission import BURST
 from serve.app import GPU_BATCH_SIZE
 from serve.guard import PIXEL_LIMIT
 from serve.settings import Settings
@@ -65,7 +66,7 @@ def test_config_yaml_is_what_the_code_has() -> None:
     assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
     assert Settings.model_validate(deployment.user_config) == Settings()
     assert deployment.max_ongoing_requests >= 2 * GPU_BATCH_SIZE
-    assert deployment.max_ongoing_requests > Settings().max_in_progress, "the refusal with an envelope comes first"
+    assert deployment.max_ongoing_requests > BURST * Settings().max_in_progress, "the refusal with an envelope comes first"
     assert deployment.autoscaling_config["target_ongoing_requests"] < Settings().max_in_progress, "or there is no scaling up"
     assert deployment.backpressure_config.status_code == 429
     assert schema.controller_options.runtime_env["env_vars"]["OPENCV_IO_MAX_IMAGE_PIXELS"] == str(PIXEL_LIMIT)
