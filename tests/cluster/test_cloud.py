@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fkp import config as configs
-from fkp import hosts
+from fkp import hosts, storage
 
 ROOT = Path(__file__).parents[2]
 CLOUD, LOCAL, KUBERAY = ROOT / "cluster.yaml", ROOT / "cluster/local.yaml", ROOT / "cluster/kuberay.yaml"
@@ -171,6 +171,33 @@ def test_google_s_packages_do_not_contradict_the_pins() -> None:
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in lines)
     constrained = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert not constrained & {line.partition("==")[0] for line in lines}
+
+
+def documented(program: str) -> list[list[str]]:
+    """The flags of each command of docs/cluster.md that runs a program on Google's machines."""
+    text = (ROOT / "docs/cluster.md").read_text().replace("\\\n", " ")
+    commands = [line.partition(f"{program} ")[2] for line in text.splitlines() if line.startswith("on_head ") and f"{program} " in line]
+    return [[str(ROOT / word) if word.startswith("configs/") else word for word in shlex.split(command)] for command in commands]
+
+
+def test_the_documented_search_and_training_are_ones_that_hosts_without_a_share_can_run(cloud: dict[str, Any]) -> None:
+    from tune.settings import parse
+
+    (search,) = documented("tune/search.py")
+    settings, config = parse(search)
+    most = cloud["available_node_types"]["gpu_spot"]["max_workers"]
+    assert settings.concurrent == most == 8
+    (training,) = documented("fkp.train")
+    trained = configs.from_args(training, "python -m fkp.train", "")
+    assert trained.scale.num_workers == most and trained.least_workers == 1
+    assert trained.data.backend == "stream" and trained.data.root is not None and storage.is_uri(trained.data.root)
+    for run in (config, trained):
+        assert storage.is_uri(run.track.storage) and run.scale.use_gpu == "yes"
+        assert run.scale.wait_minutes >= 15, "a machine takes minutes to come up"
+    resources = cloud["available_node_types"]["gpu_spot"]["resources"]
+    assert trained.scale.cpus_per_worker + trained.decoders_per_worker <= resources["CPU"]
+    (packed,) = documented("fkp.data pack")
+    assert packed == ["--out", trained.data.root]
 
 
 # --- Kubernetes -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 import ray
 import yaml
+from pyarrow import fs
 
+from fkp import storage
 from fkp.config import build
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
@@ -333,6 +335,29 @@ def test_a_killed_driver_goes_on_with_resume(
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for trial in done.trials:
         assert done.history(runs[f"small-{trial.number:03d}"], VAL_NME) == dict(enumerate(trial.nme_by_epoch, 1))
+
+
+def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
+    small_run_in: Callable[..., Any], empty_store: Path, bucket: str, tmp_path: Path
+) -> None:
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    config = small_run_in(tmp_path, scale__use_gpu="no", track__storage=bucket, train__epochs=1)
+    plain = config.model_dump(mode="json")
+    plain["track"].pop("run_name")
+    (tmp_path / "run.yaml").write_text(json.dumps(plain))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"optim.lr": {"log": [0.005, 0.02]}}))
+    flags = ["--trials", "1", "--epochs", "2", "--concurrent", "1", "--name", "small", "--space", str(tmp_path / "space.yaml")]
+    command = [sys.executable, str(REPO / "tune/search.py"), "--config", str(tmp_path / "run.yaml"), *flags]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # A cluster of its own knows the bucket's keys.
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ray.tune.Tuner.can_restore(f"{bucket}/small/tune")
+    system, inner = storage.open_place(f"{bucket}/small")
+    found = [entry.path for entry in system.get_file_info(fs.FileSelector(inner, recursive=True))]
+    assert sum(path.endswith("/checkpoint.ckpt") for path in found) == 2, found
+    (folder,) = (tmp_path / "cache/searches").glob("*/small")
+    assert (folder / "best.yaml").is_file() and not (folder / "tune").exists()
+    assert not (tmp_path / "s3:").exists(), "the address was taken for a folder"
 
 
 def test_what_can_never_work_is_refused_before_anything_starts(
