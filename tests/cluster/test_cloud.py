@@ -135,10 +135,11 @@ def test_ray_does_not_turn_from_spot_machines_by_itself_and_what_helps(cloud: di
 
 def test_the_container_s_user_may_write_beside_what_is_mounted(cloud: dict[str, Any]) -> None:
     """Docker makes the folders above a mount, and makes them root's; install.sh writes into one of them."""
-    own, *_ = cloud["setup_commands"]
+    own, token, _ = cloud["setup_commands"]
     assert own.startswith("sudo chown $(id -u):$(id -g) ")
-    parents = {str(Path(mount).parent) for mount in cloud["file_mounts"]}
-    assert {word for word in own.split() if word.startswith("~")} == {*parents, "~/.ray/auth_token"}
+    assert {word for word in own.split() if word.startswith("~")} == {str(Path(mount).parent) for mount in cloud["file_mounts"]}
+    # As its owner the ssh user could no longer bring a new one; and no others on the machine may read it.
+    assert "chown" not in token and "chmod 640 ~/.ray/auth_token" in token
 
 
 def test_every_value_to_change_stands_above_the_line(cloud: dict[str, Any]) -> None:

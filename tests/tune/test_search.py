@@ -293,6 +293,16 @@ def test_crops_are_decoded_once_for_each_input_setting_and_shared(
         assert np.shares_memory(shared, ray.get(reference).train.crops_u8)
 
 
+def test_trials_at_once_read_a_packed_set(run_search: Callable[..., Searched], packed_root: Path, tmp_path: Path) -> None:
+    """Each holds a core and decodes on another one, which Tune does not reserve: they must not wait for each other for ever."""
+    stream = {"data__backend": "stream", "data__root": str(packed_root)}
+    found = run_search(tmp_path, {"optim.lr": {"choice": [0.01, 0.02]}}, trials=3, epochs=2, concurrent=2, scheduler="none", **stream)
+    assert found.error is None
+    assert [(trial.state, trial.epochs) for trial in found.trials] == [("finished", 2)] * 3
+    assert len({process for *_, process in found.reports}) == 2
+    assert found.trials[0].cores == 2
+
+
 def test_a_killed_driver_goes_on_with_resume(
     small_run_in: Callable[..., Any], empty_store: Path, ray_cluster: None, tmp_path: Path
 ) -> None:
