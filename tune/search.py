@@ -46,6 +46,7 @@ def search(settings: Settings, config: Config) -> str:
     Raises:
         FkpError: Anything the user can mend; finished trials are kept.
     """
+    from fkp import storage
     from fkp.config import build
     from fkp.data.dataset import open_cache
     from fkp.track.outbox import Outbox
@@ -54,11 +55,12 @@ def search(settings: Settings, config: Config) -> str:
     from tune.space import read_space
     from tune.study import open_study
 
-    # What can be wrong with the input shows before anything starts: the space, the frames, the folder, the record.
+    # What can be wrong with the input shows before anything starts: the space, the frames, the place, the record.
     name = config.track.run_name or f"search-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     config = with_absolute_paths(build(config.model_dump(), {"track.run_name": name, **_for_scheduler(settings, config)}))
     space = read_space(settings.space, config)
     _check_grid(settings, space)
+    storage.check_writable(config.track.storage)
     make_synthetic(config)
     data_digest = open_cache(config).digest
     with open_study(settings, config, space) as study:
@@ -118,6 +120,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
+    from fkp import storage
     from fkp.model.net import VAL_NME
     from tune.algorithm import choose
     from tune.study import TellStudy, WhenTimeIsOver
@@ -131,12 +134,13 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         "gpus": placement.gpus,
         "crops": _put_crops(study.space, config),
         "pipelines": placement.concurrent * settings.workers,
-        "folder": str(study.folder / "train"),
+        "folder": storage.join(study.place, "train"),
         "follow": settings.scheduler == "pbt",
     }
     trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), placement.trial_resources)
-    if Tuner.can_restore(str(study.tune_folder)):
-        return Tuner.restore(str(study.tune_folder), trainable, resume_unfinished=True)
+    state = storage.join(study.place, "tune")
+    if Tuner.can_restore(state):
+        return Tuner.restore(state, trainable, resume_unfinished=True)
     algorithm = choose(study, placement.concurrent)
     return Tuner(
         trainable,
@@ -151,8 +155,8 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
             reuse_actors=settings.workers == 1,
         ),
         run_config=RunConfig(
-            name=study.tune_folder.name,
-            storage_path=str(study.folder),
+            name="tune",
+            storage_path=study.place,
             callbacks=[TellStudy(study)],
             stop=WhenTimeIsOver(study),
             failure_config=FailureConfig(max_failures=config.scale.max_failures),

@@ -46,7 +46,8 @@ class Study:
     """A search that is under way or done.
 
     Attributes:
-        folder: `<track.storage>/<name>`: study.json, trials.json, charts/, outbox.jsonl and Tune's own folder.
+        folder: Where this process writes study.json, trials.json, charts/ and outbox.jsonl: the search's `place`, or what stands for
+            it on this machine if that is in a bucket.
         settings: How it goes.
         config: What every trial starts from; its paths are absolute.
         space: What is searched.
@@ -75,9 +76,9 @@ class Study:
         return self.folder.name
 
     @property
-    def tune_folder(self) -> Path:
-        """Where Tune keeps its own state and the trials' checkpoints."""
-        return self.folder / "tune"
+    def place(self) -> str:
+        """`<track.storage>/<name>`, a folder that all hosts see or an address: Tune's own state and the trials' checkpoints lie in it."""
+        return storage.join(self.config.track.storage, self.name)
 
     @property
     def planned(self) -> int:
@@ -264,14 +265,13 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
             begun with other settings.
     """
     assert config.track.run_name is not None
-    if storage.is_uri(config.track.storage):
-        raise FkpError(f"a search keeps its trials in a folder: set track.storage to one that all hosts see, not {config.track.storage}")
-    folder = Path(config.track.storage) / config.track.run_name
+    folder = storage.local_copy(config.track.storage, Path(config.data.cache_dir) / "searches") / config.track.run_name
     what = f"search {folder.name}"
     if settings.resume and not (folder / "study.json").is_file():
         raise FkpError(f"there is no {what} in {folder.parent} to resume: look at --name and --track.storage")
-    if (folder / "run.json").is_file():
-        raise FkpError(f"{folder} is a training's folder: choose another --name")
+    place = storage.join(config.track.storage, folder.name)
+    if storage.size_bytes(storage.join(place, "run.json")) is not None:
+        raise FkpError(f"{place} is a training's folder: choose another --name")
     with folders.claimed(folder, what):
         study = Study(folder, settings, config, space)
         if (folder / "study.json").is_file():

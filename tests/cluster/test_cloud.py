@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fkp import config as configs
-from fkp import hosts
+from fkp import hosts, storage
 
 ROOT = Path(__file__).parents[2]
 CLOUD, LOCAL, KUBERAY = ROOT / "cluster.yaml", ROOT / "cluster/local.yaml", ROOT / "cluster/kuberay.yaml"
@@ -53,7 +53,7 @@ def test_every_host_gets_the_token_the_pins_and_nothing_private(path: Path) -> N
     assert mounts["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert {"requirements.txt", "requirements-nodeps.txt", "constraints.txt"} <= set(mounts.values())
     assert not {".", "data", "runs", ".venv", ".git", "mlflow.db"} & set(mounts.values()), "folders are named one by one"
-    assert config["setup_commands"] == ["bash ~/fkp/cluster/install.sh"]
+    assert config["setup_commands"][-1] == "bash ~/fkp/cluster/install.sh"
     start = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     assert [command.rsplit("bash ", 1)[1] for command in start] == ["~/fkp/cluster/start.sh head", "~/fkp/cluster/start.sh worker"]
     assert config["idle_timeout_minutes"] > 0
@@ -94,6 +94,54 @@ def test_spot_machines_are_tried_first_and_others_are_the_same_but_for_that(clou
     assert spot["node_config"]["machineType"] == other["node_config"]["machineType"]
 
 
+def launched(cloud: dict[str, Any], fate: Any) -> dict[str, int]:
+    """What Ray's autoscaler starts for eight GPUs, once a spot machine has met a fate."""
+    from ray.autoscaler._private.util import prepare_config
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+    from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+    from ray.core.generated.autoscaler_pb2 import ResourceRequestByCount
+    from ray.core.generated.instance_manager_pb2 import InstanceUpdateEvent
+
+    config = AutoscalingConfig(prepare_config(cloud))
+    monitor = CloudResourceMonitor()
+    monitor.notify([InstanceUpdateEvent(instance_id="first", new_instance_status=fate, instance_type="gpu_spot")])
+    wanted = ResourceRequestUtil.make({"CPU": 1.0, "GPU": 1.0})
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=config.get_node_type_configs(),
+        max_num_nodes=config.get_max_num_nodes(),
+        resource_requests=[ResourceRequestByCount(request=wanted, count=8)],
+        cloud_resource_availabilities=monitor.get_resource_availabilities(),
+        recoverable_resource_availabilities=monitor.get_recoverable_resource_availabilities(),
+    )
+    return {launch.instance_type: launch.count for launch in ResourceDemandScheduler(None).schedule(request).to_launch}
+
+
+def test_ray_does_not_turn_from_spot_machines_by_itself_and_what_helps(cloud: dict[str, Any]) -> None:
+    """What cluster.yaml says of it. Ray's provider for Google Cloud raises where there is no machine: a launch that failed."""
+    from ray.core.generated.instance_manager_pb2 import Instance
+
+    spot = cloud["available_node_types"]["gpu_spot"]
+    assert launched(cloud, Instance.RAY_RUNNING) == {"gpu_spot": 8}
+    assert launched(cloud, Instance.ALLOCATION_FAILED) == {"gpu_spot": 8}
+    assert launched(cloud, Instance.ALLOCATION_TIMEOUT) == {"gpu_on_demand": 8}, "which that provider never reports"
+    spot["max_workers"] = 4
+    assert launched(cloud, Instance.ALLOCATION_FAILED) == {"gpu_spot": 4, "gpu_on_demand": 4}
+    spot["max_workers"] = 0
+    assert launched(cloud, Instance.ALLOCATION_FAILED) == {"gpu_on_demand": 8}
+
+
+def test_the_container_s_user_may_write_beside_what_is_mounted(cloud: dict[str, Any]) -> None:
+    """Docker makes the folders above a mount, and makes them root's; install.sh writes into one of them."""
+    own, token, _ = cloud["setup_commands"]
+    assert own.startswith("sudo chown $(id -u):$(id -g) ")
+    assert {word for word in own.split() if word.startswith("~")} == {str(Path(mount).parent) for mount in cloud["file_mounts"]}
+    # As its owner the ssh user could no longer bring a new one; and no others on the machine may read it.
+    assert "chown" not in token and "chmod 640 ~/.ray/auth_token" in token
+
+
 def test_every_value_to_change_stands_above_the_line(cloud: dict[str, Any]) -> None:
     own, rest = CLOUD.read_text().split("# --- The same for all", 1)
     assert "my-project" in own and not re.search(r"my-project|my-bucket|us-central1", rest)
@@ -126,6 +174,33 @@ def test_google_s_packages_do_not_contradict_the_pins() -> None:
     assert not constrained & {line.partition("==")[0] for line in lines}
 
 
+def documented(program: str) -> list[list[str]]:
+    """The flags of each command of docs/cluster.md that runs a program on Google's machines."""
+    text = (ROOT / "docs/cluster.md").read_text().replace("\\\n", " ")
+    commands = [line.partition(f"{program} ")[2] for line in text.splitlines() if line.startswith("on_head ") and f"{program} " in line]
+    return [[str(ROOT / word) if word.startswith("configs/") else word for word in shlex.split(command)] for command in commands]
+
+
+def test_the_documented_search_and_training_are_ones_that_hosts_without_a_share_can_run(cloud: dict[str, Any]) -> None:
+    from tune.settings import parse
+
+    (search,) = documented("tune/search.py")
+    settings, config = parse(search)
+    most = cloud["available_node_types"]["gpu_spot"]["max_workers"]
+    assert settings.concurrent == most == 8
+    (training,) = documented("fkp.train")
+    trained = configs.from_args(training, "python -m fkp.train", "")
+    assert trained.scale.num_workers == most and trained.least_workers == 1
+    assert trained.data.backend == "stream" and trained.data.root is not None and storage.is_uri(trained.data.root)
+    for run in (config, trained):
+        assert storage.is_uri(run.track.storage) and run.scale.use_gpu == "yes"
+        assert run.scale.wait_minutes >= 15, "a machine takes minutes to come up"
+    resources = cloud["available_node_types"]["gpu_spot"]["resources"]
+    assert trained.scale.cpus_per_worker + trained.decoders_per_worker <= resources["CPU"]
+    (packed,) = documented("fkp.data pack")
+    assert packed == ["--out", trained.data.root]
+
+
 # --- Kubernetes -------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +224,7 @@ def test_pods_want_the_token_and_may_do_nothing_else(cluster: dict[str, Any]) ->
         (container,) = pod["containers"]
         images.add(container["image"])
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert not {"livenessProbe", "readinessProbe", "startupProbe"} & set(container), "one would take the place of all of the operator's"
         assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
     assert len(images) == 1 and not images.pop().endswith(":latest")
 

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 import ray
 import yaml
+from pyarrow import fs
 
+from fkp import storage
 from fkp.config import build
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
@@ -291,6 +293,16 @@ def test_crops_are_decoded_once_for_each_input_setting_and_shared(
         assert np.shares_memory(shared, ray.get(reference).train.crops_u8)
 
 
+def test_trials_at_once_read_a_packed_set(run_search: Callable[..., Searched], packed_root: Path, tmp_path: Path) -> None:
+    """Each holds a core and decodes on another one, which Tune does not reserve: they must not wait for each other for ever."""
+    stream = {"data__backend": "stream", "data__root": str(packed_root)}
+    found = run_search(tmp_path, {"optim.lr": {"choice": [0.01, 0.02]}}, trials=3, epochs=2, concurrent=2, scheduler="none", **stream)
+    assert found.error is None
+    assert [(trial.state, trial.epochs) for trial in found.trials] == [("finished", 2)] * 3
+    assert len({process for *_, process in found.reports}) == 2
+    assert found.trials[0].cores == 2
+
+
 def test_a_killed_driver_goes_on_with_resume(
     small_run_in: Callable[..., Any], empty_store: Path, ray_cluster: None, tmp_path: Path
 ) -> None:
@@ -333,6 +345,29 @@ def test_a_killed_driver_goes_on_with_resume(
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for trial in done.trials:
         assert done.history(runs[f"small-{trial.number:03d}"], VAL_NME) == dict(enumerate(trial.nme_by_epoch, 1))
+
+
+def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
+    small_run_in: Callable[..., Any], empty_store: Path, bucket: str, tmp_path: Path
+) -> None:
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    config = small_run_in(tmp_path, scale__use_gpu="no", track__storage=bucket, train__epochs=1)
+    plain = config.model_dump(mode="json")
+    plain["track"].pop("run_name")
+    (tmp_path / "run.yaml").write_text(json.dumps(plain))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"optim.lr": {"log": [0.005, 0.02]}}))
+    flags = ["--trials", "1", "--epochs", "2", "--concurrent", "1", "--name", "small", "--space", str(tmp_path / "space.yaml")]
+    command = [sys.executable, str(REPO / "tune/search.py"), "--config", str(tmp_path / "run.yaml"), *flags]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # A cluster of its own knows the bucket's keys.
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ray.tune.Tuner.can_restore(f"{bucket}/small/tune")
+    system, inner = storage.open_place(f"{bucket}/small")
+    found = [entry.path for entry in system.get_file_info(fs.FileSelector(inner, recursive=True))]
+    assert sum(path.endswith("/checkpoint.ckpt") for path in found) == 2, found
+    (folder,) = (tmp_path / "cache/searches").glob("*/small")
+    assert (folder / "best.yaml").is_file() and not (folder / "tune").exists()
+    assert not (tmp_path / "s3:").exists(), "the address was taken for a folder"
 
 
 def test_what_can_never_work_is_refused_before_anything_starts(

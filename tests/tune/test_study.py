@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fkp import storage
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
@@ -170,7 +171,18 @@ def test_a_trainings_folder_is_refused(small_run: Callable[..., Config]) -> None
         pass
 
 
-def test_a_search_in_a_bucket_is_refused(small_run: Callable[..., Config]) -> None:
-    config = small_run(track__storage="s3://runs")
-    with pytest.raises(FkpError, match=r"keeps its trials in a folder.*not s3://runs"), open_study(Settings(), config, SPACE):
+def test_a_search_in_a_bucket_keeps_its_own_files_on_this_machine(small_run: Callable[..., Config], bucket: str) -> None:
+    config = small_run(track__storage=bucket)
+    with open_study(Settings(trials=1, name="small"), config, SPACE) as study:
+        study.save()
+        assert study.place == f"{bucket}/small"
+        assert study.folder.name == study.name == "small" and (study.folder / "study.json").is_file()
+    with pytest.raises(FkpError, match="search small exists"), open_study(Settings(trials=1, name="small"), config, SPACE):
+        pass
+
+
+def test_a_trainings_place_in_a_bucket_is_refused(small_run: Callable[..., Config], bucket: str) -> None:
+    storage.write_bytes(f"{bucket}/small/run.json", b"{}")
+    config = small_run(track__storage=bucket)
+    with pytest.raises(FkpError, match=f"{bucket}/small is a training's folder"), open_study(Settings(), config, SPACE):
         pass
