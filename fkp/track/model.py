@@ -34,7 +34,7 @@ def log_model(client: MlflowClient, uri: str, bundle: Bundle, run_id: str) -> tu
         run_id: The run.
 
     Returns:
-        Address of the model, `models:/<id>`, and of the bundle, `runs:/<run>/bundle`.
+        The model's id, and the address of the bundle, `runs:/<run>/bundle`.
 
     Raises:
         FkpError: There is no such run, or it holds another bundle.
@@ -65,7 +65,7 @@ def log_model(client: MlflowClient, uri: str, bundle: Bundle, run_id: str) -> tu
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
-    return f"models:/{model.model_id}", artifacts
+    return model.model_id, artifacts
 
 
 def signature(bundle: Bundle) -> ModelSignature:

@@ -78,10 +78,12 @@ class Registry:
             if version.tags.get("bundle_digest") == bundle.digest:
                 return version
         with store_errors(self.uri):
-            model_uri, artifacts = log_model(self.client, self.uri, bundle, run_id)
+            model_id, artifacts = log_model(self.client, self.uri, bundle, run_id)
             self._make_registered_model()
             tags = {BUNDLE_TAG: artifacts, **describe(bundle)}
-            made = self._patiently(lambda: self.client.create_model_version(self.name, model_uri, run_id, tags))
+            source = f"models:/{model_id}"
+            # A server asks for the id by itself, too, and refuses a version whose source is not of that model.
+            made = self._patiently(lambda: self.client.create_model_version(self.name, source, run_id, tags, model_id=model_id))
         return self.version(int(made.version))
 
     def versions(self) -> list[Version]:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,9 @@ from fkp.bundle import Bundle, open_bundle, update_bundle
 from fkp.errors import FkpError
 from fkp.track.registry import ALIAS, MODEL_NAME, NotBetter, Registry
 from fkp.track.version import MARK_TAG, Version
+
+if TYPE_CHECKING:
+    from .conftest import Server
 
 OTHER_SPLIT = "b" * 64
 
@@ -70,6 +74,18 @@ def test_a_registered_bundle_is_a_model_for_any_number_of_faces(
     needed = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
     assert needed == ["mlflow", "onnx", "onnxruntime"]
     assert not list(folder.rglob("*.pkl"))
+
+
+@pytest.mark.usefixtures("store")
+def test_a_bundle_is_registered_with_a_server(server: Server, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.wait()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    registry = Registry()
+    run_id = registry.client.create_run(registry.client.create_experiment("models")).info.run_id
+    version = registry.register(bundle.path, run_id)
+    registry.promote(version.number)
+    assert registry.champion_number() == version.number
+    assert version.tags["bundle_digest"] == bundle.digest
 
 
 def test_a_version_tells_what_it_is_and_where_its_bundle_lies(
