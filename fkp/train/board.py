@@ -3,6 +3,7 @@
 The worker may be on another host than the driver, and MLflow's server may listen where only the driver reaches it. So the
 figures go through an actor beside the driver, which keeps them in a file until the driver has written them into the
 record. A server that is gone for minutes delays the record and not the training, and a driver that is lost loses no figure.
+Each checkpoint holds those that were not written then, so the same is true where the driver's machine is lost.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from fkp.errors import FkpError
 
 #: Progress is told and the record is written this often.
 _EVERY_S = 1.0
+#: In the folder of a checkpoint: the figures that were not in the record then.
+_FIGURES = "figures.json"
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,9 +104,21 @@ class BoardLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = {name: float(value) for name, value in metrics.items()}
+        self._put((int(step or 0), int(time.time() * 1000), {name: float(value) for name, value in metrics.items()}))
+
+    def keep(self, folder: Path) -> None:
+        """Write what is not in the record yet into a checkpoint's folder."""
+        folder.joinpath(_FIGURES).write_text(json.dumps(ray.get(self._board.waiting.remote())), encoding="utf-8")
+
+    def take(self, folder: Path) -> None:
+        """Hand what a checkpoint's folder holds to the board. A store takes the same figure of the same moment once only."""
+        path = folder / _FIGURES
+        for figures in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
+            self._put(figures)
+
+    def _put(self, figures: Figures) -> None:
         # Waits until the board has kept them: a worker that is lost in the next moment has lost none.
-        ray.get(self._board.log.remote((int(step or 0), int(time.time() * 1000), values)))
+        ray.get(self._board.log.remote(figures))
 
 
 def find(name: str) -> Any:

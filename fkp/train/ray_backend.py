@@ -42,17 +42,23 @@ class ReportCheckpoint(pl.Callback):
     Args:
         report: `ray.train.report`, or `ray.tune.report` in a trial that trains in its own process.
         checkpoint_class: `Checkpoint` of the same of the two: they are different classes.
+        logger: Of the first worker; what it has logged and the record does not hold yet goes with the checkpoint.
     """
 
-    def __init__(self, report: Callable[..., None] = ray.train.report, checkpoint_class: Any = Checkpoint) -> None:
+    def __init__(
+        self, report: Callable[..., None] = ray.train.report, checkpoint_class: Any = Checkpoint, logger: board.BoardLogger | None = None
+    ) -> None:
         self._report = report
         self._checkpoint_class = checkpoint_class
+        self._logger = logger
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         metrics |= {"epoch": trainer.current_epoch, EPOCHS: trainer.current_epoch + 1, "step": trainer.global_step}
         with tempfile.TemporaryDirectory() as folder:
             trainer.save_checkpoint(Path(folder) / _CHECKPOINT_NAME)  # Every worker must call it; only the first writes.
+            if self._logger is not None:
+                self._logger.keep(Path(folder))
             checkpoint = self._checkpoint_class.from_directory(folder) if trainer.is_global_zero else None
             self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
 
@@ -125,18 +131,21 @@ def _worker(job: dict[str, Any]) -> None:
     config = Config.model_validate(job["config"])
     context = ray.train.get_context()
     told = board.find(job["board"]) if context.get_world_rank() == 0 and "board" in job else None
+    logger = None if told is None else board.BoardLogger(told)
 
     def report(progress: Mapping[str, float]) -> None:
         if told is not None:
             told.put.remote(dict(progress))
 
     with resumed_from(ray.train.get_checkpoint()) as checkpoint:
+        if logger is not None and checkpoint is not None:
+            logger.take(checkpoint.parent)
         loop.fit(
             config,
             world_size=context.get_world_size(),
             report=report,
-            logger=False if told is None else board.BoardLogger(told),
-            callbacks=[ReportCheckpoint()],
+            logger=logger or False,
+            callbacks=[ReportCheckpoint(logger=logger)],
             checkpoint=checkpoint,
             on_gpu=job["on_gpu"],
             cache=ray.get(job["crops"]) if "crops" in job else None,

@@ -91,6 +91,20 @@ def test_what_could_not_be_written_is_an_error_and_is_written_next_time(tmp_path
     assert [step for step, _ in record.steps] == [7, 9]
 
 
+def test_a_checkpoint_takes_along_what_is_not_in_the_record_yet(tmp_path: Path) -> None:
+    from fkp.train import board
+
+    record = Record()
+    record.away = True
+    with pytest.raises(FkpError, match="the store is away"), board.standing(tmp_path / "here", record.write, lambda progress: None) as name:
+        log(name, 3, loss=1.0)
+        board.BoardLogger(board.find(name)).keep(tmp_path)
+    record.away = False
+    with board.standing(tmp_path / "on another machine", record.write, lambda progress: None) as name:
+        board.BoardLogger(board.find(name)).take(tmp_path)
+    assert record.steps == [(3, {"loss": 1.0})]
+
+
 def test_the_training_s_own_error_is_the_one_that_is_told(tmp_path: Path) -> None:
     from fkp.train import board
 
