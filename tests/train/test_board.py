@@ -96,9 +96,14 @@ def test_a_checkpoint_takes_along_what_is_not_in_the_record_yet(tmp_path: Path) 
 
     record = Record()
     record.away = True
-    with pytest.raises(FkpError, match="the store is away"), board.standing(tmp_path / "here", record.write, lambda progress: None) as name:
-        log(name, 3, loss=1.0)
-        board.BoardLogger(board.find(name)).keep(tmp_path)
+
+    def train() -> None:
+        with board.standing(tmp_path / "here", record.write, lambda progress: None) as name:
+            log(name, 3, loss=1.0)
+            board.BoardLogger(board.find(name)).keep(tmp_path)
+
+    with pytest.raises(FkpError, match="the store is away"):
+        train()
     record.away = False
     with board.standing(tmp_path / "on another machine", record.write, lambda progress: None) as name:
         board.BoardLogger(board.find(name)).take(tmp_path)
