@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# Put exactly what requirements.txt and constraints.txt name into ~/fkp/.venv. Does nothing where that is done already.
+# Put exactly what requirements.txt and constraints.txt name into ~/fkp/.venv, and that on the PATH of this user's shells. Does
+# nothing where that is done already.
 set -euo pipefail
 cd ~/fkp
+# `ray down` and `ray exec` ask a shell on the host for `ray`.
+path='export PATH="$HOME/fkp/.venv/bin:$PATH"'
+grep -qxF "$path" ~/.bashrc 2>/dev/null || echo "$path" >> ~/.bashrc
+
 python=${FKP_PYTHON:-python3.11}
 wanted=$(cat requirements.txt requirements-nodeps.txt constraints.txt | sha256sum | cut -d' ' -f1)
 [ "$(cat .installed 2>/dev/null)" = "$wanted" ] && exit 0

@@ -62,6 +62,24 @@ def read_header(data: bytes, name: str = "image") -> Header:
     raise FkpError(f"{name} is not a JPEG, PNG or WebP file: convert it to one of them")
 
 
+def overlong_chunk_bytes(data: bytes) -> int | None:
+    """Length of a PNG file's first chunk that is longer than the whole file (PNG specification, 5.3); None where there is none.
+
+    OpenCV takes the memory that a chunk's length promises before it finds that the file ends: 4 GiB, and three seconds, for a
+    picture of 96 x 96 pixels. A file that is merely cut off is the decoder's matter: it may hold a whole first frame.
+
+    Args:
+        data: A picture of any format.
+    """
+    place = len(_PNG) if data.startswith(_PNG) else len(data)
+    while place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length > len(data):
+            return length
+        place += 12 + length
+    return None
+
+
 class _NoSize(ValueError):
     pass
 

@@ -22,6 +22,9 @@ if [ "${3:-}" = host ]; then
     mkdir -p /mnt/tmp"$n" /tmp/ray
     mount --bind /mnt/tmp"$n" /tmp/ray
     mount -t tmpfs -o size=1g tmpfs /dev/shm
+    for other in /mnt/operator "${hosts[@]/#//mnt/home}"; do  # Another machine's disk cannot be seen.
+        [ "$other" = "$home" ] || mount -t tmpfs tmpfs "$other"
+    done
     move_home "$home"
     exec /usr/sbin/sshd -D -e -f /mnt/sshd_config -h /mnt/host_key -o PidFile=none 2>> "/mnt/sshd$n.log"
 fi
@@ -32,7 +35,7 @@ if [ "${3:-}" = lab ]; then
     mkdir -p /mnt
     mount -t tmpfs tmpfs /mnt
     mount -t tmpfs tmpfs /run
-    mkdir -p /run/sshd /run/netns /mnt/shared /mnt/operator/.ssh /mnt/operator/tmp
+    mkdir -p /run/sshd /run/netns /mnt/shared /mnt/operator/.ssh /mnt/operator/tmp "${hosts[@]/#//mnt/home}"
     mount --bind "$shared" /mnt/shared
     move_home /mnt/operator
     ip link set lo up

@@ -137,14 +137,22 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
 
 
+def longer_chunk(place: int) -> bytes:
+    """A PNG file with a chunk for which OpenCV would take 4 GiB of memory."""
+    whole = png(smooth_picture())
+    return whole[:place] + b"\xff\xff\xff\xff" + whole[place + 4 :]
+
+
 BROKEN = {
     "empty": (b"", "frame 7 is empty: replace it"),
     "words": (b"this is not a picture at all, whatever its name says", "frame 7 is not a picture that can be decoded: replace it"),
     "zeros": (bytes(4000), "frame 7 is not a picture that can be decoded"),
     "cut-off header": (noisy_jpeg()[:20], "frame 7 is not a picture that can be decoded"),
     "half a JPEG": (noisy_jpeg()[:2500], "frame 7 is not a picture that can be decoded"),
-    "half a PNG": (png(smooth_picture())[:200], "frame 7 is not a picture that can be decoded"),
+    "half a PNG": (png(smooth_picture())[:200], "frame 7 has a chunk of "),
     "too many pixels": (huge_png(), "frame 7 has too many pixels"),
+    "pixels longer than the file": (longer_chunk(33), "frame 7 has a chunk of 4294967295 bytes, more than the file"),
+    "header longer than the file": (longer_chunk(8), "frame 7 has a chunk of 4294967295 bytes, more than the file"),
 }
 
 
