@@ -71,10 +71,11 @@ def overlong_chunk_bytes(data: bytes) -> int | None:
     Args:
         data: A picture of any format.
     """
-    place = len(_PNG) if data.startswith(_PNG) else len(data)
-    while place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
-        length = int.from_bytes(data[place : place + 4], "big")
-        if length > len(data):
+    view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
+    place = len(_PNG) if view[: len(_PNG)] == _PNG else len(view)
+    while place + 8 <= len(view) and view[place + 4 : place + 8] != b"IEND":
+        length = int.from_bytes(view[place : place + 4], "big")
+        if length > len(view):
             return length
         place += 12 + length
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image as Pillow
 
@@ -162,6 +163,11 @@ def test_broken_bytes_are_one_sentence(case: str) -> None:
     with pytest.raises(FkpError, match=says) as caught:
         images.decode(data, "frame 7")
     assert "\n" not in str(caught.value)
+
+
+def test_a_buffer_is_decoded_like_its_bytes() -> None:
+    data = png(smooth_picture())
+    np.testing.assert_array_equal(images.decode(pa.py_buffer(data), "frame 7"), images.decode(data, "frame 7"))
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
