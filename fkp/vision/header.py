@@ -73,7 +73,7 @@ def overlong_chunk_bytes(data: bytes) -> int | None:
     """
     view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
     place = len(_PNG) if view[: len(_PNG)] == _PNG else len(view)
-    while place + 8 <= len(view) and view[place + 4 : place + 8] != b"IEND":
+    while place + 8 <= len(view) and bytes(view[place + 4 : place + 8]) != b"IEND":
         length = int.from_bytes(view[place : place + 4], "big")
         if length > len(view):
             return length
