@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class Client(asyncio.Protocol):
-    """One kept connection: a request at a time, answers with a Content-Length."""
+    """One kept connection: a request at a time."""
 
     def __init__(self, url: str, body: bytes) -> None:
         parts = urlsplit(url)
@@ -60,8 +60,12 @@ class Client(asyncio.Protocol):
         if end < 0:
             return
         head = bytes(self._read[:end]).lower()
-        length = int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-        if len(self._read) < end + 4 + length:
+        _, stated, rest = head.partition(b"\r\ncontent-length:")
+        if stated:
+            length = int(rest.partition(b"\r\n")[0])
+            if len(self._read) < end + 4 + length:
+                return
+        elif not self._read.endswith(b"\r\n0\r\n\r\n"):  # In chunks, as Ray's proxy refuses.
             return
         status, body = int(head[9:12]), bytes(self._read[end + 4 :])
         self._read.clear()

@@ -90,7 +90,7 @@ def memory(scratch: Path) -> list[Row]:
     config = configs.build(
         {
             "data": {"source": "folder", "root": packed.place, "backend": "stream", "cache_dir": str(scratch / "noise-cache")},
-            "input": {"size_px": 256, "channels": 3},
+            "input": {"size_px": 128, "channels": 1},
             "model": {"width": 16, "depth": 1},
             "augment.strength": 0.0,
             "optim.global_batch_size": 16,
