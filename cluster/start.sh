@@ -17,6 +17,8 @@ address=${FKP_HOST_IP:-$(python -c 'import socket as s; u = s.socket(type=s.SOCK
 GLOO_SOCKET_IFNAME=$(python -c 'import psutil, sys
 print(next(name for name, all in psutil.net_if_addrs().items() if sys.argv[1] in [one.address for one in all]))' "$address")
 export GLOO_SOCKET_IFNAME
+# A head that starts while others use its cores answers late; 5 and 20 s, Ray's own, fail then.
+export RAY_gcs_rpc_server_connect_timeout_s=30 RAY_gcs_server_port_wait_time_s=60
 ulimit -n 65536 2>/dev/null || true  # Ray opens some thousands of files; where the limit cannot be raised it says so itself.
 
 ray stop --force --grace-period 5 >/dev/null
