@@ -23,7 +23,7 @@ from fkp.data import catalog as catalogs
 from fkp.data import face_boxes
 from fkp.errors import FkpError, run_command
 from fkp.model import metrics
-from fkp.predict import DEFAULT_BUNDLE, Predictor, second_box
+from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, open_detector
@@ -179,13 +179,12 @@ def _two_passes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """NME of each face in percent, after one pass and after two."""
     first = [predictor(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
-    again = _nme_pct(predictor, pictures, np.stack([second_box(face) for face in first]), truth_px)
-    return metrics.nme_interocular_pct(np.stack([face.points_px for face in first]), truth_px), again
+    again = [predictor.again(picture, [face])[0] for picture, face in zip(pictures, first, strict=True)]
+    return _nme_pct(first, truth_px), _nme_pct(again, truth_px)
 
 
-def _nme_pct(predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
-    points_px = np.stack([predictor(picture, [box])[0].points_px for picture, box in zip(pictures, boxes, strict=True)])
-    return metrics.nme_interocular_pct(points_px, truth_px)
+def _nme_pct(faces: list[Face], truth_px: np.ndarray) -> np.ndarray:
+    return metrics.nme_interocular_pct(np.stack([face.points_px for face in faces]), truth_px)
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -3,7 +3,8 @@
 python benchmarks/robustness.py BUNDLE [BUNDLE ...] [--root DIR] [--faces 456]
 
 Each row changes every frame, or the box it is cropped by, in one way; boxes are the labels' own but in the row of shaken
-ones. Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
+ones. The network looks once, but in the last rows, where the Predictor looks again at turned faces as it always does.
+Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from fkp.vision.crop import box_of_points
 from fkp.vision.image import Image
 
 _SIZE, _SHIFT, _TURN_DEG = 0.10, 0.06, 15
+_TURNS_DEG = (15, 30)
+#: Likewise of the last rows; zero are the frames as they are.
+_PREDICTOR_TURNS_DEG = (0, 15, 30, 45)
 _BATCH = 32
 
 Frames = list[Image]
@@ -48,13 +52,19 @@ def main() -> None:
     predictors = [Predictor(path) for path in arguments.bundles]
     print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
     print(f"| change | {' | '.join(Path(path).resolve().name for path in arguments.bundles)} |\n|---|{'---|' * len(predictors)}")
-    for name, frames, truth_px, boxes in changes([images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]):
+    plain, plain_px = [images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]
+    for name, frames, truth_px, boxes in changes(plain, plain_px):
         found = [points_of(predictor, frames, boxes) for predictor in predictors]
         _print(name, found, truth_px)
         if name == "none":
             mirrored = [points_of(predictor, frames, boxes, mirror=True) for predictor in predictors]
             both = [(one + other) / 2 for one, other in zip(found, mirrored, strict=True)]
             _print("none, averaged with the mirrored crop's answer: twice the time", both, truth_px)
+    for degrees in _PREDICTOR_TURNS_DEG:
+        frames, truth_px = _turned_to_either_side(plain, plain_px, degrees)
+        faces = list(zip(frames, box_of_points(truth_px), strict=True))
+        found = [np.stack([predictor(frame, [box])[0].points_px for frame, box in faces]) for predictor in predictors]
+        _print(f"turned by {degrees} degrees to either side, turned faces looked at twice", found, truth_px)
 
 
 def _print(name: str, found: list[np.ndarray], truth_px: np.ndarray) -> None:
@@ -71,8 +81,8 @@ def changes(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
     yield f"box +-{_SIZE:.0%} in size, +-{_SHIFT:.0%} in place", frames, truth_px, _shaken(boxes, rng)
     turned, points_px = _turned(frames, truth_px, rng.uniform(-_TURN_DEG, _TURN_DEG, len(frames)))
     yield f"such a box, and turned by up to {_TURN_DEG} degrees", turned, points_px, _shaken(box_of_points(points_px), rng)
-    for degrees in (15, 30):
-        turned, points_px = _turned(frames, truth_px, degrees * (-1.0) ** np.arange(len(frames)))
+    for degrees in _TURNS_DEG:
+        turned, points_px = _turned_to_either_side(frames, truth_px, degrees)
         yield f"turned by {degrees} degrees to either side", turned, points_px, box_of_points(points_px)
     covers = [_cover(rng, box, length) for box, length in zip(boxes, side, strict=True)]
     each: dict[str, Callable[[Image, int], Image]] = {
@@ -88,7 +98,7 @@ def changes(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
 
 
 def points_of(predictor: Predictor, frames: Frames, boxes: np.ndarray, mirror: bool = False) -> np.ndarray:
-    """(N, 68, 2) points of the face in each box, in pixels of its frame; with `mirror` from the mirrored crop."""
+    """(N, 68, 2) points of the face in each box, looked at once, in pixels of its frame; with `mirror` from the mirrored crop."""
     crops = [predictor.crop(box) for box in boxes]
     pixels = np.stack([crop.apply(frame, predictor.config.input.channels) for crop, frame in zip(crops, frames, strict=True)])
     pixels = np.ascontiguousarray(pixels[..., ::-1]) if mirror else pixels
@@ -104,6 +114,10 @@ def _shaken(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 + rng.uniform(-_SHIFT, _SHIFT, (len(boxes), 2)) * side
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + rng.uniform(-_SIZE, _SIZE, (len(boxes), 1)))
     return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+
+
+def _turned_to_either_side(frames: Frames, truth_px: np.ndarray, degrees: float) -> tuple[Frames, np.ndarray]:
+    return _turned(frames, truth_px, degrees * (-1.0) ** np.arange(len(frames)))
 
 
 def _turned(frames: Frames, truth_px: np.ndarray, degrees: np.ndarray) -> tuple[Frames, np.ndarray]:

@@ -38,6 +38,9 @@ MIRROR: tuple[int, ...] = (
     *(67, 66, 65),  # inner lip, bottom
 )
 
+#: The viewer's left half of a face, without the points that are their own mirror's.
+LEFT_HALF: tuple[int, ...] = (*range(0, 8), *range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 58, 59, 60, 61, 67)
+
 
 def _chain(first: int, last: int, closed: bool = False) -> tuple[tuple[int, int], ...]:
     edges = tuple((i, i + 1) for i in range(first, last))

@@ -190,23 +190,26 @@ class Landmarks:
 
     async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query, keep_image)
-        faces = await self._answer(model, prepared)
-        if prepared.second_pass:
-            await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces)
-            faces = await self._answer(model, prepared)
+        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query)
+        faces = await self._answer(model, prepared, range(len(prepared.crops)))
+        if places := model.to_look_at_again(prepared, faces):
+            await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces, places)
+            for place, face in zip(places, await self._answer(model, prepared, places), strict=True):
+                faces[place] = face
+        if not keep_image:
+            prepared.image = None
         return prepared, faces
 
-    async def _answer(self, model: Model, prepared: Prepared) -> list[Face]:
-        """Run the network on all faces of a picture, beside those of other requests."""
+    async def _answer(self, model: Model, prepared: Prepared, places: Sequence[int]) -> list[Face]:
+        """Run the network on some faces of a picture, beside those of other requests."""
         asked = time.perf_counter()
-        jobs = [(model, pixels_u8) for pixels_u8 in prepared.pixels_u8]
+        jobs = [(model, prepared.pixels_u8[place]) for place in places]
         answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
         done = time.perf_counter()
         network_s = max((seconds for _, seconds in answers), default=0.0)
         for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
             prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
-        return model.finish(prepared, [answer for answer, _ in answers])
+        return model.finish(prepared, places, [answer for answer, _ in answers])
 
     @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
     async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:

@@ -20,7 +20,7 @@ from fkp.bundle import open_bundle
 from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
-from fkp.predict import Face, Predictor, second_box
+from fkp.predict import Face, Predictor, is_turned, second_box
 from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
@@ -67,8 +67,8 @@ class Prepared:
         scores: One a face.
         crops: One a face.
         pixels_u8: (N, C, S, S), what the network sees.
-        image: The picture itself where it is needed again.
-        second_pass: Whether the first answers only tell where to crop.
+        image: The picture itself as long as it is needed.
+        detected: Whether a detector gave boxes that are only good for a first pass.
         milliseconds: By stage.
     """
 
@@ -79,7 +79,7 @@ class Prepared:
     crops: list[Crop] = field(default_factory=list)
     pixels_u8: list[np.ndarray] = field(default_factory=list)
     image: images.Image | None = None
-    second_pass: bool = False
+    detected: bool = False
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -133,32 +133,34 @@ class Model:
         Raises:
             Refusal: See `prepare`.
         """
-        prepared = self.prepare(data, query, keep_image)
-        faces = self._run(prepared)
-        if prepared.second_pass:
-            self.prepare_again(prepared, faces)
-            faces = self._run(prepared)
+        prepared = self.prepare(data, query)
+        faces = self._run(prepared, range(len(prepared.crops)))
+        if places := self.to_look_at_again(prepared, faces):
+            self.prepare_again(prepared, faces, places)
+            for place, face in zip(places, self._run(prepared, places), strict=True):
+                faces[place] = face
+        if not keep_image:
+            prepared.image = None
         return prepared, faces
 
-    def _run(self, prepared: Prepared) -> list[Face]:
-        """Run the network on the faces of one picture."""
+    def _run(self, prepared: Prepared, places: Sequence[int]) -> list[Face]:
+        """Run the network on some faces of one picture."""
         began = time.perf_counter()
-        crops = prepared.pixels_u8
+        crops = [prepared.pixels_u8[place] for place in places]
         answers = [
             answer
             for start in range(0, len(crops), _MOST_CROPS)
             for answer in zip(*self.predictor.run(np.stack(crops[start : start + _MOST_CROPS])), strict=True)
         ]
         prepared.milliseconds["network"] = prepared.milliseconds.get("network", 0.0) + 1000 * (time.perf_counter() - began)
-        return self.finish(prepared, answers)
+        return self.finish(prepared, places, answers)
 
-    def prepare(self, data: bytes, query: Query, keep_image: bool = False) -> Prepared:
+    def prepare(self, data: bytes, query: Query) -> Prepared:
         """Decode a picture, find its faces and cut them out. Runs in a thread of its own.
 
         Args:
             data: The file's bytes.
             query: With boxes, the detector does not look.
-            keep_image: Whether the picture is needed afterwards.
 
         Raises:
             Refusal: The picture is refused or broken, or a box cannot be used.
@@ -171,7 +173,7 @@ class Model:
             raise Refusal(422, "broken_picture", str(error)) from error
         decoded = time.perf_counter()
         height, width = image.shape[:2]
-        prepared = Prepared(width, height, image=image if keep_image else None)
+        prepared = Prepared(width, height, image=image)
         if query.boxes_xyxy:
             prepared.boxes_xyxy = [np.asarray(box, np.float32) for box in query.boxes_xyxy]
             prepared.scores = [1.0] * len(query.boxes_xyxy)
@@ -179,13 +181,13 @@ class Model:
             detector = self.predictor.detector
             found = [face for face in detector.detect(image) if face.score >= query.min_score][: query.max_faces]
             prepared.boxes_xyxy, prepared.scores = [face.box_xyxy for face in found], [face.score for face in found]
-            if detector.second_pass:
-                prepared.second_pass, prepared.image = True, image
+            prepared.detected = detector.second_pass
         detected = time.perf_counter()
         try:
-            self._cut(prepared, image)
+            prepared.crops = [self.predictor.crop(box) for box in prepared.boxes_xyxy]
         except ValueError as error:
             raise Refusal(422, "invalid_parameter", str(error)) from error
+        prepared.pixels_u8 = [crop.apply(image, self.bundle.config.input.channels) for crop in prepared.crops]
         prepared.milliseconds = {
             "decode": 1000 * (decoded - began),
             "detect": 1000 * (detected - decoded),
@@ -193,29 +195,37 @@ class Model:
         }
         return prepared
 
-    def prepare_again(self, prepared: Prepared, faces: Sequence[Face]) -> None:
-        """Cut the faces out anew where the first pass found their points. Runs in a thread of its own."""
+    def to_look_at_again(self, prepared: Prepared, faces: Sequence[Face]) -> list[int]:
+        """Places of the faces that `Predictor` would look at twice, too."""
+        return [place for place, face in enumerate(faces) if prepared.detected or is_turned(face)]
+
+    def prepare_again(self, prepared: Prepared, faces: Sequence[Face], places: Sequence[int]) -> None:
+        """Cut some faces out anew where the first pass found their points. Runs in a thread of its own."""
         assert prepared.image is not None
         began = time.perf_counter()
-        prepared.boxes_xyxy = [second_box(face) for face in faces]
-        self._cut(prepared, prepared.image)
+        for place in places:
+            if prepared.detected:
+                prepared.boxes_xyxy[place] = second_box(faces[place])
+            prepared.crops[place] = self.predictor.second_crop(faces[place])
+            prepared.pixels_u8[place] = prepared.crops[place].apply(prepared.image, self.bundle.config.input.channels)
         prepared.milliseconds["crop"] += 1000 * (time.perf_counter() - began)
 
-    def _cut(self, prepared: Prepared, image: images.Image) -> None:
-        channels = self.bundle.config.input.channels
-        prepared.crops = [self.predictor.crop(box) for box in prepared.boxes_xyxy]
-        prepared.pixels_u8 = [crop.apply(image, channels) for crop in prepared.crops]
-
-    def finish(self, prepared: Prepared, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Face]:
+    def finish(self, prepared: Prepared, places: Sequence[int], answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Face]:
         """Take the network's answers back into the picture.
 
         Args:
             prepared: From `prepare` of this model.
-            answers: For each face points (68, 2) and expected error (68,), in pixels of its crop.
+            places: Which faces of it were asked for.
+            answers: For each of them points (68, 2) and expected error (68,), in pixels of its crop.
         """
         return [
-            Face(box, score, crop.undo(points), error * np.float32(crop.px_per_crop_px))
-            for box, score, crop, (points, error) in zip(prepared.boxes_xyxy, prepared.scores, prepared.crops, answers, strict=True)
+            Face(
+                prepared.boxes_xyxy[place],
+                prepared.scores[place],
+                prepared.crops[place].undo(points),
+                error * np.float32(prepared.crops[place].px_per_crop_px),
+            )
+            for place, (points, error) in zip(places, answers, strict=True)
         ]
 
     def check_golden(self, limit_pct: float) -> None:

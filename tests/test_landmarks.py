@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fkp.landmarks import EDGES, INNER_51, MIRROR, NUM_POINTS, OUTER_EYE_CORNERS, REGIONS
+from fkp.landmarks import EDGES, INNER_51, LEFT_HALF, MIRROR, NUM_POINTS, OUTER_EYE_CORNERS, REGIONS
 
 MIRRORED_REGION = {
     "jaw": "jaw",
@@ -42,6 +42,13 @@ def test_known_pairs() -> None:
         (67, 65),
     ):
         assert MIRROR[left] == right
+
+
+def test_a_point_is_in_the_left_half_or_its_partner_is_or_it_is_on_the_midline() -> None:
+    right = [MIRROR[point] for point in LEFT_HALF]
+    midline = [point for point in range(NUM_POINTS) if MIRROR[point] == point]
+    assert sorted([*LEFT_HALF, *right, *midline]) == list(range(NUM_POINTS))
+    assert set(REGIONS["left_eye"]) | set(REGIONS["left_brow"]) < set(LEFT_HALF)
 
 
 def test_regions_hold_every_point_once() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -12,10 +12,14 @@ import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.vision import image as images
-from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, FaceDetector, open_detector
 
 DEFAULT_BUNDLE = Path("saved_models/champion")
+
+#: A face in a given box that is turned by more than this is looked at again, upright. From here on that lowers the error of
+#: the shipped model on validation faces: `benchmarks/robustness.py`.
+MOST_ROLL_DEG = 15.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Face:
     """One face of a picture, everything in pixels of that picture.
 
     Attributes:
-        box_xyxy: (4,) float32, the box the crop was made from: tight around the 68 points.
+        box_xyxy: (4,) float32, where the face was looked for: a box that was given, or tight around the 68 points.
         score: The detector's confidence, 1 for a box that was given.
         points_px: (68, 2) float32.
         expected_error_px: (68,) float32, how far from the truth the network expects each point to be.
@@ -74,6 +78,8 @@ class Predictor:
     def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
         """Find the faces of a picture.
 
+        Faces of the detector are looked at twice, see `again`; those in given boxes where they are turned, see `is_turned`.
+
         Args:
             image: (H, W, 3) uint8 RGB, see `vision.image.decode`.
             boxes_xyxy: Boxes tight around each face's points; without them the detector looks for faces.
@@ -86,17 +92,30 @@ class Predictor:
             FkpError: See `detector`.
         """
         if boxes_xyxy is not None:
-            return self._points([np.asarray(box, np.float32) for box in boxes_xyxy], [1.0] * len(boxes_xyxy), image)
+            boxes = [np.asarray(box, np.float32) for box in boxes_xyxy]
+            faces = self._points(boxes, [1.0] * len(boxes), [self.crop(box) for box in boxes], image)
+            turned = [place for place, face in enumerate(faces) if is_turned(face)]
+            for place, face in zip(turned, self.again(image, [faces[place] for place in turned]), strict=True):
+                faces[place] = replace(face, box_xyxy=boxes[place])
+            return faces
         found = self.detector.detect(image)
-        faces = self._points([face.box_xyxy for face in found], [face.score for face in found], image)
-        if self.detector.second_pass:
-            faces = self._points([second_box(face) for face in faces], [face.score for face in faces], image)
-        return faces
+        boxes = [face.box_xyxy for face in found]
+        faces = self._points(boxes, [face.score for face in found], [self.crop(box) for box in boxes], image)
+        return self.again(image, faces) if self.detector.second_pass else faces
 
-    def _points(self, boxes: list[np.ndarray], scores: list[float], image: images.Image) -> list[Face]:
-        if not boxes:
+    def again(self, image: images.Image, faces: Sequence[Face]) -> list[Face]:
+        """Find the points of faces anew, each in a crop around those it has, where it stands upright.
+
+        Args:
+            image: (H, W, 3) uint8 RGB: the same picture, or a video's next.
+            faces: From a call on such a picture; their scores stay.
+        """
+        crops = [self.second_crop(face) for face in faces]
+        return self._points([second_box(face) for face in faces], [face.score for face in faces], crops, image)
+
+    def _points(self, boxes: Sequence[np.ndarray], scores: Sequence[float], crops: Sequence[Crop], image: images.Image) -> list[Face]:
+        if not crops:
             return []
-        crops = [self.crop(box) for box in boxes]
         pixels = np.stack([crop.apply(image, self.config.input.channels) for crop in crops])
         points_crop_px, error_crop_px = self.run(pixels)
         return [
@@ -117,6 +136,12 @@ class Predictor:
         """The crop this bundle's network wants of a box."""
         return Crop.of_box(box_xyxy, self.config.input.size_px, self.config.input.crop_scale)
 
+    def second_crop(self, face: Face) -> Crop:
+        """The crop of a second pass: around the points of the first, turned with the face, if they have some extent."""
+        if not _has_extent(face):
+            return self.crop(face.box_xyxy)
+        return Crop.of_points(face.points_px, self.config.input.size_px, self.config.input.crop_scale)
+
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run the network.
 
@@ -132,8 +157,18 @@ class Predictor:
 
 def second_box(face: Face) -> np.ndarray:
     """The box (4,) of a second pass: tight around the points of the first, if they have some extent."""
+    return box_of_points(face.points_px) if _has_extent(face) else face.box_xyxy
+
+
+def is_turned(face: Face) -> bool:
+    """Whether a face that was found in an upright crop is turned so far that a second, turned crop shows it better."""
+    return _has_extent(face) and abs(float(roll_deg(face.points_px))) > MOST_ROLL_DEG
+
+
+def _has_extent(face: Face) -> bool:
+    # Written so that points that are not finite have none.
     box_xyxy = box_of_points(face.points_px)
-    return box_xyxy if (box_xyxy[2:] > box_xyxy[:2]).all() else face.box_xyxy
+    return bool((box_xyxy[2:] > box_xyxy[:2]).all() and np.isfinite(box_xyxy).all())
 
 
 class _OnnxSession:

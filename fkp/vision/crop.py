@@ -11,15 +11,28 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from fkp.landmarks import LEFT_HALF, MIRROR
 from fkp.vision.image import Image
 
 #: Largest factor of supersampling; a face that is shrunk more than this aliases a little.
 _MAX_SUPERSAMPLING = 8
 
+_LEFT = list(LEFT_HALF)
+_RIGHT = [MIRROR[point] for point in LEFT_HALF]
+
 
 def box_of_points(points_px: np.ndarray) -> np.ndarray:
     """Return the tight box [x0, y0, x1, y1] of (..., 68, 2) points, as (..., 4) float32."""
     return np.concatenate([points_px.min(axis=-2), points_px.max(axis=-2)], axis=-1).astype(np.float32)
+
+
+def roll_deg(points_px: np.ndarray) -> np.ndarray:
+    """How far faces are turned in the picture, clockwise: (..., 68, 2) points to (...) degrees in [-180, 180].
+
+    The mean way from each point of one half to its partner in the other: 29 pairs shake less than the two eyes.
+    """
+    x, y = np.moveaxis((points_px[..., _RIGHT, :] - points_px[..., _LEFT, :]).sum(axis=-2), -1, 0)
+    return np.degrees(np.arctan2(y, x))
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,19 @@ class Crop:
         if not math.isfinite(x0 + y0 + x1 + y1) or min(x1 - x0, y1 - y0) <= 0:
             raise ValueError(f"a face box needs finite corners and some area, got {[x0, y0, x1, y1]}")
         return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px)
+
+    @classmethod
+    def of_points(cls, points_px: np.ndarray, size_px: int, scale: float) -> Crop:
+        """Window around the (68, 2) points of a face, turned with it: the face stands upright in the crop.
+
+        Raises:
+            ValueError: The points are not finite or have no extent.
+        """
+        angle_deg = float(roll_deg(points_px))
+        upright = cls((0.0, 0.0), 1.0, 1, angle_deg)
+        crop = cls.of_box(box_of_points(upright.do(points_px)), size_px, scale)
+        x, y = (float(v) for v in upright.undo(np.array(crop.center_px)))
+        return cls((x, y), crop.side_px, size_px, angle_deg)
 
     @property
     def matrix(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -65,13 +66,11 @@ def test_a_model_that_mixes_the_crops_of_a_batch_is_refused(model: Model, monkey
         model.check_golden(15.0)
 
 
-def test_prepare_and_finish_are_the_predictor(
+def test_what_is_found_in_boxes_is_the_predictor_s(
     model: Model, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray
 ) -> None:
     boxes = (tuple(box.tolist()), tuple((box + 9).tolist()))
-    prepared = model.prepare(photo, Query(boxes))
-    points, error = model.predictor.run(np.stack(prepared.pixels_u8))
-    found = model.finish(prepared, list(zip(points, error, strict=True)))
+    prepared, found = model.find(photo, Query(boxes))
     assert (prepared.width, prepared.height) == picture.shape[1::-1]
     assert prepared.image is None
     for ours, theirs in zip(found, offline(picture, boxes), strict=True):
@@ -81,18 +80,36 @@ def test_prepare_and_finish_are_the_predictor(
 
 def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: images.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model.predictor.detector, "second_pass", True)
-    prepared = model.prepare(photo, Query())
-    first_box = prepared.boxes_xyxy[0]
-
-    def answers() -> list[Face]:
-        return model.finish(prepared, list(zip(*model.predictor.run(np.stack(prepared.pixels_u8)), strict=True)))
-
-    assert prepared.second_pass
-    model.prepare_again(prepared, answers())
+    first_box = model.prepare(photo, Query()).boxes_xyxy[0]
+    prepared, (ours,) = model.find(photo, Query())
+    (theirs,) = model.predictor(picture)
     assert (prepared.boxes_xyxy[0] != first_box).any()
-    (ours,), (theirs,) = answers(), model.predictor(picture)
     np.testing.assert_array_equal(ours.points_px, theirs.points_px)
     np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
+
+
+def test_of_given_boxes_only_a_turned_face_is_looked_at_twice(
+    model: Model, picture: images.Image, box: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = picture.shape[1]
+    middle = (float(box[::2].mean()), float(box[1::2].mean()))
+    leaning = cv2.warpAffine(picture, cv2.getRotationMatrix2D(middle, 30, 1.0), (width, len(picture)))
+    both = np.concatenate([picture, leaning], axis=1)
+    boxes = (tuple(box.tolist()), tuple((box + [width, 0, width, 0]).tolist()))
+    looked: list[int] = []
+    run = model.predictor.run
+
+    def counted(crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        looked.append(len(crops_u8))
+        return run(crops_u8)
+
+    monkeypatch.setattr(model.predictor, "run", counted)
+    prepared, found = model.find(images.encode(both, ".png"), Query(boxes))
+    assert looked == [2, 1]
+    assert [crop.angle_deg == 0 for crop in prepared.crops] == [True, False]
+    for ours, theirs in zip(found, model.predictor(both, boxes), strict=True):
+        np.testing.assert_array_equal(ours.points_px, theirs.points_px)
+        np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
 
 def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion: Bundle) -> None:

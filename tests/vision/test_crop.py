@@ -17,7 +17,7 @@ from fkp.data import catalog as catalogs
 from fkp.data.dataset import open_cache
 from fkp.predict import Predictor
 from fkp.vision import image as images
-from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.crop import Crop, box_of_points, roll_deg
 
 
 def blurred_noise(height: int, width: int, sigma: float = 3.0, seed: int = 0) -> np.ndarray:
@@ -60,6 +60,26 @@ def test_do_and_undo_are_inverse(angle: float, side: float) -> None:
     assert np.abs(crop.undo(crop.do(points_px)) - points_px).max() < 1e-3
     back = crop.do(crop.undo(crop.do(points_px)))
     assert np.abs(back - crop.do(points_px)).max() < 1e-3
+
+
+@pytest.mark.parametrize("angle", [0.0, 12.5, -70.0, 179.0])
+def test_a_turned_face_stands_upright_in_its_crop(angle: float, synthetic_root: Path) -> None:
+    drawn_px = catalogs.load(catalogs.DataConfig(source="folder", root=str(synthetic_root))).points_px[3]
+    turned_px = Crop((50.0, 60.0), 1.0, 1, -angle).do(drawn_px)  # Turning the window to the left turns the face to the right.
+    assert roll_deg(turned_px) == pytest.approx(roll_deg(drawn_px) + angle, abs=1e-3)
+    crop = Crop.of_points(turned_px, 128, 1.3)
+    inside_px = crop.do(turned_px)
+    assert roll_deg(inside_px) == pytest.approx(0, abs=1e-3)
+    low_x, low_y, high_x, high_y = box_of_points(inside_px)
+    assert (low_x + high_x) / 2 == pytest.approx(63.5, abs=1e-2)
+    assert (low_y + high_y) / 2 == pytest.approx(63.5, abs=1e-2)
+    assert max(high_x - low_x, high_y - low_y) == pytest.approx(128 / 1.3, abs=1e-2)
+
+
+def test_points_without_extent_make_no_crop() -> None:
+    for points_px in (np.zeros((68, 2), np.float32), np.full((68, 2), np.nan, np.float32)):
+        with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
+            Crop.of_points(points_px, 64, 1.3)
 
 
 @pytest.mark.parametrize(
