@@ -177,14 +177,16 @@ class Model:
         if query.boxes_xyxy:
             prepared.boxes_xyxy = [np.asarray(box, np.float32) for box in query.boxes_xyxy]
             prepared.scores = [1.0] * len(query.boxes_xyxy)
+            rolls_deg = [0.0] * len(query.boxes_xyxy)
         else:
             detector = self.predictor.detector
             found = [face for face in detector.detect(image) if face.score >= query.min_score][: query.max_faces]
             prepared.boxes_xyxy, prepared.scores = [face.box_xyxy for face in found], [face.score for face in found]
+            rolls_deg = [face.roll_deg for face in found]
             prepared.detected = detector.second_pass
         detected = time.perf_counter()
         try:
-            prepared.crops = [self.predictor.crop(box) for box in prepared.boxes_xyxy]
+            prepared.crops = [self.predictor.crop(*turned) for turned in zip(prepared.boxes_xyxy, rolls_deg, strict=True)]
         except ValueError as error:
             raise Refusal(422, "invalid_parameter", str(error)) from error
         prepared.pixels_u8 = [crop.apply(image, self.bundle.config.input.channels) for crop in prepared.crops]

@@ -112,7 +112,7 @@ class Follower:
             if track.lost_frames:
                 again.append((track, detection))
         again += [(None, detection) for place, detection in enumerate(found) if place not in pairs.values()]
-        faces = self._predictor(frame, [detection.box_xyxy for _, detection in again])
+        faces = self._predictor.of_detections(frame, [detection for _, detection in again])
         for (old, detection), face in zip(again, faces, strict=True):
             if old is None:
                 self._tracks.append(_Track(self._next_number, OneEuro(self._smoothing), face, detection.score))

@@ -13,7 +13,7 @@ import numpy as np
 from fkp.bundle import Bundle, open_bundle
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
-from fkp.vision.detect import BLAZEFACE, FaceDetector, open_detector
+from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, open_detector
 
 DEFAULT_BUNDLE = Path("saved_models/champion")
 
@@ -98,9 +98,12 @@ class Predictor:
             for place, face in zip(turned, self.again(image, [faces[place] for place in turned]), strict=True):
                 faces[place] = replace(face, box_xyxy=boxes[place])
             return faces
-        found = self.detector.detect(image)
-        boxes = [face.box_xyxy for face in found]
-        faces = self._points(boxes, [face.score for face in found], [self.crop(box) for box in boxes], image)
+        return self.of_detections(image, self.detector.detect(image))
+
+    def of_detections(self, image: images.Image, found: Sequence[Detection]) -> list[Face]:
+        """Find the points of faces that the detector found."""
+        crops = [self.crop(face.box_xyxy, face.roll_deg) for face in found]
+        faces = self._points([face.box_xyxy for face in found], [face.score for face in found], crops, image)
         return self.again(image, faces) if self.detector.second_pass else faces
 
     def again(self, image: images.Image, faces: Sequence[Face]) -> list[Face]:
@@ -132,9 +135,9 @@ class Predictor:
         """
         return open_detector(self._detector_name, self.bundle.face_boxes)
 
-    def crop(self, box_xyxy: np.ndarray) -> Crop:
-        """The crop this bundle's network wants of a box."""
-        return Crop.of_box(box_xyxy, self.config.input.size_px, self.config.input.crop_scale)
+    def crop(self, box_xyxy: np.ndarray, roll_deg: float = 0.0) -> Crop:
+        """The crop this bundle's network wants of a box that is turned by `roll_deg` about its middle."""
+        return Crop.of_box(box_xyxy, self.config.input.size_px, self.config.input.crop_scale, roll_deg)
 
     def second_crop(self, face: Face) -> Crop:
         """The crop of a second pass: around the points of the first, turned with the face, if they have some extent."""

@@ -52,8 +52,8 @@ class Crop:
     angle_deg: float = 0.0
 
     @classmethod
-    def of_box(cls, box_xyxy: np.ndarray, size_px: int, scale: float) -> Crop:
-        """Window of `scale` times the longer side of a box, around its middle.
+    def of_box(cls, box_xyxy: np.ndarray, size_px: int, scale: float, angle_deg: float = 0.0) -> Crop:
+        """Window of `scale` times the longer side of a box, around its middle, and turned with it by `angle_deg`.
 
         Raises:
             ValueError: The box is not finite or has no area.
@@ -62,7 +62,7 @@ class Crop:
         side = max(x1 - x0, y1 - y0)
         if not math.isfinite(x0 + y0 + x1 + y1) or min(x1 - x0, y1 - y0) <= 0:
             raise ValueError(f"a face box needs finite corners and some area, got {[x0, y0, x1, y1]}")
-        return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px)
+        return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px, angle_deg)
 
     @classmethod
     def of_points(cls, points_px: np.ndarray, size_px: int, scale: float) -> Crop:

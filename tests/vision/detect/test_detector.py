@@ -10,8 +10,9 @@ import pytest
 
 from fkp.vision import image
 from fkp.vision.crop import Crop
-from fkp.vision.detect import FaceDetector, iou, open_detector
+from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector
 from fkp.vision.detect.blazeface import MIN_SCORE
+from fkp.vision.detect.candidates import Candidates
 
 # --- windows and tiles, with squares for faces
 
@@ -82,6 +83,35 @@ def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
     np.testing.assert_allclose(built_in._box_map(shape), built_in.finder.box_map(shape))
 
 
+class Leaning:
+    """One face of 60 pixels in a 200 pixel window whose eyes' line is turned; the calibration shifts upright boxes to the right."""
+
+    name, size_px, smallest, tile_score, facial_points, second_pass = "leaning", 200, 0.1, 0.5, 2, True
+    box_map = BoxMap(((0.2,), (0.0,), (0.8,), (0.5,)))
+
+    def __init__(self, roll_deg: float) -> None:
+        angle = np.radians(roll_deg)
+        eye = 12 * np.array([np.cos(angle), np.sin(angle)])
+        self.shape = np.stack([np.full(2, 69.5), np.full(2, 129.5), 99.5 - eye, 99.5 + eye])
+
+    def look(self, pixels_u8: np.ndarray) -> Candidates:
+        return Candidates(self.shape[None], np.array([0.9]))
+
+
+@pytest.mark.parametrize(
+    ("roll_deg", "expected_deg", "shift"),
+    [(20, 0, (12, 0)), (90, 90, (0, 12)), (-90, -90, (0, -12)), (180, 180, (-12, 0)), (45, 45, (8.49, 8.49))],
+)
+def test_the_box_of_a_leaning_face_is_turned_with_it(roll_deg: float, expected_deg: float, shift: tuple[float, float]) -> None:
+    leaning = Leaning(roll_deg)
+    (found,) = FaceDetector(leaning, tiles=False).detect(np.zeros((200, 200, 3), np.uint8))
+    assert found.roll_deg == pytest.approx(expected_deg)
+    np.testing.assert_allclose((found.box_xyxy[:2] + found.box_xyxy[2:]) / 2 - 99.5, shift, atol=0.01)
+    np.testing.assert_allclose(found.box_xyxy[2:] - found.box_xyxy[:2], (48, 30), atol=0.01)
+    leaning.facial_points = 0  # Without points nobody knows.
+    assert FaceDetector(leaning, tiles=False).detect(np.zeros((200, 200, 3), np.uint8))[0].roll_deg == 0
+
+
 # --- the network, without a face
 
 
@@ -145,6 +175,26 @@ def test_three_faces_in_one_picture(blazeface: FaceDetector, real: tuple[list[im
     assert len(found) == 3
     for box in truth:
         assert max(iou(face.box_xyxy, box) for face in found) > 0.6
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_faces_that_lie_on_their_side(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray], turns: int) -> None:
+    off_deg, overlap = [], []
+    for frame, box in zip(real[0][::2], real[1][::2], strict=True):
+        (upright, *_) = blazeface.detect(frame)
+        found = blazeface.detect(np.ascontiguousarray(np.rot90(frame, -turns)))  # Clockwise.
+        if found:
+            off_deg.append((found[0].roll_deg - 90 * turns - upright.roll_deg + 180) % 360 - 180)
+            # Back into the upright picture.
+            center = (found[0].box_xyxy[:2] + found[0].box_xyxy[2:]) / 2
+            half = (found[0].box_xyxy[2:] - found[0].box_xyxy[:2]) / 2
+            height, width = frame.shape[:2]
+            x, y = center
+            back = np.array([y, height - 1 - x]) if turns == 1 else np.array([width - 1 - y, x])
+            overlap.append(float(iou(np.concatenate([back - half, back + half])[None], box[None])[0]))
+    assert len(off_deg) > 0.9 * len(real[0][::2])
+    assert np.median(np.abs(off_deg)) < 20
+    assert np.median(overlap) > 0.7
 
 
 @pytest.mark.parametrize("number", [3, 17, 31, 45])
