@@ -28,6 +28,7 @@ from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.vision import image as images
 from serve import schemas
+from serve.admission import BURST
 
 from .conftest import MAX_IN_PROGRESS, Endpoint
 
@@ -430,8 +431,9 @@ def test_the_endpoint_measures_as_the_bundle_does(
 def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> None:
     endpoint.deploy(max_in_progress=1)
     try:
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(24)))
+        # More at once than the replica takes for a moment, however slow the machine is.
+        with ThreadPoolExecutor(4 * BURST) as pool:
+            answers = list(pool.map(lambda _: requests.post(endpoint.url + "/v1/annotate", photo, timeout=30), range(8 * BURST)))
     finally:
         endpoint.deploy(max_in_progress=MAX_IN_PROGRESS)
     assert {answer.status_code for answer in answers} == {200, 429}
