@@ -20,7 +20,7 @@ from fkp.bundle import open_bundle
 from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
-from fkp.predict import Face, Predictor, is_turned, second_box
+from fkp.predict import Face, Predictor, fits, second_box
 from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
@@ -199,7 +199,7 @@ class Model:
 
     def to_look_at_again(self, prepared: Prepared, faces: Sequence[Face]) -> list[int]:
         """Places of the faces that `Predictor` would look at twice, too."""
-        return [place for place, face in enumerate(faces) if prepared.detected or is_turned(face)]
+        return [place for place, face in enumerate(faces) if prepared.detected or not fits(face)]
 
     def prepare_again(self, prepared: Prepared, faces: Sequence[Face], places: Sequence[int]) -> None:
         """Cut some faces out anew where the first pass found their points. Runs in a thread of its own."""

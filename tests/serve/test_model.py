@@ -88,7 +88,7 @@ def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: ima
     np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
 
-def test_of_given_boxes_only_a_turned_face_is_looked_at_twice(
+def test_of_faces_in_given_boxes_one_that_does_not_fit_is_looked_at_twice(
     model: Model, picture: images.Image, box: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     width = picture.shape[1]
