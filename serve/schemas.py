@@ -42,7 +42,7 @@ class AskedFaces(BaseModel):
 class AskedBoxes(AskedFaces):
     """Where a picture's faces are known."""
 
-    box: list[str] = Field([], max_length=32, description="x0,y0,x1,y1: a box around a face's points, need not be tight; repeatable; replaces detection")
+    box: list[str] = Field([], max_length=32, description="x0,y0,x1,y1: box roughly around a face's points; repeatable; replaces detection")
 
 
 class AskedPoints(AskedFaces):
