@@ -23,7 +23,7 @@ from fkp.data import catalog as catalogs
 from fkp.data import face_boxes
 from fkp.errors import FkpError, run_command
 from fkp.model import metrics
-from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
+from fkp.predict import DEFAULT_BUNDLE, Face, Predictor, of_both_looks
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, open_detector
@@ -65,7 +65,7 @@ def main() -> None:
     rows = rows[np.linspace(0, len(rows) - 1, min(arguments.frames or len(rows), len(rows))).astype(int)]
     pictures = [images.read(catalog.path(row)) for row in rows]
     truth_px = catalog.points_px[rows]
-    frames = Frames(pictures, truth_px, _nme_pct(predictor, pictures, box_of_points(truth_px), truth_px))
+    frames = Frames(pictures, truth_px, _nme_pct(_in_boxes(predictor, pictures, box_of_points(truth_px)), truth_px))
     detectors = [open_detector(name) for name in arguments.detector or [BLAZEFACE]]
     maps = {}
     if arguments.calibrate or arguments.write:
@@ -177,10 +177,16 @@ def _find(detector: FaceDetector, pictures: list[images.Image]) -> tuple[np.ndar
 def _two_passes(
     predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray, truth_px: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """NME of each face in percent, after one pass and after two."""
-    first = [predictor(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
-    again = [predictor.again(picture, [face])[0] for picture, face in zip(pictures, first, strict=True)]
-    return _nme_pct(first, truth_px), _nme_pct(again, truth_px)
+    """NME of each face in percent, of one look and of both."""
+    first = _in_boxes(predictor, pictures, boxes)
+    second = [predictor.again(picture, [face], mirrored=True)[0] for picture, face in zip(pictures, first, strict=True)]
+    both = [of_both_looks(*looks) for looks in zip(first, second, strict=True)]
+    return _nme_pct(first, truth_px), _nme_pct(both, truth_px)
+
+
+def _in_boxes(predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray) -> list[Face]:
+    """One look at each face."""
+    return [predictor.once(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
 
 
 def _nme_pct(faces: list[Face], truth_px: np.ndarray) -> np.ndarray:

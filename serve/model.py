@@ -20,7 +20,7 @@ from fkp.bundle import open_bundle
 from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
-from fkp.predict import Face, Predictor, fits, second_box
+from fkp.predict import Face, Predictor, face_of_answer, fits, of_both_looks, second_box
 from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
@@ -138,7 +138,7 @@ class Model:
         if places := self.to_look_at_again(prepared, faces):
             self.prepare_again(prepared, faces, places)
             for place, face in zip(places, self._run(prepared, places), strict=True):
-                faces[place] = face
+                faces[place] = of_both_looks(faces[place], face)
         if not keep_image:
             prepared.image = None
         return prepared, faces
@@ -208,7 +208,7 @@ class Model:
         for place in places:
             if prepared.detected:
                 prepared.boxes_xyxy[place] = second_box(faces[place])
-            prepared.crops[place] = self.predictor.second_crop(faces[place])
+            prepared.crops[place] = self.predictor.second_crop(faces[place], mirrored=True)
             prepared.pixels_u8[place] = prepared.crops[place].apply(prepared.image, self.bundle.config.input.channels)
         prepared.milliseconds["crop"] += 1000 * (time.perf_counter() - began)
 
@@ -221,13 +221,8 @@ class Model:
             answers: For each of them points (68, 2) and expected error (68,), in pixels of its crop.
         """
         return [
-            Face(
-                prepared.boxes_xyxy[place],
-                prepared.scores[place],
-                prepared.crops[place].undo(points),
-                error * np.float32(prepared.crops[place].px_per_crop_px),
-            )
-            for place, (points, error) in zip(places, answers, strict=True)
+            face_of_answer(prepared.boxes_xyxy[place], prepared.scores[place], prepared.crops[place], *answer)
+            for place, answer in zip(places, answers, strict=True)
         ]
 
     def check_golden(self, limit_pct: float) -> None:

@@ -44,12 +44,14 @@ class Crop:
         side_px: Length of the window's side in image pixels.
         size_px: Side of the crop in crop pixels.
         angle_deg: Clockwise rotation of the window in the image.
+        mirrored: Whether the crop shows the window mirrored left to right.
     """
 
     center_px: tuple[float, float]
     side_px: float
     size_px: int
     angle_deg: float = 0.0
+    mirrored: bool = False
 
     @classmethod
     def of_box(cls, box_xyxy: np.ndarray, size_px: int, scale: float, angle_deg: float = 0.0) -> Crop:
@@ -65,7 +67,7 @@ class Crop:
         return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px, angle_deg)
 
     @classmethod
-    def of_points(cls, points_px: np.ndarray, size_px: int, scale: float) -> Crop:
+    def of_points(cls, points_px: np.ndarray, size_px: int, scale: float, mirrored: bool = False) -> Crop:
         """Window around the (68, 2) points of a face, turned with it: the face stands upright in the crop.
 
         Raises:
@@ -75,7 +77,7 @@ class Crop:
         upright = cls((0.0, 0.0), 1.0, 1, angle_deg)
         crop = cls.of_box(box_of_points(upright.do(points_px)), size_px, scale)
         x, y = (float(v) for v in upright.undo(np.array(crop.center_px)))
-        return cls((x, y), crop.side_px, size_px, angle_deg)
+        return cls((x, y), crop.side_px, size_px, angle_deg, mirrored)
 
     @property
     def matrix(self) -> np.ndarray:
@@ -85,7 +87,10 @@ class Crop:
         cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
         middle = (self.size_px - 1) / 2
         x, y = self.center_px
-        return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
+        matrix = np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
+        if self.mirrored:
+            matrix[0] = np.array([0, 0, self.size_px - 1]) - matrix[0]
+        return matrix
 
     def apply(self, image: Image, channels: int) -> np.ndarray:
         """Sample the window; what lies outside the image is black.

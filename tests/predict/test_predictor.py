@@ -16,7 +16,7 @@ from fkp.bundle import Bundle
 from fkp.data import catalog as catalogs
 from fkp.errors import FkpError
 from fkp.model.metrics import nme_interocular_pct
-from fkp.predict import Face, Predictor
+from fkp.predict import Face, Predictor, of_both_looks
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
@@ -100,17 +100,39 @@ def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
 
 
 @needs_detector
-def test_a_second_pass_crops_around_the_points_of_the_first(tiny_bundle: Bundle, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detected_face_is_the_mean_of_two_looks(predictor: Predictor, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     picture = images.read(catalog.path(0))
-    predictor = Predictor(tiny_bundle)
     monkeypatch.setattr(predictor.detector, "second_pass", False)
     first = predictor(picture)[0]
     monkeypatch.setattr(predictor.detector, "second_pass", True)
-    second = predictor(picture)[0]
-    np.testing.assert_array_equal(second.box_xyxy, box_of_points(first.points_px))
-    assert second.score == first.score
+    both = predictor(picture)[0]
+    (second,) = predictor.again(picture, [first], mirrored=True)
+    np.testing.assert_array_equal(both.box_xyxy, box_of_points(first.points_px))
+    assert both.score == first.score
+    np.testing.assert_allclose(both.points_px, (first.points_px + second.points_px) / 2)
+    np.testing.assert_allclose(both.expected_error_px, (first.expected_error_px + second.expected_error_px) / 2)
     assert (second.points_px != first.points_px).any()
+
+
+def test_a_first_look_that_was_far_off_does_not_count(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    first = predictor(face[0], [face[1]])[0]
+    wide = replace(first, box_xyxy=face[1] + np.array([-90, -90, 90, 90], np.float32))
+    (second,) = predictor.again(face[0], [wide], mirrored=True)
+    assert of_both_looks(wide, second) is second
+    assert of_both_looks(first, second) is not second
+
+
+def test_the_mirrored_face_has_its_points_where_the_picture_has_them(predictor: Predictor, real_root: Path) -> None:
+    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    for row in (3, 400, 900):
+        picture, truth_px = images.read(catalog.path(row)), catalog.points_px[row]
+        plain, mirrored = (
+            predictor.again(picture, predictor(picture, [box_of_points(truth_px)]), mirrored=way)[0] for way in (False, True)
+        )
+        assert nme_interocular_pct(mirrored.points_px[None], plain.points_px[None])[0] < 4
+        assert (mirrored.points_px != plain.points_px).any()
+        np.testing.assert_allclose(mirrored.expected_error_px, plain.expected_error_px, rtol=0.8)
 
 
 @pytest.mark.parametrize(("degrees", "looks"), [(5, 1), (-30, 2), (40, 2)])
@@ -127,7 +149,8 @@ def test_a_turned_face_in_a_box_is_looked_at_again_upright(
     assert len(seen) == looks
     np.testing.assert_array_equal(found.box_xyxy, box_xyxy)
     if looks == 2:  # What the network sees then is nearly the upright face.
-        upright = Crop.of_points(expected_px, predictor.config.input.size_px, predictor.config.input.crop_scale).apply(picture, 1)
+        size_px, scale = predictor.config.input.size_px, predictor.config.input.crop_scale
+        upright = Crop.of_points(expected_px, size_px, scale, mirrored=True).apply(picture, 1)
         first, second = (float(np.abs(crops_u8[0].astype(float) - upright).mean()) for crops_u8 in seen)
         assert second < first / 2
 

@@ -76,6 +76,16 @@ def test_a_turned_face_stands_upright_in_its_crop(angle: float, synthetic_root: 
     assert max(high_x - low_x, high_y - low_y) == pytest.approx(128 / 1.3, abs=1e-2)
 
 
+@pytest.mark.parametrize("angle", [0.0, 25.0])
+def test_a_mirrored_crop_is_the_crop_mirrored(angle: float) -> None:
+    picture = blurred_noise(120, 150)
+    plain, mirrored = Crop((70.3, 55.8), 90.0, 64, angle), Crop((70.3, 55.8), 90.0, 64, angle, mirrored=True)
+    assert difference(mirrored.apply(picture, 3), plain.apply(picture, 3)[..., ::-1]).max() <= 1
+    points_px = np.random.default_rng(2).uniform(20, 100, (68, 2)).astype(np.float32)
+    np.testing.assert_allclose(mirrored.do(points_px), plain.do(points_px) * [-1, 1] + [63, 0], atol=1e-3)
+    np.testing.assert_allclose(mirrored.undo(mirrored.do(points_px)), points_px, atol=1e-3)
+
+
 def test_points_without_extent_make_no_crop() -> None:
     for points_px in (np.zeros((68, 2), np.float32), np.full((68, 2), np.nan, np.float32)):
         with pytest.raises(ValueError, match="a face box needs finite corners and some area"):

@@ -1,0 +1,239 @@
+"""What else than its labels could teach the shipped network: each source alone, same budget, validation faces only.
+
+python benchmarks/supervision.py [--epochs 40] [--only NAME ...] [--root DIR] [--cores 1]
+
+The labels are machine-made and noisy, so a second opinion may be worth more than another epoch. It comes from networks of the
+same recipe, one for each training fold, which has not seen that fold: an out-of-fold answer knows the face no better than a
+validation answer does. Networks and answers are kept in `runs/supervision`, so that the command goes on where it was ended,
+and two of them may share the list by `--only`. The validation labels are never changed, and the test fold is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from fkp import config as configs
+from fkp.config import Config, DataConfig
+from fkp.data import catalog as catalogs
+from fkp.data import synthetic
+from fkp.data.catalog import Catalog, fold_of
+from fkp.data.dataset import CropCache, CropSet, open_cache
+from fkp.data.face_crop import crop_face, crop_size_px
+from fkp.errors import FkpError, run_command
+from fkp.folder import check_same, write_json
+from fkp.landmarks import INNER_51, MIRROR
+from fkp.model.metrics import nme_interocular_pct
+from fkp.model.net import VAL_NME, Net
+from fkp.train.loop import fit
+from fkp.vision import image as images
+from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.detect import open_detector
+
+CONFIG = Path("configs/champion.yaml")
+#: Part of the second opinion in a blended label.
+BLEND = 0.5
+#: Labels that are furthest from the second opinion, which one variant leaves out.
+WORST_PART = 0.05
+SYNTHETIC_FACES = 1000
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the variants choose from.
+
+    Attributes:
+        config: The student's run.
+        catalog: The labelled set.
+        labels: The training faces with their labels.
+        opinion_px: (N, 68, 2) out-of-fold answers for them, in pixels of their crops.
+        teachers: One network for each training fold.
+    """
+
+    config: Config
+    catalog: Catalog
+    labels: CropSet
+    opinion_px: np.ndarray
+    teachers: Sequence[Net]
+
+    def with_points(self, points_px: np.ndarray) -> CropSet:
+        """The training faces with other points."""
+        return CropSet(self.labels.crops_u8, points_px.astype(np.float32), self.labels.rows)
+
+    def with_more(self, labels: CropSet, crops_u8: np.ndarray, points_px: np.ndarray) -> CropSet:
+        """Training faces and others, which stand in no catalog."""
+        rows = np.concatenate([labels.rows, np.full(len(crops_u8), -1)])
+        return CropSet(np.concatenate([labels.crops_u8, crops_u8]), np.concatenate([labels.points_px, points_px]).astype(np.float32), rows)
+
+
+def only_labels(material: Material) -> CropSet:
+    """The shipped recipe."""
+    return material.labels
+
+
+def blended(material: Material) -> CropSet:
+    """Each label moved half of the way to the out-of-fold answer."""
+    return material.with_points((1 - BLEND) * material.labels.points_px + BLEND * material.opinion_px)
+
+
+def only_opinion(material: Material) -> CropSet:
+    """The out-of-fold answers instead of the labels: plain distillation."""
+    return material.with_points(material.opinion_px)
+
+
+def without_worst(material: Material) -> CropSet:
+    """The labels, but for the faces whose label is furthest from the out-of-fold answer."""
+    away = nme_interocular_pct(material.opinion_px, material.labels.points_px)
+    kept = np.sort(np.argsort(away)[: round(len(away) * (1 - WORST_PART))])
+    return CropSet(material.labels.crops_u8[kept], material.labels.points_px[kept], material.labels.rows[kept])
+
+
+def with_unlabelled(material: Material) -> CropSet:
+    """Blended labels, and the set's frames without labels with the teachers' mean answer."""
+    return material.with_more(blended(material), *_unlabelled(material))
+
+
+def with_synthetic(material: Material) -> CropSet:
+    """The labels, and drawn faces."""
+    crops, points = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "drawn"
+        synthetic.write_set(root, faces=SYNTHETIC_FACES, seed=1)
+        drawn = catalogs.load(DataConfig(source="synthetic", root=str(root)))
+        for row in range(len(drawn)):
+            crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], str(row), wide=True)
+            crops.append(crop)
+            points.append(points_px)
+    return material.with_more(material.labels, np.stack(crops), np.stack(points))
+
+
+VARIANTS: dict[str, Callable[[Material], CropSet]] = {
+    "labels": only_labels,
+    "blended": blended,
+    "opinion": only_opinion,
+    "without worst": without_worst,
+    "unlabelled": with_unlabelled,
+    "synthetic": with_synthetic,
+}
+
+
+def main() -> None:
+    """Train what is missing of the list, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=40, help="length of each training (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="by default all")
+    parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
+    parser.add_argument("--out", type=Path, default=Path("runs/supervision"), help="where the networks are kept (default: %(default)s)")
+    parser.add_argument("--cores", type=int, default=1, help="threads of a training (default: %(default)s)")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    run = {
+        "train.epochs": arguments.epochs,
+        "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
+        "model.int8": False,  # What is compared is the training.
+        **({"data.root": arguments.root} if arguments.root else {}),
+    }
+    config = configs.build(configs.read_yaml(CONFIG), run)
+    catalog, cache = catalogs.load(config.data), open_cache(config)
+    assert cache.train is not None
+    fold = catalog.table["fold"].to_numpy()[cache.train.rows]
+    teachers, opinion_px = [], np.array(cache.train.points_px)
+    for number in np.unique(fold):
+        seen = np.flatnonzero(fold != number)
+        part = CropSet(cache.train.crops_u8[seen], cache.train.points_px[seen], cache.train.rows[seen])
+        teachers.append(_trained(config, CropCache(part, cache.val, cache.digest), arguments.out / f"without-{number}-{arguments.epochs}"))
+        unseen = np.flatnonzero(fold == number)
+        opinion_px[unseen] = _of_wide(config, [teachers[-1]], cache.train.crops_u8[unseen])
+    away = nme_interocular_pct(opinion_px, cache.train.points_px)
+    print(f"out-of-fold answers are {away.mean():.2f} % off the {len(away)} training labels\n")
+    print("| what teaches | faces | validation NME % | 51 inner points | failures % at 8 % |\n|---|---|---|---|---|")
+    material = Material(config, catalog, cache.train, opinion_px, teachers)
+    for name in arguments.only:
+        train = VARIANTS[name](material)
+        net = _trained(config, CropCache(train, cache.val, cache.digest), arguments.out / f"{name.replace(' ', '-')}-{arguments.epochs}")
+        found_px = _sample(net, np.asarray(cache.val.crops_u8))
+        error, truth_px = nme_interocular_pct(found_px, cache.val.points_px), cache.val.points_px
+        inner = nme_interocular_pct(found_px, truth_px, INNER_51)
+        print(f"| {name} | {len(train.rows)} | {error.mean():.3f} | {inner.mean():.3f} | {100 * (error > 8).mean():.1f} |", flush=True)
+
+
+def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
+    """The network of the least validation error; trained if its folder has none yet."""
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    result = folder / "result.json"
+    if not result.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_last=True, mode="min")
+        last = folder / "last.ckpt"
+        fit(
+            config,
+            world_size=1,
+            report=lambda _: None,
+            logger=False,
+            callbacks=[keep],
+            checkpoint=last if last.is_file() else None,
+            on_gpu=False,
+            cache=cache,
+        )
+        write_json(result, {"checkpoint": Path(keep.best_model_path).name, "config": config.model_dump(mode="json")})
+    found = json.loads(result.read_text(encoding="utf-8"))
+    check_same(config.model_dump(mode="json"), found["config"], f"network {folder.name}")
+    return Net.load_from_checkpoint(folder / found["checkpoint"], map_location="cpu", weights_only=True)
+
+
+def _sample(net: Net, crops_u8: np.ndarray) -> np.ndarray:
+    """(N, 68, 2) answers of a network."""
+    batches = (crops_u8[first : first + _BATCH] for first in range(0, len(crops_u8), _BATCH))
+    return torch.cat([net.sample(torch.from_numpy(np.ascontiguousarray(batch))) for batch in batches]).numpy()
+
+
+def _of_wide(config: Config, nets: Sequence[Net], wide_u8: np.ndarray) -> np.ndarray:
+    """(N, 68, 2) mean answer of networks and of their mirrored selves, in pixels of wide crops."""
+    size_px, wide_px = config.input.size_px, wide_u8.shape[-1]
+    start = (wide_px - size_px) // 2
+    crops_u8 = wide_u8[..., start : start + size_px, start : start + size_px]
+    answers = []
+    for net in nets:
+        mirrored = _sample(net, crops_u8[..., ::-1])[:, MIRROR]
+        mirrored[..., 0] = size_px - 1 - mirrored[..., 0]
+        answers += [_sample(net, crops_u8), mirrored]
+    mean: np.ndarray = np.mean(answers, axis=0)
+    return mean + start
+
+
+def _unlabelled(material: Material) -> tuple[np.ndarray, np.ndarray]:
+    """Wide crops of the frames without labels, of the persons of the training folds, and the teachers' answers in them."""
+    config, detector = material.config, open_detector()
+    size_px = crop_size_px(config.input, wide=True)
+    scale = config.input.crop_scale * size_px / config.input.size_px
+    labelled = set(material.catalog.table["file"])
+    crops = []
+    for path in sorted((material.catalog.root / "test").iterdir()):
+        name = re.fullmatch(r"(.+)_\d+\.\w+", path.name)
+        if path.name in labelled or name is None or fold_of(name[1]) in (config.data.test_fold, config.data.val_fold):
+            continue
+        frame = images.read(path)
+        for face in detector.detect(frame)[:1]:
+            crop = Crop.of_box(face.box_xyxy, size_px, scale, face.roll_deg)
+            points_px = _of_wide(config, material.teachers, crop.apply(frame, config.input.channels)[None])[0]
+            # The second pass stands as a training crop does: upright in the frame.
+            crops.append(Crop.of_box(box_of_points(crop.undo(points_px)), size_px, scale).apply(frame, config.input.channels))
+    if not crops:
+        raise FkpError(f"{material.catalog.root / 'test'} has no frame without a label: `python -m fkp.data fetch` brings them")
+    wide_u8 = np.stack(crops)
+    return wide_u8, _of_wide(config, material.teachers, wide_u8)
+
+
+if __name__ == "__main__":
+    run_command(main)
