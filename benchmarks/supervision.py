@@ -1,6 +1,6 @@
 """What else than its labels could teach the shipped network: each source alone, same budget, validation faces only.
 
-python benchmarks/supervision.py [--epochs 40] [--only NAME ...] [--root DIR] [--cores 1]
+python benchmarks/supervision.py [--epochs 24] [--only NAME ...] [--root DIR] [--cores 1]
 
 The labels are machine-made and noisy, so a second opinion may be worth more than another epoch. It comes from networks of the
 same recipe, one for each training fold, which has not seen that fold: an out-of-fold answer knows the face no better than a
@@ -15,7 +15,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,7 @@ from fkp import config as configs
 from fkp.config import Config, DataConfig
 from fkp.data import catalog as catalogs
 from fkp.data import synthetic
-from fkp.data.catalog import Catalog, fold_of
+from fkp.data.catalog import fold_of
 from fkp.data.dataset import CropCache, CropSet, open_cache
 from fkp.data.face_crop import crop_face, crop_size_px
 from fkp.errors import FkpError, run_command
@@ -48,23 +48,48 @@ SYNTHETIC_FACES = 1000
 _BATCH = 64
 
 
-@dataclass(frozen=True)
 class Material:
     """What the variants choose from.
 
-    Attributes:
+    Args:
         config: The student's run.
-        catalog: The labelled set.
+        cache: Its crops.
+        out: Where networks are kept.
+
+    Attributes:
         labels: The training faces with their labels.
-        opinion_px: (N, 68, 2) out-of-fold answers for them, in pixels of their crops.
-        teachers: One network for each training fold.
     """
 
-    config: Config
-    catalog: Catalog
-    labels: CropSet
-    opinion_px: np.ndarray
-    teachers: Sequence[Net]
+    def __init__(self, config: Config, cache: CropCache, out: Path) -> None:
+        assert cache.train is not None
+        self.config, self.cache, self.out, self.labels = config, cache, out, cache.train
+        self.catalog = catalogs.load(config.data)
+
+    @cached_property
+    def teachers(self) -> dict[int, Net]:
+        """For each training fold the network that has not seen it."""
+        fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
+        return {int(number): self.train(self.part(fold != number), f"without-{number}") for number in np.unique(fold)}
+
+    @cached_property
+    def opinion_px(self) -> np.ndarray:
+        """(N, 68, 2) out-of-fold answers for the training faces, in pixels of their crops."""
+        fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
+        opinion_px = np.empty_like(self.labels.points_px)
+        for number, teacher in self.teachers.items():
+            opinion_px[fold == number] = _of_wide(self.config, [teacher], self.labels.crops_u8[fold == number])
+        away = nme_interocular_pct(opinion_px, self.labels.points_px)
+        print(f"(out-of-fold answers are {away.mean():.2f} % off the {len(away)} training labels)", flush=True)
+        return opinion_px
+
+    def train(self, faces: CropSet, name: str) -> Net:
+        """The network of the least validation error after a training on some faces; kept under its name."""
+        folder = self.out / f"{name.replace(' ', '-')}-{self.config.train.epochs}"
+        return _trained(self.config, CropCache(faces, self.cache.val, self.cache.digest), folder)
+
+    def part(self, chosen: np.ndarray) -> CropSet:
+        """Some of the training faces, by a mask or by places."""
+        return CropSet(self.labels.crops_u8[chosen], self.labels.points_px[chosen], self.labels.rows[chosen])
 
     def with_points(self, points_px: np.ndarray) -> CropSet:
         """The training faces with other points."""
@@ -95,7 +120,7 @@ def without_worst(material: Material) -> CropSet:
     """The labels, but for the faces whose label is furthest from the out-of-fold answer."""
     away = nme_interocular_pct(material.opinion_px, material.labels.points_px)
     kept = np.sort(np.argsort(away)[: round(len(away) * (1 - WORST_PART))])
-    return CropSet(material.labels.crops_u8[kept], material.labels.points_px[kept], material.labels.rows[kept])
+    return material.part(kept)
 
 
 def with_unlabelled(material: Material) -> CropSet:
@@ -130,7 +155,7 @@ VARIANTS: dict[str, Callable[[Material], CropSet]] = {
 def main() -> None:
     """Train what is missing of the list, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=40, help="length of each training (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=24, help="length of each training (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="by default all")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
     parser.add_argument("--out", type=Path, default=Path("runs/supervision"), help="where the networks are kept (default: %(default)s)")
@@ -144,27 +169,14 @@ def main() -> None:
         **({"data.root": arguments.root} if arguments.root else {}),
     }
     config = configs.build(configs.read_yaml(CONFIG), run)
-    catalog, cache = catalogs.load(config.data), open_cache(config)
-    assert cache.train is not None
-    fold = catalog.table["fold"].to_numpy()[cache.train.rows]
-    teachers, opinion_px = [], np.array(cache.train.points_px)
-    for number in np.unique(fold):
-        seen = np.flatnonzero(fold != number)
-        part = CropSet(cache.train.crops_u8[seen], cache.train.points_px[seen], cache.train.rows[seen])
-        teachers.append(_trained(config, CropCache(part, cache.val, cache.digest), arguments.out / f"without-{number}-{arguments.epochs}"))
-        unseen = np.flatnonzero(fold == number)
-        opinion_px[unseen] = _of_wide(config, [teachers[-1]], cache.train.crops_u8[unseen])
-    away = nme_interocular_pct(opinion_px, cache.train.points_px)
-    print(f"out-of-fold answers are {away.mean():.2f} % off the {len(away)} training labels\n")
-    print("| what teaches | faces | validation NME % | 51 inner points | failures % at 8 % |\n|---|---|---|---|---|")
-    material = Material(config, catalog, cache.train, opinion_px, teachers)
+    material = Material(config, open_cache(config), arguments.out)
+    print("| what teaches | faces | validation NME % | 51 inner points | failures % at 8 % |\n|---|---|---|---|---|", flush=True)
     for name in arguments.only:
-        train = VARIANTS[name](material)
-        net = _trained(config, CropCache(train, cache.val, cache.digest), arguments.out / f"{name.replace(' ', '-')}-{arguments.epochs}")
-        found_px = _sample(net, np.asarray(cache.val.crops_u8))
-        error, truth_px = nme_interocular_pct(found_px, cache.val.points_px), cache.val.points_px
-        inner = nme_interocular_pct(found_px, truth_px, INNER_51)
-        print(f"| {name} | {len(train.rows)} | {error.mean():.3f} | {inner.mean():.3f} | {100 * (error > 8).mean():.1f} |", flush=True)
+        faces = VARIANTS[name](material)
+        net = material.train(faces, name)
+        found_px, truth_px = _sample(net, np.asarray(material.cache.val.crops_u8)), material.cache.val.points_px
+        error, inner = nme_interocular_pct(found_px, truth_px), nme_interocular_pct(found_px, truth_px, INNER_51)
+        print(f"| {name} | {len(faces.rows)} | {error.mean():.3f} | {inner.mean():.3f} | {100 * (error > 8).mean():.1f} |", flush=True)
 
 
 def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
@@ -195,7 +207,7 @@ def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
 def _sample(net: Net, crops_u8: np.ndarray) -> np.ndarray:
     """(N, 68, 2) answers of a network."""
     batches = (crops_u8[first : first + _BATCH] for first in range(0, len(crops_u8), _BATCH))
-    return torch.cat([net.sample(torch.from_numpy(np.ascontiguousarray(batch))) for batch in batches]).numpy()
+    return torch.cat([net.sample(torch.from_numpy(np.array(batch))) for batch in batches]).numpy()
 
 
 def _of_wide(config: Config, nets: Sequence[Net], wide_u8: np.ndarray) -> np.ndarray:
@@ -214,10 +226,11 @@ def _of_wide(config: Config, nets: Sequence[Net], wide_u8: np.ndarray) -> np.nda
 
 def _unlabelled(material: Material) -> tuple[np.ndarray, np.ndarray]:
     """Wide crops of the frames without labels, of the persons of the training folds, and the teachers' answers in them."""
-    config, detector = material.config, open_detector()
+    config, detector, teachers = material.config, open_detector(), list(material.teachers.values())
     size_px = crop_size_px(config.input, wide=True)
     scale = config.input.crop_scale * size_px / config.input.size_px
-    labelled = set(material.catalog.table["file"])
+    table = material.catalog.table
+    labelled = set(table["file"][table["part"] == "test"])  # Training frames of the same name are other frames.
     crops = []
     for path in sorted((material.catalog.root / "test").iterdir()):
         name = re.fullmatch(r"(.+)_\d+\.\w+", path.name)
@@ -226,13 +239,13 @@ def _unlabelled(material: Material) -> tuple[np.ndarray, np.ndarray]:
         frame = images.read(path)
         for face in detector.detect(frame)[:1]:
             crop = Crop.of_box(face.box_xyxy, size_px, scale, face.roll_deg)
-            points_px = _of_wide(config, material.teachers, crop.apply(frame, config.input.channels)[None])[0]
+            points_px = _of_wide(config, teachers, crop.apply(frame, config.input.channels)[None])[0]
             # The second pass stands as a training crop does: upright in the frame.
             crops.append(Crop.of_box(box_of_points(crop.undo(points_px)), size_px, scale).apply(frame, config.input.channels))
     if not crops:
         raise FkpError(f"{material.catalog.root / 'test'} has no frame without a label: `python -m fkp.data fetch` brings them")
     wide_u8 = np.stack(crops)
-    return wide_u8, _of_wide(config, material.teachers, wide_u8)
+    return wide_u8, _of_wide(config, teachers, wide_u8)
 
 
 if __name__ == "__main__":
