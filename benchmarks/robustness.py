@@ -4,7 +4,8 @@ python benchmarks/robustness.py BUNDLE [BUNDLE ...] [--root DIR] [--faces 456]
 
 Each row changes every frame, or the box it is cropped by, in one way; boxes are the labels' own but in rows of shaken ones.
 The network looks once, but in the last rows, where the Predictor looks again at faces that do not fit their boxes, as it
-always does. Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
+always does. Of several bundles the last column is the mean of their answers: what an ensemble would bring.
+Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def main() -> None:
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(arguments.faces, len(rows))).astype(int))]
     predictors = [Predictor(path) for path in arguments.bundles]
     print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
-    print(f"| change | {' | '.join(Path(path).resolve().name for path in arguments.bundles)} |\n|---|{'---|' * len(predictors)}")
+    names = [Path(path).resolve().name for path in arguments.bundles] + ["their mean"] * (len(predictors) > 1)
+    print(f"| change | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     plain, plain_px = [images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]
     for name, frames, truth_px, boxes in changes(plain, plain_px):
         found = [points_of(predictor, frames, boxes) for predictor in predictors]
@@ -79,7 +81,8 @@ def _again(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
 
 
 def _print(name: str, found: list[np.ndarray], truth_px: np.ndarray) -> None:
-    errors = [nme_interocular_pct(points_px, truth_px) for points_px in found]
+    answers = [*found, np.mean(found, axis=0)] if len(found) > 1 else found
+    errors = [nme_interocular_pct(points_px, truth_px) for points_px in answers]
     print(f"| {name} | {' | '.join(f'{error.mean():.2f}, {100 * (error > 8).mean():.1f}' for error in errors)} |", flush=True)
 
 
