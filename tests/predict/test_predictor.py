@@ -115,12 +115,17 @@ def test_a_detected_face_is_the_mean_of_two_looks(predictor: Predictor, real_roo
     assert (second.points_px != first.points_px).any()
 
 
-def test_a_first_look_that_was_far_off_does_not_count(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
-    first = predictor(face[0], [face[1]])[0]
-    wide = replace(first, box_xyxy=face[1] + np.array([-90, -90, 90, 90], np.float32))
-    (second,) = predictor.again(face[0], [wide], mirrored=True)
-    assert of_both_looks(wide, second) is second
-    assert of_both_looks(first, second) is not second
+def test_looks_that_do_not_agree_are_not_averaged(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    (second,) = predictor(face[0], [face[1]])
+    length_px = np.ptp(second.points_px, axis=0).max()
+    for part, mean in ((0.01, True), (0.02, False), (np.nan, False)):
+        first = replace(
+            second, points_px=second.points_px + np.float32([part * length_px, 0]), expected_error_px=second.expected_error_px + 2
+        )
+        both = of_both_looks(first, second)
+        expected = second.points_px + (np.float32([part * length_px / 2, 0]) if mean else 0)
+        np.testing.assert_allclose(both.points_px, expected, rtol=1e-5)
+        np.testing.assert_allclose(both.expected_error_px, second.expected_error_px + (1 if mean else 0), rtol=1e-5)
 
 
 def test_the_mirrored_face_has_its_points_where_the_picture_has_them(predictor: Predictor, real_root: Path) -> None:
