@@ -1,4 +1,4 @@
-"""What the face detectors find, how well the landmark network does with their boxes, and what tiles bring.
+"""What the face detectors find, how well the landmark network does with their boxes, on turned pictures, too, and what tiles bring.
 
     python benchmarks/detection.py --data.source ytfaces --data.root FOLDER [--detector NAME ...] [--frames N]
         [--calibrate] [--write] [--bundle DIR]
@@ -10,15 +10,17 @@ those of the labels on the training folds, `--write` also puts it into the bundl
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fkp import config
-from fkp.bundle import open_bundle, update_bundle
+from fkp.bundle import Bundle, open_bundle, update_bundle
 from fkp.data import catalog as catalogs
 from fkp.data import face_boxes
 from fkp.errors import FkpError, run_command
@@ -31,10 +33,12 @@ from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, ope
 #: Asked: the median error from a detected box may be so much above that from the labelled box.
 LIMIT_NME_POINTS = 0.2
 
-#: Canvases of the second table: longer side, and lengths of the faces' boxes on them.
+#: Canvases of the last table: longer side, and lengths of the faces' boxes on them.
 CANVAS_PX = 2400
 FACE_PX = (30, 60, 120, 240, 360)
 FACES, CANVASES = 12, 3
+#: Turns of the third table.
+TURNS_DEG = (0, 30, 60, 90, 135)
 #: The longer side of the largest picture that the endpoint takes (24 megapixels): its time is the bound.
 LARGEST_PX = 6000
 
@@ -54,7 +58,7 @@ class Frames:
 
 
 def main() -> None:
-    """Print the calibrations and the two tables."""
+    """Print the calibrations and the three tables."""
     arguments, rest = _parse(sys.argv[1:])
     data = config.from_args(rest, "benchmarks/detection.py", "Measure the face detectors.").data
     catalog = catalogs.load(data)
@@ -66,7 +70,8 @@ def main() -> None:
     pictures = [images.read(catalog.path(row)) for row in rows]
     truth_px = catalog.points_px[rows]
     frames = Frames(pictures, truth_px, _nme_pct(_in_boxes(predictor, pictures, box_of_points(truth_px)), truth_px))
-    detectors = [open_detector(name) for name in arguments.detector or [BLAZEFACE]]
+    names = arguments.detector or [BLAZEFACE]
+    detectors = [open_detector(name) for name in names]
     maps = {}
     if arguments.calibrate or arguments.write:
         maps = {detector.finder.name: face_boxes.fit(detector, catalog, data) for detector in detectors}
@@ -77,6 +82,7 @@ def main() -> None:
         found = {name: [list(row) for row in box_map.rows] for name, box_map in maps.items() if box_map is not None}
         print(f"written to {update_bundle(bundle.path, bundle.metrics, bundle.card, {**bundle.face_boxes, **found}).path}")
     _print_boxes(predictor, frames, detectors, maps)
+    _print_turned(frames, predictor.bundle, names)
     _print_sizes(frames, detectors)
 
 
@@ -106,6 +112,35 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
                     f"{name:10s} {calibration:12s} {passes + used:12s} {100 * hit.mean():6.2f}  {np.median(overlap):10.3f}  "
                     f"{np.percentile(overlap, 5):.3f}  {extra:5d}  {ms:4.1f}  {nme.mean():.3f}  {np.median(nme):6.3f}  {above:+.3f}  {told}"
                 )
+
+
+def _print_turned(frames: Frames, bundle: Bundle, names: list[str]) -> None:
+    """Whole photographs that are turned: what is found of every eighth face, and its error."""
+    pictures, truth_px = frames.pictures[::8], frames.truth_px[::8]
+    print(f"\n{len(pictures)} frames turned clockwise: % found, median NME %, failures % at 8 %, by the Predictor")
+    print("detector  " + "  ".join(f"{degrees:>17d} deg" for degrees in TURNS_DEG))
+    for name in names:
+        predictor, cells = Predictor(bundle, detector=name), []
+        for degrees in TURNS_DEG:
+            error = []
+            for picture, points_px in zip(pictures, truth_px, strict=True):
+                turned, there_px = _turned(picture, points_px, degrees)
+                faces = predictor(turned)
+                overlap = [float(iou(box_of_points(face.points_px), box_of_points(there_px))) for face in faces]
+                if overlap and max(overlap) > 0.3:
+                    error.append(float(_nme_pct([faces[int(np.argmax(overlap))]], there_px[None])[0]))
+            failed = 100 * float((np.array(error) > 8).mean()) if error else np.nan
+            cells.append(f"{100 * len(error) / len(pictures):5.1f}, {np.median(error) if error else np.nan:5.2f}, {failed:5.1f}")
+        print(f"{name:10s}" + "  ".join(f"{cell:>21s}" for cell in cells))
+
+
+def _turned(picture: images.Image, points_px: np.ndarray, degrees: float) -> tuple[images.Image, np.ndarray]:
+    """A picture turned about its middle, with a border that keeps its corners, and its points there."""
+    height, width = picture.shape[:2]
+    side = math.ceil(math.hypot(width, height))
+    window = Crop(((width - 1) / 2, (height - 1) / 2), side, side, -degrees)
+    matrix = window.matrix
+    return cv2.warpAffine(picture, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), window.do(points_px)
 
 
 def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
