@@ -139,8 +139,7 @@ def _turned(picture: images.Image, points_px: np.ndarray, degrees: float) -> tup
     height, width = picture.shape[:2]
     side = math.ceil(math.hypot(width, height))
     window = Crop(((width - 1) / 2, (height - 1) / 2), side, side, -degrees)
-    matrix = window.matrix
-    return cv2.warpAffine(picture, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), window.do(points_px)
+    return cv2.warpAffine(picture, window.matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), window.do(points_px)
 
 
 def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:

@@ -33,8 +33,8 @@ from fkp.errors import FkpError, run_command
 from fkp.folder import check_same, write_json
 from fkp.landmarks import INNER_51, MIRROR
 from fkp.model.metrics import nme_interocular_pct
-from fkp.model.net import VAL_NME, Net
-from fkp.train.loop import fit
+from fkp.model.net import Net
+from fkp.train.loop import fit_in_process
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import open_detector
@@ -58,26 +58,27 @@ class Material:
 
     Attributes:
         labels: The training faces with their labels.
+        fold: (N,) fold of each.
     """
 
     def __init__(self, config: Config, cache: CropCache, out: Path) -> None:
         assert cache.train is not None
         self.config, self.cache, self.out, self.labels = config, cache, out, cache.train
         self.catalog = catalogs.load(config.data)
+        self.fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
 
     @cached_property
     def teachers(self) -> dict[int, Net]:
         """For each training fold the network that has not seen it."""
-        fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
-        return {int(number): self.train(self.part(fold != number), f"without-{number}") for number in np.unique(fold)}
+        return {int(number): self.train(self.part(self.fold != number), f"without-{number}") for number in np.unique(self.fold)}
 
     @cached_property
     def opinion_px(self) -> np.ndarray:
         """(N, 68, 2) out-of-fold answers for the training faces, in pixels of their crops."""
-        fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
         opinion_px = np.empty_like(self.labels.points_px)
         for number, teacher in self.teachers.items():
-            opinion_px[fold == number] = _of_wide(self.config, [teacher], self.labels.crops_u8[fold == number])
+            held_out = self.fold == number
+            opinion_px[held_out] = _of_wide(self.config, [teacher], self.labels.crops_u8[held_out])
         away = nme_interocular_pct(opinion_px, self.labels.points_px)
         print(f"(out-of-fold answers are {away.mean():.2f} % off the {len(away)} training labels)", flush=True)
         return opinion_px
@@ -95,10 +96,11 @@ class Material:
         """The training faces with other points."""
         return CropSet(self.labels.crops_u8, points_px.astype(np.float32), self.labels.rows)
 
-    def with_more(self, labels: CropSet, crops_u8: np.ndarray, points_px: np.ndarray) -> CropSet:
-        """Training faces and others, which stand in no catalog."""
-        rows = np.concatenate([labels.rows, np.full(len(crops_u8), -1)])
-        return CropSet(np.concatenate([labels.crops_u8, crops_u8]), np.concatenate([labels.points_px, points_px]).astype(np.float32), rows)
+
+def with_more(labels: CropSet, crops_u8: np.ndarray, points_px: np.ndarray) -> CropSet:
+    """Training faces and others, which stand in no catalog."""
+    rows = np.concatenate([labels.rows, np.full(len(crops_u8), -1)])
+    return CropSet(np.concatenate([labels.crops_u8, crops_u8]), np.concatenate([labels.points_px, points_px]).astype(np.float32), rows)
 
 
 def only_labels(material: Material) -> CropSet:
@@ -125,7 +127,7 @@ def without_worst(material: Material) -> CropSet:
 
 def with_unlabelled(material: Material) -> CropSet:
     """Blended labels, and the set's frames without labels with the teachers' mean answer."""
-    return material.with_more(blended(material), *_unlabelled(material))
+    return with_more(blended(material), *_unlabelled(material))
 
 
 def with_synthetic(material: Material) -> CropSet:
@@ -139,7 +141,7 @@ def with_synthetic(material: Material) -> CropSet:
             crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], str(row), wide=True)
             crops.append(crop)
             points.append(points_px)
-    return material.with_more(material.labels, np.stack(crops), np.stack(points))
+    return with_more(material.labels, np.stack(crops), np.stack(points))
 
 
 VARIANTS: dict[str, Callable[[Material], CropSet]] = {
@@ -181,24 +183,11 @@ def main() -> None:
 
 def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
     """The network of the least validation error; trained if its folder has none yet."""
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
     result = folder / "result.json"
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_last=True, mode="min")
-        last = folder / "last.ckpt"
-        fit(
-            config,
-            world_size=1,
-            report=lambda _: None,
-            logger=False,
-            callbacks=[keep],
-            checkpoint=last if last.is_file() else None,
-            on_gpu=False,
-            cache=cache,
-        )
-        write_json(result, {"checkpoint": Path(keep.best_model_path).name, "config": config.model_dump(mode="json")})
+        best = fit_in_process(config, folder, lambda _: None, logger=False, cache=cache)
+        write_json(result, {"checkpoint": best.name, "config": config.model_dump(mode="json")})
     found = json.loads(result.read_text(encoding="utf-8"))
     check_same(config.model_dump(mode="json"), found["config"], f"network {folder.name}")
     return Net.load_from_checkpoint(folder / found["checkpoint"], map_location="cpu", weights_only=True)

@@ -153,8 +153,15 @@ def mlflow_logger(arguments: Mapping[str, str]) -> MLFlowLogger | bool:
     return MLFlowLogger(**dict[str, Any](arguments)) if arguments else False
 
 
-def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger | bool) -> Path:
+def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger | bool, cache: CropCache | None = None) -> Path:
     """Train in this process, without Ray; goes on from the folder's last checkpoint.
+
+    Args:
+        config: The run.
+        folder: For checkpoints.
+        report: See `fit`.
+        logger: See `fit`.
+        cache: See `fit`.
 
     Returns:
         The checkpoint of the least validation error.
@@ -168,7 +175,7 @@ def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger 
     on_gpu = config.scale.use_gpu != "no" and torch.cuda.is_available()
     if config.scale.use_gpu == "yes" and not on_gpu:
         raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
-    fit(config, world_size=1, report=report, logger=logger, callbacks=[keep], checkpoint=checkpoint, on_gpu=on_gpu)
+    fit(config, world_size=1, report=report, logger=logger, callbacks=[keep], checkpoint=checkpoint, on_gpu=on_gpu, cache=cache)
     return Path(keep.best_model_path)
 
 
