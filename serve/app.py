@@ -22,7 +22,6 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp import drift
 from fkp.errors import FkpError
-from fkp.predict import of_both_looks
 from serve import haproxy
 from serve.admission import RETRY_AFTER_S, Admission
 from serve.api import ROUTES, build_api
@@ -195,8 +194,7 @@ class Landmarks:
         faces = await self._answer(model, prepared, range(len(prepared.crops)))
         if places := model.to_look_at_again(prepared, faces):
             await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces, places)
-            for place, face in zip(places, await self._answer(model, prepared, places), strict=True):
-                faces[place] = of_both_looks(faces[place], face)
+            model.take_second_looks(faces, places, await self._answer(model, prepared, places))
         if not keep_image:
             prepared.image = None
         return prepared, faces

@@ -68,7 +68,7 @@ class Prepared:
         crops: One a face.
         pixels_u8: (N, C, S, S), what the network sees.
         image: The picture itself as long as it is needed.
-        detected: Whether a detector gave boxes that are only good for a first pass.
+        detected: Whether a detector found the boxes.
         milliseconds: By stage.
     """
 
@@ -137,8 +137,7 @@ class Model:
         faces = self._run(prepared, range(len(prepared.crops)))
         if places := self.to_look_at_again(prepared, faces):
             self.prepare_again(prepared, faces, places)
-            for place, face in zip(places, self._run(prepared, places), strict=True):
-                faces[place] = of_both_looks(faces[place], face)
+            self.take_second_looks(faces, places, self._run(prepared, places))
         if not keep_image:
             prepared.image = None
         return prepared, faces
@@ -183,7 +182,7 @@ class Model:
             found = [face for face in detector.detect(image) if face.score >= query.min_score][: query.max_faces]
             prepared.boxes_xyxy, prepared.scores = [face.box_xyxy for face in found], [face.score for face in found]
             rolls_deg = [face.roll_deg for face in found]
-            prepared.detected = detector.second_pass
+            prepared.detected = True
         detected = time.perf_counter()
         try:
             prepared.crops = [self.predictor.crop(*turned) for turned in zip(prepared.boxes_xyxy, rolls_deg, strict=True)]
@@ -199,7 +198,9 @@ class Model:
 
     def to_look_at_again(self, prepared: Prepared, faces: Sequence[Face]) -> list[int]:
         """Places of the faces that `Predictor` would look at twice, too."""
-        return [place for place, face in enumerate(faces) if prepared.detected or not fits(face)]
+        if prepared.detected:
+            return list(range(len(faces))) if self.predictor.detector.second_pass else []
+        return [place for place, face in enumerate(faces) if not fits(face)]
 
     def prepare_again(self, prepared: Prepared, faces: Sequence[Face], places: Sequence[int]) -> None:
         """Cut some faces out anew where the first pass found their points. Runs in a thread of its own."""
@@ -211,6 +212,11 @@ class Model:
             prepared.crops[place] = self.predictor.second_crop(faces[place], mirrored=True)
             prepared.pixels_u8[place] = prepared.crops[place].apply(prepared.image, self.bundle.config.input.channels)
         prepared.milliseconds["crop"] += 1000 * (time.perf_counter() - began)
+
+    def take_second_looks(self, faces: list[Face], places: Sequence[int], again: Sequence[Face]) -> None:
+        """Put what two looks say in place of what the first one said."""
+        for place, face in zip(places, again, strict=True):
+            faces[place] = of_both_looks(faces[place], face)
 
     def finish(self, prepared: Prepared, places: Sequence[int], answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Face]:
         """Take the network's answers back into the picture.

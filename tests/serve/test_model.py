@@ -88,6 +88,17 @@ def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: ima
     np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
 
+def test_a_detector_without_a_second_pass_is_the_predictor_too(
+    model: Model, photo: bytes, picture: images.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.predictor.detector, "second_pass", False)
+    monkeypatch.setattr("serve.model.fits", lambda face: False)
+    _, (ours,) = model.find(photo, Query())
+    (theirs,) = model.predictor(picture)
+    np.testing.assert_array_equal(ours.points_px, theirs.points_px)
+    np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
+
+
 def test_of_faces_in_given_boxes_one_that_does_not_fit_is_looked_at_twice(
     model: Model, picture: images.Image, box: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
