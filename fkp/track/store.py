@@ -6,6 +6,7 @@ The default store is `sqlite:///mlflow.db` in the working folder; MLFLOW_TRACKIN
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import socket
@@ -49,8 +50,24 @@ def open_client(uri: str) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It writes a traceback for each failure that it raises, too, and that is told in one sentence elsewhere.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    with store_errors(uri):
+    with store_errors(uri), _alone(uri):
         return MlflowClient(uri)  # Opens a database at once.
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time open a local database: two that make its tables at once both fail, and leave it half made."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    folder = Path(uri.removeprefix(_SQLITE)).parent
+    folder.mkdir(parents=True, exist_ok=True)  # As MLflow would.
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -76,7 +93,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     Raises:
         FkpError: The store refused or failed.
     """
-    with store_errors(uri):
+    with store_errors(uri), _alone(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return experiment.experiment_id
