@@ -24,6 +24,7 @@ from fkp.bundle import Bundle, open_bundle, update_bundle
 from fkp.data import catalog as catalogs
 from fkp.data import face_boxes
 from fkp.errors import FkpError, run_command
+from fkp.exposure import held_out
 from fkp.model import metrics
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor, of_both_looks
 from fkp.vision import image as images
@@ -63,9 +64,11 @@ def main() -> None:
     data = config.from_args(rest, "benchmarks/detection.py", "Measure the face detectors.").data
     catalog = catalogs.load(data)
     predictor = Predictor(arguments.bundle)
-    rows = catalog.rows("val", data)
+    rows = held_out(catalog.rows("val", data), predictor.bundle, catalog, data)
     if not len(rows):
-        raise FkpError(f"{catalog.root} has no frames in its validation part: choose other folds")
+        raise FkpError(
+            f"{catalog.root} has no frames in its validation part that {arguments.bundle} was not trained on: choose other folds"
+        )
     rows = rows[np.linspace(0, len(rows) - 1, min(arguments.frames or len(rows), len(rows))).astype(int)]
     pictures = [images.read(catalog.path(row)) for row in rows]
     truth_px = catalog.points_px[rows]
@@ -88,7 +91,7 @@ def main() -> None:
 
 def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetector], maps: dict[str, BoxMap | None]) -> None:
     labelled = frames.nme_labelled_pct
-    print(f"\n{len(labelled)} frames of the validation fold")
+    print(f"\n{len(labelled)} frames of the validation fold, of persons that the bundle was not trained on")
     print(f"From the labelled box: NME {labelled.mean():.3f}, median {np.median(labelled):.3f} %")
     print(f"Asked: median at most {LIMIT_NME_POINTS} above it. Differences are means over the same faces, +- two standard errors.")
     print("detector   calibration  second pass  recall  IoU median  p5     extra  ms    NME    median  above   difference to one pass")

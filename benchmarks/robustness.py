@@ -4,7 +4,8 @@ python benchmarks/robustness.py BUNDLE [BUNDLE ...] [--root DIR] [--faces 456]
 
 Each row changes every frame, or the box it is cropped by, in one way; boxes are the labels' own but in rows of shaken ones.
 The network looks once, but in the last rows, where the Predictor looks again at faces that do not fit their boxes, as it
-always does. Of several bundles the last column is the mean of their answers: what an ensemble would bring.
+always does. Of several bundles the last column is the mean of their answers: what an ensemble would bring. The faces are
+those of the validation fold that trained none of the bundles.
 Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
 """
 
@@ -19,7 +20,8 @@ import numpy as np
 
 from fkp import config as configs
 from fkp.data import catalog as catalogs
-from fkp.errors import run_command
+from fkp.errors import FkpError, run_command
+from fkp.exposure import held_out
 from fkp.landmarks import MIRROR
 from fkp.model.metrics import nme_interocular_pct
 from fkp.predict import Predictor
@@ -49,9 +51,13 @@ def main() -> None:
     cv2.setNumThreads(1)
     data = configs.build({"data": {"source": "ytfaces", "root": arguments.root}}).data
     catalog = catalogs.load(data)
-    rows = catalog.rows("val", data)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(arguments.faces, len(rows))).astype(int))]
     predictors = [Predictor(path) for path in arguments.bundles]
+    rows = catalog.rows("val", data)
+    for predictor in predictors:
+        rows = held_out(rows, predictor.bundle, catalog, data)
+    if not len(rows):
+        raise FkpError("each validation face has trained one of these bundles: compare bundles that hold the same fold out")
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(arguments.faces, len(rows))).astype(int))]
     print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
     names = [Path(path).resolve().name for path in arguments.bundles] + ["their mean"] * (len(predictors) > 1)
     print(f"| change | {' | '.join(names)} |\n|---|{'---|' * len(names)}")

@@ -40,6 +40,9 @@ class DataConfig(_Section):
     )
     test_fold: int = Field(0, ge=0, le=4, description="fold of persons that test (identity split)")
     val_fold: int = Field(1, ge=0, le=4, description="fold of persons held out of training to choose by")
+    val_share: float = Field(
+        1.0, gt=0.0, le=1.0, description="part of the persons of val_fold that is held out; the others train, once all else is chosen"
+    )
     label_shift_px: tuple[float, float] | None = Field(
         None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"
     )

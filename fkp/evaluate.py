@@ -112,7 +112,8 @@ class Evaluation:
         """The split, its size and its source in a few words."""
         if self.part == "val":
             whose = "" if self.data.split == "identity" else " of the training CSV file"
-            fold = f", validation part (persons of fold {self.data.val_fold}{whose})"
+            share = "" if self.data.val_share == 1 else f"a share of {self.data.val_share:g} of the "
+            fold = f", validation part ({share}persons of fold {self.data.val_fold}{whose})"
         else:
             fold = f" (persons of fold {self.data.test_fold})" if self.data.split == "identity" else " (the test CSV file)"
         limit = f", cut to the first {self.data.limit}" if self.data.limit else ""

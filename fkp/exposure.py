@@ -67,6 +67,14 @@ def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig, part: st
     return Exposure(note, frames, persons, chosen)
 
 
+def held_out(rows: np.ndarray, bundle: Bundle, catalog: Catalog, data: DataConfig) -> np.ndarray:
+    """Those of some faces whose persons a bundle was not trained on; all of them where it was trained on another set."""
+    if not _same_set(bundle, catalog, data):
+        return rows
+    identity = catalog.table["identity"].to_numpy()
+    return rows[~np.isin(identity[rows], identity[catalog.rows("train", bundle.config.data)])]
+
+
 def _same_set(bundle: Bundle, catalog: Catalog, data: DataConfig) -> bool:
     trained = bundle.config.data
     if LABELS_DIGEST in bundle.metrics:

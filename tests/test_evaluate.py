@@ -21,7 +21,7 @@ from fkp.data import catalog as catalogs
 from fkp.data.catalog import Catalog
 from fkp.errors import FkpError
 from fkp.evaluate import evaluate, format_table, to_json
-from fkp.exposure import LABELS_DIGEST, exposure
+from fkp.exposure import LABELS_DIGEST, exposure, held_out
 from fkp.landmarks import REGIONS
 from fkp.model import metrics
 from fkp.predict import Face, Predictor
@@ -166,6 +166,21 @@ def test_another_set_is_said_to_be_another(bundle: Bundle, catalog: Catalog, tmp
     assert exposure(None, catalog, folder).note.startswith("unknown")
 
 
+def test_faces_of_persons_that_trained_are_not_held_out(bundle: Bundle, catalog: Catalog) -> None:
+    data = bundle.config.data
+    everybody = np.arange(len(catalog))
+    trained, rest = (catalog.rows(part, data) for part in ("train", "test"))
+    assert len(trained) and not set(held_out(everybody, bundle, catalog, data)) & set(trained)
+    np.testing.assert_array_equal(held_out(rest, bundle, catalog, data), rest)
+    # Where the published file trained, its persons are no longer held out in other frames.
+    of_files = replace(bundle, config=configs.build(bundle.config.model_dump(), {"data.split": "published"}))
+    persons = set(catalog.table["identity"].iloc[catalog.rows("train", of_files.config.data)])
+    left = held_out(everybody, of_files, catalog, data)
+    assert 0 < len(left) < len(catalog) and not set(catalog.table["identity"].iloc[left]) & persons
+    elsewhere = replace(bundle, metrics={LABELS_DIGEST: "of other labels"})
+    np.testing.assert_array_equal(held_out(everybody, elsewhere, catalog, data), everybody)
+
+
 def test_the_validation_part_is_said_to_have_chosen(bundle: Bundle, catalog: Catalog) -> None:
     predictor = Predictor(bundle)
     evaluation = evaluate(predictor, catalog, bundle.config.data, bundle, part="val")
@@ -176,6 +191,8 @@ def test_the_validation_part_is_said_to_have_chosen(bundle: Bundle, catalog: Cat
         == "chosen by: 3 of these 3 frames served to choose the bundle's checkpoint; it was trained on none of them"
     )
     assert not evaluation.exposure.held_out
+    share = replace(evaluation, data=evaluation.data.model_copy(update={"val_share": 0.25}))
+    assert "validation part (a share of 0.25 of the persons of fold 1)" in share.title
     published = evaluate(predictor, catalog, _split(bundle, "published"), bundle, part="val")
     assert published.title.startswith("published split, validation part (persons of fold 1 of the training CSV file): 2 faces")
     assert to_json([evaluation], bundle)["splits"]["identity"]["part"] == "val"

@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,15 +109,24 @@ class Catalog:
 
         Args:
             part: "train", "val" or "test".
-            data: Says which split and which folds. Both splits hold one fold of persons out of training to choose by.
+            data: Says which split and which folds. Both splits hold persons of one fold out of training to choose by.
         """
-        return np.flatnonzero(belongs(part, data, self.table["fold"].to_numpy(), self.table["part"].to_numpy()))[: data.limit]
+        fold, csv_part, identity = (self.table[name].to_numpy() for name in ("fold", "part", "identity"))
+        return np.flatnonzero(belongs(part, data, fold, csv_part, draws_of(identity)))[: data.limit]
 
 
-def belongs(part: str, data: DataConfig, fold: np.ndarray, csv_part: np.ndarray) -> np.ndarray:
-    """Which frames are in "train", "val" or "test" of a split, by their folds and the CSV files they stand in: (N,) bool."""
+def belongs(part: str, data: DataConfig, fold: np.ndarray, csv_part: np.ndarray, draw: np.ndarray | float = 1.0) -> np.ndarray:
+    """Which frames are in "train", "val" or "test" of a split: (N,) bool.
+
+    Args:
+        part: "train", "val" or "test".
+        data: Says which split, which folds and which share of the validation fold.
+        fold: (N,) fold of each frame's person.
+        csv_part: (N,) CSV file that each frame stands in.
+        draw: (N,) see `draws_of`. By default the last to be held out: "train" is then what may train at all.
+    """
     test = fold == data.test_fold if data.split == "identity" else csv_part == "test"
-    val = (fold == data.val_fold) & ~test
+    val = (fold == data.val_fold) & ~test & (draw <= data.val_share)
     return {"train": ~test & ~val, "val": val, "test": test}[part]
 
 
@@ -203,9 +213,22 @@ def fold_of(identity: str) -> int:
     return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) % NUM_FOLDS
 
 
+def draws_of(identity: np.ndarray) -> np.ndarray:
+    """(N,) places of persons in their fold, over 0 and up to 1: other digits of the same hash."""
+    names, each = np.unique(identity.astype(str), return_inverse=True)
+    drawn = [int(hashlib.sha256(name.encode()).hexdigest()[8:16], 16) for name in names.tolist()]
+    return ((np.array(drawn, np.float64) + 1) / 2**32)[each]
+
+
+def faces_of(data: DataConfig) -> dict[str, Any]:
+    """The settings that say which faces are in which part. A whole validation fold is left unsaid: digests outlive the setting."""
+    chosen = data.model_dump(include={"split", "test_fold", "val_fold", "val_share", "limit"})
+    return {name: value for name, value in chosen.items() if (name, value) != ("val_share", 1.0)}
+
+
 def split_digest(catalog: Catalog, data: DataConfig) -> str:
     """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
-    chosen = data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
+    chosen = faces_of(data)
     parts = [catalog.digest, catalog.label_shift_px.tolist(), chosen]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -91,7 +91,7 @@ def _cache_key(config: Config) -> tuple[str, Catalog | None]:
     The name changes with the labels, the split, the crop, and any frame's size or time on disk. A set that is streamed is
     known by its digest: no worker has to read all its labels.
     """
-    data = config.data.model_dump(include={"split", "test_fold", "val_fold", "limit"})
+    data = catalogs.faces_of(config.data)
     crops = [config.input.model_dump(), WIDE]
     if config.data.backend == "stream":
         packed = open_packed(catalogs.place_of(config.data))

@@ -152,13 +152,17 @@ def train_places(packed: PackedSet, data: DataConfig) -> np.ndarray:
         FkpError: A shard cannot be read, or there is no training face.
     """
     fold, part = (np.array([getattr(shard, name) for shard in packed.shards]) for name in ("fold", "part"))
-    chosen = np.flatnonzero(catalogs.belongs("train", data, fold, part)).tolist()
-    rows = [packed.read_columns(shard, ["row"]).column(0).to_numpy() for shard in chosen]
-    if not rows:
+    rows, places = [np.empty(0, int)], [np.empty((0, 2), int)]
+    for shard in np.flatnonzero(catalogs.belongs("train", data, fold, part)).tolist():
+        row, identity = (packed.read_columns(shard, ["row", "identity"]).column(name).to_numpy() for name in ("row", "identity"))
+        of_shard = (np.full(len(row), packed.shards[shard].fold), np.full(len(row), packed.shards[shard].part))
+        chosen = np.flatnonzero(catalogs.belongs("train", data, *of_shard, catalogs.draws_of(identity)))
+        rows.append(row[chosen])
+        places.append(np.stack([np.full(len(chosen), shard), chosen], axis=1))
+    order = np.argsort(np.concatenate(rows))
+    if not len(order):
         raise FkpError(f"the train part of the {data.split} split of {packed.place} is empty: add persons or choose other folds")
-    shards = np.repeat(chosen, [len(found) for found in rows])
-    places = np.stack([shards, np.concatenate([np.arange(len(found)) for found in rows])], axis=1)
-    return places[np.argsort(np.concatenate(rows))][: data.limit]
+    return np.concatenate(places)[order][: data.limit]
 
 
 def epoch_order(groups: np.ndarray, pool: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -210,6 +211,26 @@ def test_published_split_is_the_two_files(everybody: catalog.Catalog) -> None:
     assert not set(persons.iloc[train]) & set(persons.iloc[val])
 
 
+@pytest.mark.parametrize("split", ["identity", "published"])
+def test_the_rest_of_the_validation_fold_trains(everybody: catalog.Catalog, split: Literal["identity", "published"]) -> None:
+    whole, quarter, tenth = (DataConfig(split=split, val_share=share) for share in (1.0, 0.25, 0.1))
+    val = [set(everybody.rows("val", data)) for data in (whole, quarter, tenth)]
+    assert val[0] > val[1] > val[2] and 0.15 < len(val[1]) / len(val[0]) < 0.35
+    train = [set(everybody.rows("train", data)) for data in (whole, quarter)]
+    assert train[1] == train[0] | (val[0] - val[1])
+    np.testing.assert_array_equal(everybody.rows("test", quarter), everybody.rows("test", whole))
+    persons = everybody.table["identity"].to_numpy()
+    assert not set(persons[list(train[1])]) & set(persons[list(val[1])])
+
+
+def test_who_is_drawn_depends_on_the_name_alone(everybody: catalog.Catalog) -> None:
+    persons = everybody.table["identity"].to_numpy()
+    draws = catalog.draws_of(persons)
+    assert ((draws > 0) & (draws <= 1)).all() and abs(np.mean(draws) - 0.5) < 0.05
+    np.testing.assert_array_equal(catalog.draws_of(persons[::-7]), draws[::-7])
+    assert catalog.draws_of(np.array([], str)).shape == (0,)
+
+
 def test_limit_keeps_the_first_of_each_part(everybody: catalog.Catalog) -> None:
     for part in ("train", "val", "test"):
         assert everybody.rows(part, DataConfig(limit=7)).tolist() == everybody.rows(part, DataConfig())[:7].tolist()
@@ -233,8 +254,9 @@ def test_the_split_digest_names_the_faces_that_are_compared(tmp_path: Path) -> N
     digest = catalog.split_digest(faces, data)
     assert len(digest) == 64
     assert catalog.split_digest(catalog.load(data), data.model_copy(update={"cache_dir": "elsewhere"})) == digest
-    others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"limit": 5}]
+    others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"val_share": 0.5}, {"limit": 5}]
     digests = [catalog.split_digest(faces, data.model_copy(update=update)) for update in others]
+    assert set(catalog.faces_of(data)) == {"split", "test_fold", "val_fold", "limit"}, "as before there was val_share: old digests hold"
     shifted = data.model_copy(update={"label_shift_px": (1.0, 0.0)})
     digests.append(catalog.split_digest(catalog.load(shifted), shifted))
     write_set(tmp_path, [row("Ada_B_12.jpg"), row("Cy_00.png", 51)], [])

@@ -205,6 +205,7 @@ def test_what_makes_other_crops(small: Callable[..., Config]) -> None:
     assert len(cached_folders(config)) == 1
     changes: list[dict[str, Any]] = [
         {"data__val_fold": 2},
+        {"data__val_share": 0.5},
         {"data__limit": 1},
         {"data__label_shift_px": (1.0, 0.0)},
         {"input__size_px": 32},

@@ -75,11 +75,15 @@ def test_a_pool_mixes_its_groups_and_no_others() -> None:
 
 def test_the_training_faces_are_those_of_the_catalog(config: Config, packed_root: Path) -> None:
     packed = open_packed(str(packed_root))
-    for change in ({}, {"limit": 7}, {"split": "published"}):
+    faces = {}
+    for name, change in {"all": {}, "few": {"limit": 7}, "files": {"split": "published"}, "share": {"val_share": 0.5}}.items():
         data = config.data.model_copy(update=change)
         catalog = catalogs.load(data)
         assert catalog.shard_index is not None
-        np.testing.assert_array_equal(train_places(packed, data), catalog.shard_index[catalog.rows("train", data)])
+        places = train_places(packed, data)
+        np.testing.assert_array_equal(places, catalog.shard_index[catalog.rows("train", data)])
+        faces[name] = len(places)
+    assert faces["share"] > faces["all"], "persons of the validation fold train, and others of the same shards do not"
 
 
 def test_more_workers_than_faces_are_refused(config: Config) -> None:
