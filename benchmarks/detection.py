@@ -110,9 +110,8 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
                 above = np.median(nme) - np.median(labelled[hit])
                 change = again - one
                 told = f"{change.mean():+.3f} +- {2 * change.std() / np.sqrt(len(change)):.3f}" if passes == "yes" else ""
-                used = "*" if (passes == "yes") == detector.second_pass else " "
                 print(
-                    f"{name:10s} {calibration:12s} {passes + used:12s} {100 * hit.mean():6.2f}  {np.median(overlap):10.3f}  "
+                    f"{name:10s} {calibration:12s} {passes:12s} {100 * hit.mean():6.2f}  {np.median(overlap):10.3f}  "
                     f"{np.percentile(overlap, 5):.3f}  {extra:5d}  {ms:4.1f}  {nme.mean():.3f}  {np.median(nme):6.3f}  {above:+.3f}  {told}"
                 )
 

@@ -199,7 +199,7 @@ class Model:
     def to_look_at_again(self, prepared: Prepared, faces: Sequence[Face]) -> list[int]:
         """Places of the faces that `Predictor` would look at twice, too."""
         if prepared.detected:
-            return list(range(len(faces))) if self.predictor.detector.second_pass else []
+            return list(range(len(faces)))
         return [place for place, face in enumerate(faces) if not fits(face)]
 
     def prepare_again(self, prepared: Prepared, faces: Sequence[Face], places: Sequence[int]) -> None:

@@ -118,8 +118,6 @@ class Predictor:
         """Find the points of faces that the detector found."""
         crops = [self.crop(face.box_xyxy, face.roll_deg) for face in found]
         faces = self._points([face.box_xyxy for face in found], [face.score for face in found], crops, image)
-        if not self.detector.second_pass:
-            return faces
         return [of_both_looks(*both) for both in zip(faces, self.again(image, faces, mirrored=True), strict=True)]
 
     def again(self, image: images.Image, faces: Sequence[Face], mirrored: bool = False) -> list[Face]:

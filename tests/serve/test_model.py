@@ -78,23 +78,11 @@ def test_what_is_found_in_boxes_is_the_predictor_s(
         np.testing.assert_array_equal(ours.expected_error_px, theirs.expected_error_px)
 
 
-def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: images.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.predictor.detector, "second_pass", True)
+def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: images.Image) -> None:
     first_box = model.prepare(photo, Query()).boxes_xyxy[0]
     prepared, (ours,) = model.find(photo, Query())
     (theirs,) = model.predictor(picture)
     assert (prepared.boxes_xyxy[0] != first_box).any()
-    np.testing.assert_array_equal(ours.points_px, theirs.points_px)
-    np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
-
-
-def test_a_detector_without_a_second_pass_is_the_predictor_too(
-    model: Model, photo: bytes, picture: images.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model.predictor.detector, "second_pass", False)
-    monkeypatch.setattr("serve.model.fits", lambda face: False)
-    _, (ours,) = model.find(photo, Query())
-    (theirs,) = model.predictor(picture)
     np.testing.assert_array_equal(ours.points_px, theirs.points_px)
     np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 

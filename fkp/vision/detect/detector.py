@@ -54,7 +54,6 @@ class Finder(Protocol):
         tile_score: A face that only tiles show needs this score: many windows make many errors.
         facial_points: How many it tells of each face; the first two are the eyes, the one on the viewer's left first.
         box_map: The built-in calibration.
-        second_pass: Whether points get better when the crop is made again from the first answer's points.
     """
 
     name: str
@@ -63,7 +62,6 @@ class Finder(Protocol):
     tile_score: float
     facial_points: int
     box_map: BoxMap
-    second_pass: bool
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
         """Find faces.
@@ -95,7 +93,6 @@ class FaceDetector:
             tiles: Whether to look for small faces in large pictures.
         """
         self.finder = finder
-        self.second_pass = finder.second_pass
         self._box_map = finder.box_map if box_map is None else box_map
         self._tiles = tiles
 

@@ -41,7 +41,7 @@ class YuNet:
     tile_score = 0.7
     facial_points = 5
     #: Fitted on the five points of the labels themselves, training folds; on those of the validation fold its boxes have a
-    #: median IoU of 0.896 with the labels' boxes. The weights' own error comes on top of that: hence the second pass.
+    #: median IoU of 0.896 with the labels' boxes. The weights' own error comes on top of that.
     box_map = BoxMap(
         (
             (0.0034, 0.6936, -0.0169, 0.6131, -0.2059, -1.505, 0.0267, 0.3773, -0.144, 0.3803, 0.0151),
@@ -50,7 +50,6 @@ class YuNet:
             (0.3099, -0.083, -0.1644, 0.091, -0.1688, -0.0011, -0.265, -0.4592, 0.816, 0.4563, 0.8887),
         )
     )
-    second_pass = True
 
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.Lock()  # It keeps its buffers in itself.

@@ -23,7 +23,6 @@ class RedSquares:
     tile_score = 0.5
     facial_points = 1
     box_map = AS_DETECTED
-    second_pass = False
 
     def __init__(self) -> None:
         self.looks = 0

@@ -86,7 +86,7 @@ def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
 class Leaning:
     """One face of 60 pixels in a 200 pixel window whose eyes' line is turned; the calibration shifts upright boxes to the right."""
 
-    name, size_px, smallest, tile_score, facial_points, second_pass = "leaning", 200, 0.1, 0.5, 2, True
+    name, size_px, smallest, tile_score, facial_points = "leaning", 200, 0.1, 0.5, 2
     box_map = BoxMap(((0.2,), (0.0,), (0.8,), (0.5,)))
 
     def __init__(self, roll_deg: float) -> None:
