@@ -209,14 +209,15 @@ def test_again_crops_around_the_points_of_before(predictor: Predictor, face: tup
 def test_faces_that_lie_on_their_side_are_found_in_a_picture(predictor: Predictor, real_root: Path) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     error_pct = []
-    for row in catalog.rows("val", predictor.config.data)[::40]:
+    rows = catalog.rows("val", predictor.config.data)[::10]
+    for row in rows:
         picture = images.read(catalog.path(row))
         found = predictor(np.ascontiguousarray(np.rot90(picture)))  # To the left.
         if found:
             x, y = found[0].points_px.T
             points_px, truth_px = np.stack([picture.shape[1] - 1 - y, x], axis=1), catalog.points_px[row]
             error_pct.append(float(nme_interocular_pct(points_px[None], truth_px[None])[0]))
-    assert len(error_pct) >= 21  # Of 23.
+    assert len(rows) > 20 and len(error_pct) >= len(rows) - 2
     assert np.median(error_pct) < 4.5
 
 
