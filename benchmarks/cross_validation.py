@@ -2,9 +2,10 @@
 
 python benchmarks/cross_validation.py [--config configs/champion.yaml] [--folds 0 1 2 3 4] [--section.key VALUE ...]
 
-Fold k tests, the next one chooses the checkpoint, the other three train. The runs are kept as `runs/folds-CONFIG-k`: the command
-goes on where it was ended, and prints what is there already. `--published` trains on the published training file instead,
-where every person of the test file has been seen: that figure is flattered, and stands here for those who know it.
+Fold k tests, the next one (of it, `data.val_share` of the persons) chooses the checkpoint, all others train. The runs are kept as
+`runs/folds-CONFIG-k`: the command goes on where it was ended, and prints what is there already. `--published` trains on the
+published training file instead, where every person of the test file has been seen: that figure is flattered, and stands here
+for those who know it.
 """
 
 from __future__ import annotations
