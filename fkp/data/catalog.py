@@ -210,14 +210,18 @@ def unshift(points_raw_px: np.ndarray, label_shift_px: np.ndarray) -> np.ndarray
 
 def fold_of(identity: str) -> int:
     """Fold of a person, 0 to 4: a hash of the name, so that it never depends on who else is in the set."""
-    return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) % NUM_FOLDS
+    return int(_hash(identity)[:8], 16) % NUM_FOLDS
 
 
 def draws_of(identity: np.ndarray) -> np.ndarray:
     """(N,) places of persons in their fold, over 0 and up to 1: other digits of the same hash."""
     names, each = np.unique(identity.astype(str), return_inverse=True)
-    drawn = [int(hashlib.sha256(name.encode()).hexdigest()[8:16], 16) for name in names.tolist()]
+    drawn = [int(_hash(name)[8:16], 16) for name in names.tolist()]
     return ((np.array(drawn, np.float64) + 1) / 2**32)[each]
+
+
+def _hash(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def faces_of(data: DataConfig) -> dict[str, Any]:

@@ -154,9 +154,9 @@ def train_places(packed: PackedSet, data: DataConfig) -> np.ndarray:
     fold, part = (np.array([getattr(shard, name) for shard in packed.shards]) for name in ("fold", "part"))
     rows, places = [np.empty(0, int)], [np.empty((0, 2), int)]
     for shard in np.flatnonzero(catalogs.belongs("train", data, fold, part)).tolist():
-        row, identity = (packed.read_columns(shard, ["row", "identity"]).column(name).to_numpy() for name in ("row", "identity"))
-        of_shard = (np.full(len(row), packed.shards[shard].fold), np.full(len(row), packed.shards[shard].part))
-        chosen = np.flatnonzero(catalogs.belongs("train", data, *of_shard, catalogs.draws_of(identity)))
+        table = packed.read_columns(shard, ["row", "identity"])
+        row, identity = (table.column(name).to_numpy() for name in ("row", "identity"))
+        chosen = np.flatnonzero(catalogs.belongs("train", data, fold[[shard]], part[[shard]], catalogs.draws_of(identity)))
         rows.append(row[chosen])
         places.append(np.stack([np.full(len(chosen), shard), chosen], axis=1))
     order = np.argsort(np.concatenate(rows))
