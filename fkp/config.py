@@ -74,12 +74,6 @@ class AugmentConfig(_Section):
     rotate_deg: float = Field(20.0, ge=0.0, le=90.0, description="standard deviation of the rotation, cut off at twice that")
     scale: float = Field(0.10, ge=0.0, le=0.5, description="standard deviation of the log of the zoom, cut off at twice that")
     shift: float = Field(0.05, ge=0.0, le=0.3, description="standard deviation of the shift as a part of the crop, cut off at twice that")
-    turn_deg: float = Field(
-        0.0,
-        ge=0.0,
-        le=60.0,
-        description="standard deviation of the turn to the sides, out of the picture's plane, cut off at twice that; half up and down",
-    )
     stretch: float = Field(0.0, ge=0.0, le=0.5, description="standard deviation of the log of the stretch along a random direction")
     shade: float = Field(
         0.0, ge=0.0, le=1.0, description="standard deviation of the log of the light between the crop's middle and its border"

@@ -1,4 +1,4 @@
-"""Random changes of training crops: an affine and a turn into one warp, then photometric noise, on whole batches of tensors.
+"""Random changes of training crops: one affine into one warp, then photometric noise, on whole batches of tensors.
 
 The crops that come in are wider than what the network sees (`WIDE` times), so a turned or shifted window still shows
 picture and not black. Everything runs on the device the batch lies on.
@@ -16,16 +16,9 @@ from torch import Tensor
 
 from fkp.config import AugmentConfig
 from fkp.landmarks import MIRROR
-from fkp.vision.turn import Bend, turned
 
 #: Side of a training crop in the cache as a multiple of the network's crop; sqrt(2) would just hold any rotation.
 WIDE = 1.5
-
-#: Up and down faces turn by this part of what they turn to the sides.
-_PITCH = 0.5
-
-#: A turn's map is exact at so many places along each side of the crop, and interpolated between them.
-_NODES = 25
 
 #: The luminance table of JPEG, ITU-T T.81, Annex K.1.
 _JPEG_TABLE = torch.tensor(
@@ -72,16 +65,8 @@ class Augment:
             (N, C, size_px, size_px) uint8 crops and (N, 68, 2) float32 points in their pixels.
         """
         matrix, flipped = self._affine(len(wide_u8), wide_u8.shape[-1], generator)
-        matrix = matrix.to(wide_u8.device)
-        if self.config.turn_deg and self.config.strength > 0:
-            new_px = turned(points_wide_px, *self._angles(len(wide_u8), generator).to(points_wide_px))
-            bend = Bend.between(points_wide_px, new_px, wide_u8.shape[-1])
-            matrix = _as_framed(points_wide_px, new_px, matrix)
-            crops, done = warp_bent(wide_u8, matrix, bend, self.size_px)
-            points_wide_px = torch.where(done[:, None, None], new_px, points_wide_px)
-        else:
-            crops = warp(wide_u8, matrix, self.size_px)
-        points = points_wide_px @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
+        crops = warp(wide_u8, matrix.to(wide_u8.device), self.size_px)
+        points = points_wide_px @ matrix[:, :, :2].mT.to(points_wide_px) + matrix[:, None, :, 2].to(points_wide_px)
         flipped = flipped.to(points.device)
         points = torch.where(flipped[:, None, None], points[:, MIRROR], points)
         if self.config.strength > 0:
@@ -109,11 +94,6 @@ class Augment:
         old_middle = torch.full((count, 2, 1), (wide_px - 1) / 2)
         offset = (self.size_px - 1) / 2 + shift - (linear @ old_middle)[..., 0]
         return torch.cat([linear, offset[..., None]], -1), flipped
-
-    def _angles(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw (2, N) yaws and pitches in radians."""
-        spread = torch.tensor([[1.0], [_PITCH]]) * math.radians(self.config.turn_deg * self.config.strength)
-        return torch.randn(2, count, generator=generator).clamp_(-2, 2) * spread
 
     def _degrade(self, crops: Tensor, generator: torch.Generator) -> None:
         """Blur, lower the resolution, add noise, compress and cover, each on its own random part of the batch."""
@@ -155,16 +135,6 @@ def _stretched(amount: Tensor) -> Tensor:
     return torch.stack([torch.stack([along + straight, oblique], -1), torch.stack([oblique, along - straight], -1)], -2)
 
 
-def _as_framed(old_px: Tensor, new_px: Tensor, matrix: Tensor) -> Tensor:
-    """(N, 2, 3) affines that show the new points' box where `matrix` shows the old points' box: a crop is cut around the box."""
-    (old_middle, old_side), (new_middle, new_side) = (
-        ((points_px.amin(1) + points_px.amax(1)) / 2, (points_px.amax(1) - points_px.amin(1)).amax(-1)) for points_px in (old_px, new_px)
-    )
-    zoom = (old_side / new_side)[:, None, None]
-    linear, offset = matrix[:, :, :2], matrix[:, :, 2:]
-    return torch.cat([linear * zoom, offset + linear @ (old_middle[..., None] - zoom * new_middle[..., None])], -1)
-
-
 def warp(images_u8: Tensor, matrix: Tensor, size_px: int) -> Tensor:
     """Sample (N, C, H, W) uint8 images bilinearly under (N, 2, 3) affines from their pixels to the result's.
 
@@ -193,51 +163,6 @@ def _warp_on_cpu(images_u8: Tensor, matrix: Tensor, size_px: int) -> Tensor:
         for channel, plane in zip(channels, target, strict=True):
             cv2.warpAffine(channel, affine, (size_px, size_px), dst=plane, flags=cv2.INTER_LINEAR)
     return torch.from_numpy(result).float()
-
-
-def warp_bent(images_u8: Tensor, matrix: Tensor, bend: Bend, size_px: int) -> tuple[Tensor, Tensor]:
-    """`warp` of (N, C, W, W) bent pictures, all in one sampling of the images.
-
-    Returns:
-        (N, C, size_px, size_px) float32 in 0 to 255, black outside; and (N,) bool: where the bend does not hold, or would fold
-        the picture over itself, the crop is of the picture as it was.
-    """
-    steps = torch.linspace(0, size_px - 1, _NODES, device=matrix.device)
-    nodes = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(-1, 2)
-    straight = (nodes - matrix[:, None, :, 2]) @ torch.linalg.inv(matrix[:, :, :2]).mT
-    source = bend.source_px(straight).unflatten(1, (_NODES, _NODES))
-    right, down = source[:, :-1, 1:] - source[:, :-1, :-1], source[:, 1:, :-1] - source[:, :-1, :-1]
-    area = (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]) * torch.linalg.det(matrix[:, :, :2])[:, None, None]
-    done = bend.holds & (area > 0).flatten(1).all(1)
-    source = torch.where(done[:, None, None, None], source, straight.unflatten(1, (_NODES, _NODES)))
-    between = _between(size_px).to(source)
-    source = between @ source.permute(0, 3, 1, 2) @ between.T
-    if images_u8.device.type != "cpu":
-        side = torch.tensor(images_u8.shape[:1:-1], device=source.device)
-        grid = (source.permute(0, 2, 3, 1) + 0.5) * 2 / side - 1
-        return F.grid_sample(images_u8.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False), done
-    images, maps = images_u8.numpy(), source.numpy()
-    result = np.empty((*images.shape[:2], size_px, size_px), np.uint8)
-    for channels, (x, y), target in zip(images, maps, result, strict=True):
-        for channel, plane in zip(channels, target, strict=True):
-            cv2.remap(channel, x, y, cv2.INTER_LINEAR, dst=plane)
-    return torch.from_numpy(result).float(), done
-
-
-def _between(size_px: int) -> Tensor:
-    """(size_px, _NODES) weights of the nodes at each pixel: a Catmull-Rom spline, straight beyond the ends.
-
-    Unlike torch's own bicubic interpolation (of another coefficient, flat at the ends) it leaves an affine as it is.
-    """
-    place = torch.linspace(0, _NODES - 1, size_px)
-    first = place.floor().clamp_max(_NODES - 2)
-    powers = torch.stack([(place - first) ** power for power in range(4)], -1)
-    spline = torch.tensor([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
-    beyond = torch.zeros(size_px, _NODES + 2).scatter_(1, first.long()[:, None] + torch.arange(4), powers @ spline)
-    ends = F.pad(torch.eye(_NODES), (0, 0, 1, 1))
-    ends[0, :2] = torch.tensor([2.0, -1.0])
-    ends[-1, -2:] = torch.tensor([-1.0, 2.0])
-    return beyond @ ends
 
 
 def blur(crops: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,14 +14,12 @@ from torch import Tensor
 from fkp.config import AugmentConfig
 from fkp.landmarks import MIRROR, NUM_POINTS
 from fkp.vision import augment as augments
-from fkp.vision.augment import WIDE, Augment, warp, warp_bent, wide_size_px
+from fkp.vision.augment import WIDE, Augment, warp, wide_size_px
 from fkp.vision.crop import Crop
-from fkp.vision.mean_face import MEAN_FACE
-from fkp.vision.turn import Bend
 
 #: No change of the pixels' values.
 CLEAR = {"shade": 0.0, "sharpen": 0.0, "light": 0.0, "noise": 0.0, "blur": 0.0, "downscale": 0.0, "jpeg": 0.0, "occlude": 0.0}
-STILL = {"rotate_deg": 0.0, "scale": 0.0, "turn_deg": 0.0, "stretch": 0.0, "shift": 0.0, "flip": 0.0}
+STILL = {"rotate_deg": 0.0, "scale": 0.0, "stretch": 0.0, "shift": 0.0, "flip": 0.0}
 SIZE = 64
 
 
@@ -68,13 +66,13 @@ def test_warp_is_black_outside() -> None:
 # --- points and pixels ------------------------------------------------------------------------------------------
 
 
-def with_blobs(points_px: Tensor, which: list[int], wide_px: int, sigma_px: float = 2.5) -> Tensor:
+def with_blobs(points_px: Tensor, which: list[int], wide_px: int) -> Tensor:
     """One bright blob in each picture, on point `which[n]` of picture n."""
     y, x = np.mgrid[:wide_px, :wide_px]
     blobs = []
     for points, point in zip(points_px.numpy(), which, strict=True):
         square = (x - points[point, 0]) ** 2 + (y - points[point, 1]) ** 2
-        blobs.append(np.round(250 * np.exp(-square / (2 * sigma_px**2))).astype(np.uint8))
+        blobs.append(np.round(250 * np.exp(-square / (2 * 2.5**2))).astype(np.uint8))
     return torch.from_numpy(np.stack(blobs)[:, None])
 
 
@@ -286,54 +284,6 @@ def test_stretch_keeps_areas_and_moves_points_as_pixels() -> None:
         assert float(torch.linalg.det(linear)) == pytest.approx(1.0, abs=1e-3)
         assert torch.allclose(linear, linear.T, atol=1e-3)
         assert 1.0 < float(torch.linalg.eigvalsh(linear).max()) < 1.8
-
-
-def faces(count: int, wide_px: int) -> Tensor:
-    """(N, 68, 2) mean faces of the size that they have in wide crops, here and there."""
-    shape = torch.tensor(MEAN_FACE)[:, :2] * wide_px * 0.3
-    return shape + wide_px / 2 + torch.from_numpy(np.random.default_rng(1).uniform(-3, 3, (count, 1, 2)).astype(np.float32))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_turned_points_follow_their_pixels(channels: int) -> None:
-    size, wide_px, config = 128, wide_size_px(128), AugmentConfig(**CLEAR, **{**STILL, "turn_deg": 14.0})
-    points_wide = faces(NUM_POINTS, wide_px)
-    wide = with_blobs(points_wide, list(range(NUM_POINTS)), wide_px, sigma_px=1.5).repeat(1, channels, 1, 1)
-    crops, points = Augment(config, size)(wide, points_wide, seeded())
-    plain_points = Augment(AugmentConfig(**CLEAR, **STILL), size)(wide, points_wide, seeded())[1]
-    turned = (points - plain_points).abs().amax((1, 2)) > 0.5
-    assert turned.float().mean() > 0.8
-    away = np.abs(centroids(crops) - points[range(NUM_POINTS), range(NUM_POINTS)].numpy())
-    # Where the picture is pressed together, a blob's middle is not quite where its point lies.
-    assert np.median(away) < 0.15
-    assert away.max() < 1.2
-    # The crop is cut around the turned face: its box is where the box was.
-    low, high = points.amin(1), points.amax(1)
-    plain_low, plain_high = plain_points.amin(1), plain_points.amax(1)
-    assert torch.allclose(low + high, plain_low + plain_high, atol=0.1)
-    assert torch.allclose((high - low).amax(-1), (plain_high - plain_low).amax(-1), atol=0.1)
-
-
-def test_a_picture_that_would_fold_is_not_turned() -> None:
-    wide_px = wide_size_px(SIZE)
-    points_wide = faces(30, wide_px)
-    points_wide[:, 45] = points_wide[:, 16] + 0.01  # An eye on the outline.
-    wide = torch.from_numpy(smooth_batch(30, 1, wide_px))
-    config = AugmentConfig(**CLEAR, **{**STILL, "turn_deg": 60.0})
-    points = Augment(config, SIZE)(wide, points_wide, seeded())[1]
-    sides = points.amax(1) - points.amin(1)
-    flat = points_wide.amax(1) - points_wide.amin(1)
-    kept = ((sides / flat)[:, 0] / (sides / flat)[:, 1] - 1).abs() < 1e-3
-    assert kept.float().mean() > 0.3
-
-
-def test_a_turn_of_nothing_is_the_plain_warp() -> None:
-    wide_px = wide_size_px(SIZE)
-    wide, points_wide = torch.from_numpy(smooth_batch(6, 3, wide_px)), faces(6, wide_px)
-    matrix = torch.tensor([[[0.9, 0.2, -10.0], [-0.2, 0.9, 5.0]]]).expand(6, -1, -1)
-    bent, done = warp_bent(wide, matrix, Bend.between(points_wide, points_wide, wide_px), SIZE)
-    assert done.all()
-    assert (bent - warp(wide, matrix, SIZE)).abs().max() <= 2
 
 
 def test_shade_leaves_the_middle_and_falls_off_evenly() -> None:
