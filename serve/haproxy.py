@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from fkp.errors import FkpError
-from fkp.ports import free_port
+from fkp.ports import free_port, probe
 from serve.admission import BURST, CROWDED_PER_S
 from serve.guard import TIMEOUT_S
 from serve.haproxy_run import Limits
@@ -211,10 +211,7 @@ def check_free(host: str, port: int) -> None:
     Raises:
         FkpError: It cannot be listened on.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise FkpError(f"cannot listen on {host} port {port} ({error.strerror}): choose another --host or --port") from error
+    try:
+        probe(host, port)
+    except OSError as error:
+        raise FkpError(f"cannot listen on {host} port {port} ({error.strerror}): choose another --host or --port") from error

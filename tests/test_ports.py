@@ -22,6 +22,12 @@ def test_a_free_port_can_be_had_and_is_none_that_connections_get() -> None:
         assert connection.getsockname()[1] not in ports.RANGE
 
 
+def test_serve_s_replicas_get_none_of_them() -> None:
+    from ray.serve._private.constants import RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT
+
+    assert ports.RANGE.stop <= RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT
+
+
 def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     taken_port, other_port = ports.free_port(), ports.free_port()
 
