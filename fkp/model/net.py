@@ -6,9 +6,11 @@ import contextlib
 import warnings
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fkp.config import Config
 from fkp.landmarks import OUTER_EYE_CORNERS
@@ -61,6 +63,11 @@ class Net(pl.LightningModule):
         with _evaluating(self):
             return self(_to_u8(images).to(self.device))[0]
 
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        # Dropout draws from torch's generator, whose state is in no checkpoint: each step of each worker has a seed of its own.
+        seed = np.random.SeedSequence([self.config.train.seed, self.global_step, self.global_rank])
+        torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         crops_u8, truth_px = batch
         points_px, scale_px, code = self.network.with_code(crops_u8)
@@ -89,7 +96,7 @@ class Net(pl.LightningModule):
         if optim.schedule == "constant":
             return optimizer
         if optim.schedule == "plateau":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=5)
+            plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=5)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._per_step(optimizer), "interval": "step"}}
 
@@ -104,7 +111,14 @@ class Net(pl.LightningModule):
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warm))
         return torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], [warm])
 
+    def on_train_epoch_end(self) -> None:
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(self.trainer.callback_metrics["val_loss"])
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if isinstance(scheduler, ReduceLROnPlateau):
+            return  # Lightning calls this after the epoch's checkpoint, which must hold the step: see on_train_epoch_end.
         with warnings.catch_warnings():
             # SequentialLR calls its parts with an epoch number, which torch itself has deprecated.
             warnings.filterwarnings("ignore", message="The epoch parameter in `scheduler.step")

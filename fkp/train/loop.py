@@ -15,7 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer, WeightAveraging
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer, WeightAveraging
 from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -86,6 +86,13 @@ class ProgressReport(pl.Callback):
         self.report({"step": trainer.global_step, "steps": steps, "epoch": epoch, "nme": self._nme, "images_per_s": images_per_s})
 
 
+class Patience(EarlyStopping):
+    """Early stopping that also ends a resumed run whose patience is used up; Lightning's would train one more epoch first."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 def fit(
     config: Config,
     *,
@@ -132,7 +139,7 @@ def fit(
         gradient_clip_val=config.optim.grad_clip or None,
         callbacks=[*_callbacks(config, logger), ProgressReport(report), *callbacks],
         logger=logger,
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         use_distributed_sampler=False,  # The data module brings its own.
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -169,13 +176,15 @@ def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger 
     Raises:
         FkpError: A GPU is demanded and there is none; and see `fit`.
     """
-    keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_last=True, save_top_k=config.train.keep_checkpoints, mode="min")
+    keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_top_k=config.train.keep_checkpoints, mode="min")
     last = folder / LAST_CHECKPOINT
+    # `save_last` would write it only after epochs that are among the best. It comes second, to hold what the first one kept.
+    every = ModelCheckpoint(folder, last.stem, enable_version_counter=False)
     checkpoint = last if last.is_file() else None
     on_gpu = config.scale.use_gpu != "no" and torch.cuda.is_available()
     if config.scale.use_gpu == "yes" and not on_gpu:
         raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
-    fit(config, world_size=1, report=report, logger=logger, callbacks=[keep], checkpoint=checkpoint, on_gpu=on_gpu, cache=cache)
+    fit(config, world_size=1, report=report, logger=logger, callbacks=[keep, every], checkpoint=checkpoint, on_gpu=on_gpu, cache=cache)
     return Path(keep.best_model_path)
 
 
@@ -198,7 +207,7 @@ def _callbacks(config: Config, logger: Logger | bool) -> list[pl.Callback]:
     if config.optim.ema_decay:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(config.optim.ema_decay)))
     if train.early_stop_epochs is not None:
-        callbacks.append(EarlyStopping(VAL_NME, patience=train.early_stop_epochs, mode="min"))
+        callbacks.append(Patience(VAL_NME, patience=train.early_stop_epochs, mode="min"))
     if train.max_minutes is not None:
         callbacks.append(Timer(datetime.timedelta(minutes=train.max_minutes), interval="epoch"))
     return callbacks

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
 import ray
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare_trainer
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -33,11 +34,12 @@ EPOCHS = "epochs"
 _CHECKPOINT_NAME = "checkpoint.ckpt"
 
 
-class ReportCheckpoint(pl.Callback):
+class ReportCheckpoint(Checkpoint):
     """Reports an epoch's metrics from every worker, and its checkpoint from the first only.
 
     The weights are equal on all workers; saving them once keeps the others from waiting for a disk. Ray's own callback
-    saves on all, and cannot be made in a trial of Tune.
+    saves on all, and cannot be made in a trial of Tune. Lightning calls a `Checkpoint` after everything else that an epoch's
+    end moves, so that what is saved holds all of it.
 
     Args:
         report: `ray.train.report`, or `ray.tune.report` in a trial that trains in its own process.
@@ -46,7 +48,10 @@ class ReportCheckpoint(pl.Callback):
     """
 
     def __init__(
-        self, report: Callable[..., None] = ray.train.report, checkpoint_class: Any = Checkpoint, logger: board.BoardLogger | None = None
+        self,
+        report: Callable[..., None] = ray.train.report,
+        checkpoint_class: Any = ray.train.Checkpoint,
+        logger: board.BoardLogger | None = None,
     ) -> None:
         self._report = report
         self._checkpoint_class = checkpoint_class

@@ -29,13 +29,22 @@ def test_the_error_falls_and_the_best_checkpoint_is_kept(small_run: Callable[...
     assert told[-1]["step"] == told[-1]["steps"]
 
 
-@pytest.mark.parametrize(("ema_decay", "backend"), [(0.0, "memory"), (0.9, "memory"), (0.9, "stream")])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim__ema_decay": 0.0},
+        {"optim__ema_decay": 0.0, "optim__schedule": "plateau", "model__head": "direct", "model__dropout": 0.5},
+        {},
+        {"data__backend": "stream"},
+    ],
+    ids=["plain", "plateau and dropout", "averaged", "streamed"],
+)
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    small_run: Callable[..., Config], packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema_decay: float, backend: str
+    small_run: Callable[..., Config], packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
-    """Epoch, step, optimiser, schedule, averaged weights, order and augmentation all go on."""
-    root = {"data__root": str(packed_root)} if backend == "stream" else {}
-    config = small_run(train__epochs=4, optim__ema_decay=ema_decay, data__backend=backend, **root)
+    """Epoch, step, optimiser, schedule, averaged weights, order, augmentation and dropout all go on."""
+    root = {"data__root": str(packed_root)} if changes.get("data__backend") == "stream" else {}
+    config = small_run(train__epochs=4, **changes, **root)
     fit(config, tmp_path / "unbroken")
 
     class Killed(Exception):
@@ -54,6 +63,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     )
     assert broken["global_step"] == unbroken["global_step"]
     assert broken["epoch"] == unbroken["epoch"]
+    assert broken["lr_schedulers"] == unbroken["lr_schedulers"]
     for name, value in unbroken["state_dict"].items():
         torch.testing.assert_close(broken["state_dict"][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
@@ -62,6 +72,8 @@ def test_training_stops_early_when_nothing_improves(small_run: Callable[..., Con
     config = small_run(train__epochs=50, train__early_stop_epochs=2, optim__lr=1e-9, optim__schedule="constant", optim__ema_decay=0)
     _, told = fit(config, tmp_path / "checkpoints")
     assert told[-1]["epoch"] < 10
+    _, again = fit(config, tmp_path / "checkpoints")
+    assert not again, "its patience is used up: the same command trains no further"
 
 
 def test_training_stops_when_its_time_is_over(small_run: Callable[..., Config], tmp_path: Path) -> None:

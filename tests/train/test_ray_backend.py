@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import torch
 from mlflow import MlflowClient
 from pyarrow import fs
 
@@ -22,6 +24,8 @@ from fkp.bundle import open_bundle
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
+from fkp.train import loop
+from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run import open_run
 from fkp.train.snapshot import SNAPSHOT
 
@@ -43,6 +47,30 @@ def history(run_id: str, key: str) -> list[tuple[int, float]]:
 def worker_processes() -> list[psutil.Process]:
     """The training workers of this machine's Ray."""
     return [process for process in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])]
+
+
+class Kept:
+    """Stands for Ray's `Checkpoint`, and outlives the folder it is made from."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    @classmethod
+    def from_directory(cls, folder: str) -> Kept:
+        (path,) = Path(folder).glob("*.ckpt")
+        return cls(torch.load(path, weights_only=True, map_location="cpu"))
+
+
+def test_a_reported_checkpoint_holds_all_that_the_end_of_its_epoch_moved(small_run: Callable[..., Config]) -> None:
+    """Or a run that lost a worker would wait an epoch longer for its rate to fall, and for its end."""
+    never_better = {"optim__lr": 1e-9, "optim__ema_decay": 0, "optim__schedule": "plateau"}
+    config = small_run(train__epochs=50, train__early_stop_epochs=2, **never_better)
+    told: list[dict[str, Any]] = []
+    keep = ReportCheckpoint(lambda metrics, checkpoint: told.append({**metrics, **checkpoint.state}), Kept)
+    loop.fit(config, world_size=1, report=lambda progress: None, logger=False, callbacks=[keep], checkpoint=None, on_gpu=False)
+    (patience,) = (state for name, state in told[-1]["callbacks"].items() if name.startswith("Patience"))
+    assert patience["wait_count"] == 2
+    assert [state["lr_schedulers"][0]["last_epoch"] for state in told] == [state["epochs"] for state in told]
 
 
 @pytest.mark.usefixtures("ray_cluster")
