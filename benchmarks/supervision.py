@@ -138,7 +138,7 @@ def with_synthetic(material: Material) -> CropSet:
         synthetic.write_set(root, faces=SYNTHETIC_FACES, seed=1)
         drawn = catalogs.load(DataConfig(source="synthetic", root=str(root)))
         for row in range(len(drawn)):
-            crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], str(row), wide=True)
+            crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], wide=True)
             crops.append(crop)
             points.append(points_px)
     return with_more(material.labels, np.stack(crops), np.stack(points))

@@ -118,7 +118,7 @@ def write_bundle(
     Raises:
         FkpError: The disk is full or the place cannot be written, or `model.int8` is set and there is no training crop.
     """
-    folder = Path(path)
+    folder = Path(path).resolve()  # What a link names is replaced, not the link.
     if folder.exists() and not (folder / SUMS).is_file():
         raise FkpError(f"{folder} exists and is not a bundle: choose another place")
     if config.model.int8 and calibration_u8 is None:
@@ -148,7 +148,7 @@ def update_bundle(path: str | Path, metrics: dict[str, Any], card: str, face_box
         FkpError: See `open_bundle` and `write_bundle`.
     """
     bundle = open_bundle(path)
-    with _replacing(bundle.path) as unfinished:
+    with _replacing(bundle.path.resolve()) as unfinished:
         for name in FILES:
             shutil.copyfile(bundle.path / name, unfinished / name)
         _write_told(unfinished, metrics, card, bundle.face_boxes if face_boxes is None else face_boxes)
@@ -243,7 +243,7 @@ def _exchange(new: Path, place: Path) -> None:
     except OSError:
         os.rename(aside, place)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside, ignore_errors=True)  # All is done by now.
 
 
 def _write_told(folder: Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any]) -> None:

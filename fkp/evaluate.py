@@ -313,11 +313,7 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
     path = catalog.path(row)
     frame, _ = catalogs.read_frame(catalog, row)
-    box_xyxy = box_of_points(truth_px)
-    left, right = OUTER_EYE_CORNERS
-    if (box_xyxy[2:] <= box_xyxy[:2]).any() or (truth_px[left] == truth_px[right]).all():
-        raise FkpError(f"{path}: the label has no extent or its outer eye corners coincide: correct or remove it")
-    (face,) = predictor(frame, [box_xyxy])
+    (face,) = predictor(frame, [box_of_points(truth_px)])
     if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
         raise FkpError(f"{path}: the model's answer is not finite: its training has diverged, train it again")
     return face

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from fkp import __version__
+from fkp.vision.crop import parse_box
 from serve import docs, schemas
 from serve.guard import Guard, Refusal, token_digests
 from serve.landmarks import page_landmarks
@@ -334,13 +335,9 @@ def _query(asked: schemas.AskedFaces, box: Sequence[str] = (), points: str = "68
 
 def _box(text: str) -> tuple[float, float, float, float]:
     try:
-        x0, y0, x1, y1 = (float(part) for part in text.split(","))
-    except ValueError:
-        x0 = y0 = x1 = y1 = 0.0
-    # Neither may it be so far away or so large that float32 pixels lose their meaning.
-    if not (-1e5 < x0 < x1 < 1e5 and -1e5 < y0 < y1 < 1e5 and min(x1 - x0, y1 - y0) >= 1):
-        raise Refusal(422, "invalid_parameter", f"box: {text[:60]!r} is not x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1")
-    return x0, y0, x1, y1
+        return parse_box(text)
+    except ValueError as error:
+        raise Refusal(422, "invalid_parameter", f"box: {text[:60]!r} is not x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1") from error
 
 
 def _model(engine: Engine) -> Model:

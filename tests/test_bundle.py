@@ -195,6 +195,14 @@ def test_update_changes_metrics_and_card_alone(copy: Path) -> None:
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
 
 
+def test_what_a_link_names_is_updated(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(copy)
+    update_bundle(tmp_path / "link", {"a": 1}, "card")
+    assert (tmp_path / "link").is_symlink()
+    assert open_bundle(copy).metrics == {"a": 1}
+    assert {path.name for path in tmp_path.iterdir()} == {"link", copy.parent.name}
+
+
 def test_update_with_the_same_card_keeps_it(copy: Path) -> None:
     before = content(copy)
     update_bundle(copy, {"a": 1}, open_bundle(copy).card)

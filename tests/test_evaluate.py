@@ -248,7 +248,11 @@ def test_broken_labels_and_frames_are_named(bundle: Bundle, catalog: Catalog) ->
     flat[row, :, 1] = 40
     coincident[row, 36] = coincident[row, 45]
     far[row, 0] = 5000
-    for points, message in ((flat, "no extent"), (coincident, "eye corners coincide"), (far, "px outside the 120 x 110 frame")):
+    for points, message in (
+        (flat, "no extent"),
+        (coincident, "eye corners of the label coincide"),
+        (far, "px outside the 120 x 110 frame"),
+    ):
         with pytest.raises(FkpError, match=rf"{name}.*{message}"):
             run(replace(catalog, points_raw_px=points))
     with pytest.raises(FkpError, match=r"cannot read picture .*nowhere"):

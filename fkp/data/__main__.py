@@ -166,7 +166,8 @@ def _pack(args: argparse.Namespace) -> None:
     out = args.out or args.root.rstrip("/") + PACKED_SUFFIX
     found = pack(DataConfig(source="folder", root=args.root), out, args.shard_mib)
     print(f"{out}: {len(found)} frames in {len(found.shards)} shards, digest {found.digest}")
-    print(f"train on it: --data.backend stream --data.root {out}")
+    # The source says which shift the labels have.
+    print(f"train on it: --data.source SOURCE --data.backend stream --data.root {out}; SOURCE is ytfaces, or folder for labels of your own")
 
 
 if __name__ == "__main__":

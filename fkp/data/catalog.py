@@ -29,7 +29,7 @@ from fkp.config import PACKED_SUFFIX, DataConfig
 from fkp.data import packed as packs
 from fkp.data.packed import PackedSet
 from fkp.errors import FkpError
-from fkp.landmarks import NUM_POINTS
+from fkp.landmarks import NUM_POINTS, OUTER_EYE_CORNERS
 from fkp.vision import image as images
 
 PARTS = ("training", "test")
@@ -45,7 +45,7 @@ MAX_OUTSIDE = 0.5
 
 _TABLE = ["part", "file", "identity", "video", "frame", "fold"]
 _WHOLE = {"video": int, "frame": int, "fold": int}
-_FILE_NAME = re.compile(r"(?P<identity>.+)_(?P<video>\d)(?P<frame>\d+)\.\w+")
+_FILE_NAME = re.compile(r"(?P<identity>.+)_(?P<video>\d)(?P<frame>\d{1,18})\.\w+")
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
     """Decode one labelled frame and check its label against it; also return the file's bytes.
 
     Raises:
-        FkpError: The frame is missing or broken, or a point lies far outside it.
+        FkpError: The frame is missing or broken, or see `check_label`.
     """
     data = catalog.read_bytes(row)
     return decode_frame(data, catalog.points_raw_px[row], str(catalog.path(row))), data
@@ -251,19 +251,25 @@ def decode_frame(data: bytes, points_raw_px: np.ndarray, name: str) -> images.Im
     """Decode a labelled frame and check its label against it.
 
     Raises:
-        FkpError: The frame is broken, or a point lies far outside it.
+        FkpError: The frame is broken, or see `check_label`.
     """
     frame = images.decode(data, f"frame {name}")
-    check_points_inside(points_raw_px, frame.shape[0], frame.shape[1], name)
+    check_label(points_raw_px, frame.shape[0], frame.shape[1], name)
     return frame
 
 
-def check_points_inside(points_px: np.ndarray, height: int, width: int, name: str) -> None:
-    """Accept points a little outside the frame (a face cut off by the border), refuse broken labels.
+def check_label(points_px: np.ndarray, height: int, width: int, name: str) -> None:
+    """Accept points a little outside the frame (a face cut off by the border), refuse what neither trains nor can be measured.
 
     Raises:
-        FkpError: A point lies further outside than `MAX_OUTSIDE` of the frame's longer side.
+        FkpError: A point lies further outside than `MAX_OUTSIDE` of the frame's longer side, all points lie on one line, so
+            that the face has no size, or its outer eye corners coincide.
     """
+    if (np.ptp(points_px, axis=0) <= 0).any():
+        raise FkpError(f"{name}: the label has no extent: correct or remove it")
+    left, right = OUTER_EYE_CORNERS
+    if (points_px[left] == points_px[right]).all():
+        raise FkpError(f"{name}: the outer eye corners of the label coincide: correct or remove it")
     outside = np.maximum(-points_px, points_px - np.array([width - 1, height - 1])).max()
     if outside > MAX_OUTSIDE * max(height, width):
         raise FkpError(f"{name}: a point lies {outside:.0f} px outside the {width} x {height} frame: correct or remove its label")
@@ -272,7 +278,7 @@ def check_points_inside(points_px: np.ndarray, height: int, width: int, name: st
 def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
     try:
         content = path.read_bytes()
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, skip_blank_lines=False)  # Or the line that an error names would not be the file's.
     except FileNotFoundError as error:
         raise FkpError(f"{path} is missing: `python -m fkp.data fetch` brings the set, `python -m fkp.data synth` makes one") from error
     except (OSError, ValueError) as error:

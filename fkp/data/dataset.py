@@ -146,9 +146,7 @@ def _build(catalog: Catalog, config: Config, kept: Sequence[str], folder: Path) 
 
 def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> list[bytes]:
     """Write the crops of a part; return the sha256 of its frames."""
-    rows = catalog.rows(part, config.data)
-    if not len(rows):
-        raise FkpError(f"the {part} part of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds")
+    rows = _rows(catalog, config, part)
     wide = part == "train"
     size_px = crop_size_px(config.input, wide)
     shape = (len(rows), config.input.channels, size_px, size_px)
@@ -163,9 +161,16 @@ def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> li
     return sha256
 
 
+def _rows(catalog: Catalog, config: Config, part: str) -> np.ndarray:
+    rows = catalog.rows(part, config.data)
+    if not len(rows):
+        raise FkpError(f"the {part} part of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds")
+    return rows
+
+
 def _check_part(catalog: Catalog, config: Config, part: str) -> list[bytes]:
     """The sha256 of the frames of a part that is not kept: a broken test frame must show now and not after the training."""
-    rows = catalog.rows(part, config.data)
+    rows = _rows(catalog, config, part)
     if catalog.sha256 is not None:  # They were looked at when they were packed.
         return list(catalog.sha256[rows])
     return [_read_face(catalog, config, int(row), wide=False)[2] for row in rows]
@@ -173,7 +178,7 @@ def _check_part(catalog: Catalog, config: Config, part: str) -> list[bytes]:
 
 def _read_face(catalog: Catalog, config: Config, row: int, wide: bool) -> tuple[np.ndarray, np.ndarray, bytes]:
     frame, data = catalogs.read_frame(catalog, row)
-    crop, points = crop_face(config.input, frame, catalog.points_px[row], str(catalog.path(row)), wide)
+    crop, points = crop_face(config.input, frame, catalog.points_px[row], wide)
     return crop, points, hashlib.sha256(data).digest()
 
 
@@ -190,7 +195,7 @@ def plain_crops(catalog: Catalog, config: Config, part: str, most: int | None = 
         (N, C, S, S) uint8 crops and (N, 68, 2) float32 points in their pixels.
 
     Raises:
-        FkpError: A frame is missing or broken, or its label has no extent.
+        FkpError: A frame is missing or broken, or its label cannot be used.
     """
     rows = catalog.rows(part, config.data)
     if most is not None:

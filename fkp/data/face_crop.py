@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fkp.config import InputConfig
-from fkp.errors import FkpError
 from fkp.vision import image as images
 from fkp.vision.augment import WIDE, wide_size_px
 from fkp.vision.crop import Crop, box_of_points
@@ -16,25 +15,17 @@ def crop_size_px(config: InputConfig, wide: bool) -> int:
     return wide_size_px(config.size_px) if wide else config.size_px
 
 
-def crop_face(config: InputConfig, frame: images.Image, points_px: np.ndarray, name: str, wide: bool) -> tuple[np.ndarray, np.ndarray]:
+def crop_face(config: InputConfig, frame: images.Image, points_px: np.ndarray, wide: bool) -> tuple[np.ndarray, np.ndarray]:
     """Crop a labelled face.
 
     Args:
         config: Size and colours.
         frame: (H, W, 3) uint8 RGB.
-        points_px: (68, 2) in the frame's pixels, without the labels' shift.
-        name: What an error message calls the frame.
+        points_px: (68, 2) in the frame's pixels, without the labels' shift; `fkp.data.catalog.check_label` has seen them.
         wide: See `crop_size_px`.
 
     Returns:
         (C, S, S) uint8 with S = `crop_size_px(config, wide)`, and (68, 2) float32 in its pixels.
-
-    Raises:
-        FkpError: All points lie on one line, so that the face has no size.
     """
-    scale = config.crop_scale * (WIDE if wide else 1)
-    try:
-        crop = Crop.of_box(box_of_points(points_px), crop_size_px(config, wide), scale)
-    except ValueError as error:
-        raise FkpError(f"{name}: the label has no extent ({error}): correct or remove it") from error
+    crop = Crop.of_box(box_of_points(points_px), crop_size_px(config, wide), config.crop_scale * (WIDE if wide else 1))
     return crop.apply(frame, config.channels), crop.do(points_px)

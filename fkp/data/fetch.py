@@ -137,7 +137,7 @@ def _copy_checked(faces: catalog.Catalog, names: list[str], new: Path) -> None:
         try:
             content = image.read_bytes(faces.path(row))
             height, width, _ = image.decode(content, str(faces.path(row))).shape
-            catalog.check_points_inside(faces.points_raw_px[row], height, width, str(faces.path(row)))
+            catalog.check_label(faces.points_raw_px[row], height, width, str(faces.path(row)))
         except FkpError as error:
             faults.append(str(error))
         else:

@@ -72,7 +72,7 @@ class Decode:
         for place in chosen.tolist():
             name = f"{self.packed.place}: {part[place]}/{file[place]}"
             frame = catalogs.decode_frame(data[place].as_buffer(), raw_px[place], name)
-            yield crop_face(self.config, frame, catalogs.unshift(raw_px[place], self.shift_px), name, wide=True)
+            yield crop_face(self.config, frame, catalogs.unshift(raw_px[place], self.shift_px), wide=True)
 
 
 DecodeAll = Callable[[Decode, Sequence[np.ndarray]], Iterator[Faces]]
@@ -90,7 +90,7 @@ class FaceStream:
         decode_all: Who decodes; by default a thread of this process.
 
     Raises:
-        FkpError: There is no packed set, it cannot be read, or there are fewer training faces than workers.
+        FkpError: There is no packed set, it cannot be read, or its faces do not go round.
     """
 
     def __init__(self, config: Config, batch_size: int, workers: int, rank: int, decode_all: DecodeAll = map) -> None:
@@ -103,6 +103,8 @@ class FaceStream:
         self._seed, self._epochs = config.train.seed, config.train.epochs
         self._workers, self._rank = workers, rank
         self._steps = -(-len(self.places) // (batch_size * workers))
+        if len(self.places) // workers < self._steps:  # Only with a face a batch; the others would wait for ever.
+            raise FkpError(f"{workers} workers of one face a step do not share {len(self.places)} faces: raise optim.global_batch_size")
         crop_bytes = config.input.channels * crop_size_px(config.input, wide=True) ** 2
         self._pool = max(1, _POOL_BYTES // (crop_bytes * FRAMES_PER_GROUP))
         self._ahead = _Ahead(self.batches)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fkp.errors import FkpError, run_command
 from fkp.predict.predictor import DEFAULT_BUNDLE, Predictor
-from fkp.vision.crop import Crop
+from fkp.vision.crop import parse_box
 from fkp.vision.detect import BLAZEFACE, CHOICES
 from fkp.vision.smooth import OneEuroSettings
 
@@ -53,7 +53,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
     parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
     parser.add_argument(
-        "--box", action="append", type=_box, metavar="X0,Y0,X1,Y1", help="face box in pixels, instead of detection; may be repeated"
+        "--box",
+        action="append",
+        type=_box,
+        metavar="X0,Y0,X1,Y1",
+        help="face box in pixels, instead of detection; may be repeated (--box=-5,... where it begins below 0)",
     )
     parser.add_argument("--ray", action="store_true", help="write the table on the cluster of RAY_ADDRESS or this machine")
     parser.add_argument("--actors", type=_count, metavar="N", help="with --ray: at most N cores (default: all of the cluster)")
@@ -97,11 +101,9 @@ def _smoothing(text: str) -> OneEuroSettings:
 
 def _box(text: str) -> np.ndarray:
     try:
-        box = np.array([float(part) for part in text.split(",")], np.float32)
-        Crop.of_box(box, 32, 1.0)
+        return np.array(parse_box(text), np.float32)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1") from error
-    return box
+        raise argparse.ArgumentTypeError(f"{text!r} is not x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1") from error
 
 
 if __name__ == "__main__":

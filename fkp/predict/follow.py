@@ -154,5 +154,7 @@ def _match(tracks_xyxy: list[np.ndarray], found_xyxy: list[np.ndarray]) -> dict[
     if not tracks_xyxy or not found_xyxy:
         return {}
     overlap = iou(np.stack(tracks_xyxy)[:, None], np.stack(found_xyxy)[None])
+    # What cannot be the same face must count nothing: two such pairs would outweigh a good one.
+    overlap = np.where(overlap > _SAME_FACE_IOU, overlap, 0)
     pairs = zip(*linear_sum_assignment(-overlap), strict=True)
-    return {int(track): int(found) for track, found in pairs if overlap[track, found] > _SAME_FACE_IOU}
+    return {int(track): int(found) for track, found in pairs if overlap[track, found]}

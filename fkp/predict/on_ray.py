@@ -75,14 +75,14 @@ class _Annotator:
 
     def __call__(self, part: pa.Table) -> pa.Table:
         (row,) = part.to_pylist()
-        return rows_of(self._predictor, self._root, row["paths"], row["first"])
+        return rows_of(self._predictor, self._root, [os.fsdecode(path) for path in row["paths"]], row["first"])
 
 
 def _map(bundle: Bundle, parts: Sequence[Part], actors: int, detector: str) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # One bar counts the pictures, also those of an earlier run.
     context.print_on_execution_start = False
-    blocks = [pa.table({"first": [part.first], "paths": [list(part.paths)]}) for part in parts]
+    blocks = [pa.table({"first": [part.first], "paths": [[os.fsencode(path) for path in part.paths]]}) for part in parts]
     with warnings.catch_warnings():
         # The one way to bound the retries; Ray 2.60 announces its end without naming another.
         warnings.simplefilter("ignore", RayDeprecationWarning)

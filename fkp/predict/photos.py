@@ -14,6 +14,7 @@ import numpy as np
 from fkp.errors import FkpError
 from fkp.landmarks import NUM_POINTS
 from fkp.predict.predictor import Predictor
+from fkp.predict.sources import shown
 from fkp.vision import image as images
 from fkp.vision.draw import draw_face
 
@@ -58,7 +59,7 @@ def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np
     for face in faces:
         canvas = draw_face(canvas, face.points_px, face.box_xyxy)
     images.write(target, canvas)
-    return {"picture": str(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}
+    return {"picture": shown(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}
 
 
 def _names(paths: Sequence[str]) -> list[str]:

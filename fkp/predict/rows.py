@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fkp.errors import FkpError
 from fkp.predict.predictor import Face, Predictor
+from fkp.predict.sources import shown
 from fkp.vision import image as images
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
@@ -57,17 +58,17 @@ def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -
     faces: dict[int, list[Face]] = {}
     for number, path in enumerate(paths, first):
         try:
-            image = images.decode(images.read_bytes(Path(root) / path), path)
+            image = images.decode(images.read_bytes(Path(root) / path), shown(path))
             sizes[number] = (image.shape[1], image.shape[0])
             faces[number] = predictor(image)
         except FkpError as error:
-            errors[number] = str(error)
+            errors[number] = shown(str(error))
         except cv2.error as error:  # A picture that OpenCV decodes but cannot work on must not cost the others.
-            errors[number] = f"{path} cannot be worked on: {error.err}"
+            errors[number] = f"{shown(path)} cannot be worked on: {error.err}"
     rows: list[dict[str, Any]] = []
     for number, path in enumerate(paths, first):
         width, height = sizes.get(number, (None, None))
-        own = {"picture": number, "path": path, "width": width, "height": height, "error": errors.get(number)}
+        own = {"picture": number, "path": shown(path), "width": width, "height": height, "error": errors.get(number)}
         rows += [{**own, **face_columns(face, place)} for place, face in enumerate(faces.get(number, []))] or [own]
     for row in rows:
         row["model"] = predictor.bundle.digest

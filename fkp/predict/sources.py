@@ -31,24 +31,34 @@ def pictures(sources: Sequence[str]) -> list[str]:
     for source in sources:
         matches = list(_of_source(source))
         if not matches:
-            kind = f"folder {source} holds" if Path(source).is_dir() else f"pattern {source} matches"
+            kind = f"folder {source} holds" if _is_folder(source) else f"pattern {source} matches"
             raise FkpError(f"{kind} no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}): name another place")
         for path in matches:
             found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 
 
+def shown(path: str) -> str:
+    """A path as text that can be written: bytes that are not UTF-8, as in names from old archives, become escapes."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def _of_source(source: str) -> Iterator[str]:
-    if Path(source).is_dir():
+    if _is_folder(source):
         yield from _of_folder(source)
-    elif glob.has_magic(source) and not Path(source).exists():
+    elif glob.has_magic(source) and not os.path.exists(source):  # noqa: PTH110  See _is_folder.
         for match in sorted(glob.glob(source, recursive=True)):  # noqa: PTH207  Of pathlib there is none for absolute patterns.
-            if not Path(match).is_dir():
+            if not _is_folder(match):
                 yield match
             elif "**" not in source:  # Whose own matches reach into every folder already.
                 yield from _of_folder(match)
     else:
         yield source
+
+
+def _is_folder(path: str) -> bool:
+    # Unlike pathlib's, this answers also for a name that is too long and for a place that is closed to us.
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _of_folder(folder: str) -> Iterator[str]:

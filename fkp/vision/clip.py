@@ -82,9 +82,12 @@ def written_clip(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
     def write(frame: Image) -> None:
         nonlocal count
         if not writers:
-            writers.append(cv2.VideoWriter(str(draft), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, frame.shape[1::-1]))
+            writers.append(
+                cv2.VideoWriter(os.path.abspath(draft), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, frame.shape[1::-1])
+            )
             if not writers[0].isOpened():
-                raise FkpError(f"cannot write video {path}: make its folder, or choose another name that ends in .mp4")
+                size = "{} x {}".format(*frame.shape[1::-1])
+                raise FkpError(f"cannot write video {path} of {size} px at {fps:g} frames a second: make its folder, or convert the source")
         writers[0].write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         count += 1
 
@@ -101,7 +104,8 @@ def written_clip(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
 
 def _open(path: Path) -> cv2.VideoCapture:
     level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # It warns of what is raised here.
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    # Whole, for of a relative name with a colon FFmpeg takes what stands before it for a protocol.
+    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
     log.setLogLevel(level)
     if not capture.isOpened():
         raise FkpError(f"{path} is not a video that can be decoded: replace it with a whole .mp4, .mov, .mkv, .webm or .avi file")

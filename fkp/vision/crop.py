@@ -17,6 +17,9 @@ from fkp.vision.image import Image
 #: Largest factor of supersampling; a face that is shrunk more than this aliases a little.
 _MAX_SUPERSAMPLING = 8
 
+#: No corner of a box that somebody gives lies further away.
+_MOST_PX = 1e5
+
 _LEFT = list(LEFT_HALF)
 _RIGHT = [MIRROR[point] for point in LEFT_HALF]
 
@@ -24,6 +27,20 @@ _RIGHT = [MIRROR[point] for point in LEFT_HALF]
 def box_of_points(points_px: np.ndarray) -> np.ndarray:
     """Return the tight box [x0, y0, x1, y1] of (..., 68, 2) points, as (..., 4) float32."""
     return np.concatenate([points_px.min(axis=-2), points_px.max(axis=-2)], axis=-1).astype(np.float32)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Read a face box from "x0,y0,x1,y1" in pixels, of at least one pixel.
+
+    Neither may it be so far away or so large that float32 pixels lose their meaning.
+
+    Raises:
+        ValueError: It is none.
+    """
+    x0, y0, x1, y1 = (float(part) for part in text.split(","))
+    if not (-_MOST_PX < x0 < x1 < _MOST_PX and -_MOST_PX < y0 < y1 < _MOST_PX and min(x1 - x0, y1 - y0) >= 1):
+        raise ValueError(f"{text!r} is no face box")
+    return x0, y0, x1, y1
 
 
 def roll_deg(points_px: np.ndarray) -> np.ndarray:

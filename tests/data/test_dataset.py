@@ -288,11 +288,20 @@ def test_label_without_extent(small: Callable[..., Config]) -> None:
     refused(config, "the label has no extent", frame_path(config, 1).name)
 
 
-def test_empty_part(small: Callable[..., Config]) -> None:
+@pytest.mark.parametrize("fold", [1, 0])
+def test_label_whose_error_cannot_be_normalised(small: Callable[..., Config], fold: int) -> None:
+    """Also that of a test frame shows now, and not after the training."""
+    config = small()
+    edit_labels(config, fold, lambda values: [*values[:90], *values[72:74], *values[92:]])
+    refused(config, "the outer eye corners of the label coincide", frame_path(config, fold).name)
+
+
+@pytest.mark.parametrize(("fold", "part"), [(1, "val"), (0, "test")])
+def test_empty_part(small: Callable[..., Config], fold: int, part: str) -> None:
     config = small()
     csv = catalogs.root_of(config.data) / "training_frames_keypoints.csv"
-    csv.write_text("\n".join(line for line in csv.read_text().splitlines() if not line.startswith(person(1))) + "\n")
-    refused(config, "the val part of the identity split of .* is empty", str(catalogs.root_of(config.data)))
+    csv.write_text("\n".join(line for line in csv.read_text().splitlines() if not line.startswith(person(fold))) + "\n")
+    refused(config, f"the {part} part of the identity split of .* is empty", str(catalogs.root_of(config.data)))
 
 
 def test_cache_that_cannot_be_made(small: Callable[..., Config], tmp_path: Path) -> None:

@@ -147,7 +147,9 @@ def test_a_garbled_shard_is_one_sentence(copy: Path) -> None:
 def test_the_command(synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = str(tmp_path / "out")
     cli.main(["pack", "--root", str(synthetic_root), "--out", place])
-    assert f"{place}: 160 frames in " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{place}: 160 frames in " in told
+    assert f"--data.source SOURCE --data.backend stream --data.root {place}" in told, "without its source a set has no label shift"
     cli.main(["verify", "--root", place])
     digest = hashlib.sha256((tmp_path / "out" / MANIFEST).read_bytes()).hexdigest()
     assert f"are as packed: 160 frames, digest {digest}" in capsys.readouterr().out

@@ -220,7 +220,7 @@ def test_the_catalog_reads_the_set(root: Path) -> None:
     assert persons[0] & persons[1]
     for row in (0, FACES - 1):
         picture = vision_image.read(read.path(row))
-        catalog.check_points_inside(read.points_px[row], *picture.shape[:2], name=str(row))
+        catalog.check_label(read.points_px[row], *picture.shape[:2], name=str(row))
     truth = {frame_of(index, SEED)[0]: frame_of(index, SEED)[3] for index in range(3)}
     for name, points_px in truth.items():
         row = read.table.index[read.table["file"] == name][0]

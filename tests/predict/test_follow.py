@@ -11,7 +11,7 @@ import pytest
 from fkp.bundle import Bundle
 from fkp.data.synthetic_clip import Motion, frames
 from fkp.predict import Predictor
-from fkp.predict.follow import Follower, Sighting
+from fkp.predict.follow import Follower, Sighting, _match
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection
 from fkp.vision.smooth import OneEuroSettings
@@ -95,6 +95,12 @@ def test_faces_keep_their_numbers(predictor: Predictor, looks: list[int]) -> Non
     assert seen[:2] == [[0]] * 2
     assert seen[5:10] == [[0, 1]] * 5
     assert seen[10:] == [[0]] * 6
+
+
+def test_two_bad_pairs_do_not_outweigh_a_good_one() -> None:
+    """The first track overlaps the first detection by 0.47; it overlaps the second, and that the second track, by 0.3 at most."""
+    tracks, found = ([np.array([x, 0, x + 100, 100], np.float32) for x in places] for places in ((0, 90), (36, -57)))
+    assert _match(tracks, found) == {0: 0}
 
 
 def test_a_jump_is_found_at_once(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:

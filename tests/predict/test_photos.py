@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from fkp.bundle import Bundle
@@ -94,6 +96,21 @@ def test_a_broken_picture_does_not_cost_the_others(
     assert sorted(path.name for path in out.glob("*.png")) == ["ada.annotated.png", "last.annotated.png"]
 
 
+def test_a_name_that_is_not_utf_8(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
+    """As old archives have them."""
+    name = os.fsdecode(b"caf\xe9.png")
+    photo.rename(tmp_path / name)
+    assert command(tiny_bundle, tmp_path / "out", tmp_path / name) == 0
+    assert json.loads((tmp_path / "out/faces.json").read_text())["pictures"][0]["picture"].endswith(r"caf\xe9.png")
+    assert command(tiny_bundle, tmp_path / "faces.parquet", tmp_path / name) == 0
+    assert pq.read_table(tmp_path / "faces.parquet")["path"][0].as_py().endswith(r"caf\xe9.png")
+
+
+def test_a_name_that_is_too_long(tmp_path: Path, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(tiny_bundle, tmp_path / "out", 300 * "a") == 1
+    assert "error: cannot read picture aaa" in capsys.readouterr().err
+
+
 def test_a_picture_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundle: Bundle) -> None:
     picture = np.full((120, 160, 3), 90, np.uint8)
     images.write(tmp_path / "wall.png", picture)
@@ -112,12 +129,12 @@ def test_missing_bundle_in_a_process(tmp_path: Path, photo: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "5,5,1,1", "0,0,nan,4", "1,2,3,4,5", ""], ids=str)
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "5,5,1,1", "0,0,nan,4", "1,2,3,4,5", "", "0,0,1e20,1e20"], ids=str)
 def test_bad_box_flag(tmp_path: Path, tiny_bundle: Bundle, photo: Path, box: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command(tiny_bundle, tmp_path / "out", photo, f"--box={box}")
     assert caught.value.code == 2
-    assert f"argument --box: {box!r} is not x0,y0,x1,y1 with x0 < x1 and y0 < y1" in capsys.readouterr().err
+    assert f"argument --box: {box!r} is not x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1" in capsys.readouterr().err
 
 
 def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:

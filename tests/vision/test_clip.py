@@ -41,6 +41,14 @@ def test_an_odd_size_loses_its_last_line(tmp_path: Path) -> None:
     assert [image.shape for image in open_clip(tmp_path / "odd.mp4")] == [(48, 64, 3)]
 
 
+def test_a_name_with_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg would take what stands before it for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    with written_clip(Path("12:30.mp4"), 25) as write:
+        write(frame(0))
+    assert len(list(open_clip("12:30.mp4"))) == 1
+
+
 def test_nothing_is_left_of_a_clip_that_failed(tmp_path: Path) -> None:
     def fail() -> None:
         with written_clip(tmp_path / "clip.mp4", 25) as write:

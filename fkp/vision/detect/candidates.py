@@ -10,7 +10,7 @@ import numpy as np
 #: Boxes that overlap more (intersection over union) are one face; the value of MediaPipe's own pipeline.
 _SAME_FACE_IOU = 0.3
 
-#: A box that lies with more than this part of it in a better one is a piece of that face: an eye or a mouth that looks
+#: A box that lies with more than this part of it in a larger one is a piece of that face: an eye or a mouth that looks
 #: like a face once a tile shows it alone.
 _PIECE = 0.8
 
