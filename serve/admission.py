@@ -28,7 +28,8 @@ CROWDED_PER_S = 16
 class Admission:
     """The ASGI layer between guard and routes.
 
-    A request counts from the end of its upload, so that slow clients do not take the place of others. Probes, figures and
+    A request counts from the end of its upload, so that slow clients do not take the place of others. (HAProxy in front counts
+    one from its first 256 KiB on, and gives it as long as the door does.) Probes, figures and
     the page do not count: they answer under any load.
 
     Args:

@@ -120,7 +120,8 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     _add_state(api, engine)
     _add_page(api)
     app = _Direct(api, engine, keypoints)
-    return Guard(app, token_digests(None) if digests is None else digests, timeout_s, observe=engine.observe, tell_request_id=False)
+    valid = token_digests(None) if digests is None else digests
+    return Guard(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
 
 
 class _Direct:
@@ -151,9 +152,6 @@ class _Direct:
             response = _envelope(self.engine, request, refusal)
         except ValidationError as error:
             response = _envelope(self.engine, request, _invalid(error.errors()[0], 0))
-        except Exception:
-            self.engine.count_error("internal_error")
-            raise  # The guard logs and answers it.
         await response(scope, receive, send)
 
 

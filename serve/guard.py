@@ -142,6 +142,7 @@ class Guard:
         timeout_s: Longest time of a request, its upload included.
         body_limit_bytes: Longest body.
         observe: Called after each request with its path, HTTP status and seconds.
+        count_error: Called with the code of each refusal that is answered here.
         tell_request_id: Whether to add the header X-Request-ID; Ray's proxies add it themselves.
     """
 
@@ -152,10 +153,12 @@ class Guard:
         timeout_s: float = TIMEOUT_S,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
         observe: Callable[[str, int, float], None] | None = None,
+        count_error: Callable[[str], None] | None = None,
         tell_request_id: bool = True,
     ) -> None:
         self.app = app
         self.observe = observe
+        self.count_error = count_error
         self.tell_request_id = tell_request_id
         self.digests = tuple(digests)
         self.timeout_s = timeout_s
@@ -194,6 +197,8 @@ class Guard:
             # The trace is for the log alone; it holds no part of a picture.
             logger.exception("request %s failed", request_id)
             caught = Refusal(500, "internal_error", "this is a defect of the server: report the request id")
+        if self.count_error is not None:
+            self.count_error(caught.code)
         if not exchange.status:
             await refuse(caught, request_id, exchange.send)
         elif not exchange.ended:

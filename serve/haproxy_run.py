@@ -29,6 +29,7 @@ REQUEST_S = 10
 
 #: HAProxy's own errors, in the envelope of serve.schemas.Error.
 _OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in 1 s")
+_CLOSED = ("not_found", "/-/routes: Not Found; /docs lists what there is")
 _ERRORS = {
     408: ("timeout", "the request did not arrive in time: send a smaller picture or try again"),
     502: ("internal_error", "a replica ended in the middle of this request: try again"),
@@ -94,6 +95,8 @@ def _corrected(section: str, limits: Limits) -> str:
         rules = (
             "    http-request set-header x-request-id %[uuid()] unless { req.hdr(x-request-id) -m found }\n"
             "    http-request set-var(txn.request_id) req.hdr(x-request-id)\n"
+            # Ray's configuration answers its list of the applications here, without a token.
+            f"    http-request deny deny_status 404 {_answer(_CLOSED)} if {{ path -i -m beg /-/routes }}\n"
         )
         return section.replace(_FRONT, _FRONT + _MARK + rules, 1)
     if section.startswith("backend ") and "\n    server " in section:

@@ -141,15 +141,16 @@ def download(address: str, cache: Path) -> Source:
 
 
 def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) -> Path:
-    """The folder of a bundle in the cache, fetched into it when it is not there.
+    """The folder of a bundle in the cache, fetched into it when it is not there or damaged.
 
     Raises:
-        FkpError: What was fetched, or is kept, is not the bundle of the digest.
+        FkpError: What was fetched is not the bundle of the digest.
     """
     from fkp.bundle import open_bundle
 
     place = cache / digest
-    if not place.is_dir():
+    if not _holds(place, digest):
+        shutil.rmtree(place, ignore_errors=True)  # A disk may have lost a part of it.
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
             part = Path(folder, "bundle")
@@ -162,10 +163,17 @@ def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) ->
             except OSError:  # Another replica was faster.
                 if not place.is_dir():
                     raise
-    if open_bundle(place).digest != digest:
-        shutil.rmtree(place)
-        raise FkpError(f"the downloaded bundle {place} has changed and was removed: try again")
     return place
+
+
+def _holds(place: Path, digest: str) -> bool:
+    """Whether a folder holds the whole bundle of the digest."""
+    from fkp.bundle import open_bundle
+
+    try:
+        return open_bundle(place).digest == digest
+    except FkpError:
+        return False
 
 
 def cache_folder() -> Path:

@@ -54,8 +54,10 @@ async def _read_form(request: Request, most: int) -> list[Upload]:
     parser.spool_max_size = BODY_LIMIT_BYTES + 1  # Above it the parser would write to disk; the guard allows no such body.
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError) as error:
-        reason = getattr(error, "message", "the boundary is missing")
+    except KeyError as error:
+        raise Refusal(400, "invalid_multipart", "the form has no boundary: send multipart/form-data or the raw bytes") from error
+    except (MultiPartException, LookupError, ValueError) as error:  # The client also names the encoding of its names.
+        reason = getattr(error, "message", "its names are in no encoding that is known")
         if "Too many files" in reason:
             raise Refusal(422, "too_many_pictures", f"the form holds more than {most} pictures: send fewer") from error
         raise Refusal(400, "invalid_multipart", f"the form cannot be read ({reason}): send multipart/form-data or the raw bytes") from error
@@ -63,6 +65,11 @@ async def _read_form(request: Request, most: int) -> list[Upload]:
         parts = form.getlist(FIELD)
         if any(not isinstance(part, UploadFile) for part in parts):
             raise Refusal(400, "invalid_multipart", f"the part `{FIELD}` has no file name: send it as a file")
-        return [Upload(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
+        return [Upload(_text(part.filename), await part.read()) for part in parts if isinstance(part, UploadFile)]
     finally:
         await form.close()
+
+
+def _text(name: str | None) -> str:
+    """A name that can be answered: an encoding may give half characters."""
+    return (name or "").encode(errors="replace").decode()

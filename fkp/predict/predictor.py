@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
+from fkp.errors import FkpError
 from fkp.landmarks import MIRROR
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
@@ -75,7 +76,7 @@ class Predictor:
         session: Runs the network instead of ONNX Runtime, see `torch_session`.
 
     Raises:
-        FkpError: See `open_bundle`.
+        FkpError: See `open_bundle`; or ONNX Runtime cannot run its network.
     """
 
     def __init__(self, bundle: Bundle | str | Path, threads: int = 1, detector: str = BLAZEFACE, session: Session | None = None) -> None:
@@ -216,7 +217,10 @@ class _OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(bundle.onnx_path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(str(bundle.onnx_path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises many kinds; each means that it cannot run this file.
+            raise FkpError(f"{bundle.onnx_path} cannot be run ({' '.join(str(error).split())[:160]}): export it again") from error
 
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})

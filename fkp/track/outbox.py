@@ -18,7 +18,7 @@ from fkp.errors import FkpError
 from fkp.track import journal as journals
 from fkp.track.delivery import Delivery, Refused
 from fkp.track.journal import Journal
-from fkp.track.store import experiment_id, open_client, tracking_uri, without_password
+from fkp.track.store import experiment_id, open_client, reason_of, tracking_uri, without_password
 
 _LOG = logging.getLogger(__name__)
 
@@ -245,8 +245,8 @@ class Outbox:
             # raises what its own library raises.
             except Exception as error:
                 if not wait_s:
-                    reason = " ".join(str(error).split())[:200]
-                    _LOG.warning("MLflow at %s: %s; going on, the record is kept in %s", without_password(self.uri), reason, self.path)
+                    told = without_password(self.uri), reason_of(error, self.uri), self.path
+                    _LOG.warning("MLflow at %s: %s; going on, the record is kept in %s", *told)
                 wait_s = min(2 * wait_s or 0.2, _LONGEST_WAIT_S)
                 self._stop.wait(wait_s)
             else:

@@ -149,11 +149,12 @@ class Registry:
         if reason and not force:
             raise NotBetter(reason)
         marked = Version(number, {**candidate.tags, MARK_TAG: str(time.time_ns())}, candidate.registered_ms, candidate.run_id)
+        # The mark comes first: broken off after it, the champion is still the one of before.
+        with store_errors(self.uri):
+            self._patiently(lambda: self.client.set_model_version_tag(self.name, str(number), MARK_TAG, marked.tags[MARK_TAG]))
         for rival in rivals:
             if rival.rank < marked.rank:
                 self._withdraw(rival)
-        with store_errors(self.uri):
-            self._patiently(lambda: self.client.set_model_version_tag(self.name, str(number), MARK_TAG, marked.tags[MARK_TAG]))
         champion = self._settle()
         assert champion is not None
         return champion
@@ -161,15 +162,19 @@ class Registry:
     def rollback(self) -> Version:
         """Withdraw the champion's promotion; the best of the other promoted versions is the champion again.
 
+        A rollback that was broken off before the alias was set is only finished.
+
         Raises:
             FkpError: No other version is promoted.
         """
         promoted = sorted((version for version in self.versions() if version.marked), key=lambda version: version.rank)
         if not promoted:
             raise FkpError(f"no version of {self.name} is promoted: there is nothing to roll back")
-        if len(promoted) == 1:
+        unfinished = self.champion_number() != promoted[0].number
+        if len(promoted) == 1 and not unfinished:
             raise FkpError(f"version {promoted[0].number} is the only promoted version of {self.name}: promote another one instead")
-        self._withdraw(promoted[0])
+        if not unfinished:
+            self._withdraw(promoted[0])
         champion = self._settle()
         assert champion is not None
         return champion

@@ -36,6 +36,13 @@ def without_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
+def reason_of(error: Exception, uri: str) -> str:
+    """What an error of a store says, in one line without the password that its address may hold."""
+    secret = urlsplit(uri).netloc.rpartition("@")[0]
+    text = " ".join(str(error).split())
+    return (text.replace(f"{secret}@", "") if secret else text)[:200]
+
+
 def open_client(uri: str) -> MlflowClient:
     """Connect to a store and make sure that it can be used.
 
@@ -83,8 +90,7 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FkpError(f"cannot use the MLflow store {without_password(uri)}: {reason}: set MLFLOW_TRACKING_URI") from error
+        raise FkpError(f"cannot use the MLflow store {without_password(uri)}: {reason_of(error, uri)}: set MLFLOW_TRACKING_URI") from error
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:

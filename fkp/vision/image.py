@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fkp.errors import FkpError
-from fkp.vision.header import overlong_chunk_bytes
+from fkp.vision.header import burden
 
 Image = np.ndarray
 """(H, W, 3) uint8, RGB, as displayed (EXIF orientation applied, transparency dropped)."""
@@ -30,9 +30,8 @@ def decode(data: bytes, name: str = "image") -> Image:
     """
     if not data:
         raise FkpError(f"{name} is empty: replace it with a picture")
-    length = overlong_chunk_bytes(data)
-    if length is not None:
-        raise FkpError(f"{name} has a chunk of {length} bytes, more than the file: replace it with a whole file")
+    if found := burden(data):
+        raise FkpError(f"{name} has {found}: save it anew")
     # IMREAD_COLOR_RGB drops an alpha channel, reduces 16 bit to 8 and applies the EXIF orientation.
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)

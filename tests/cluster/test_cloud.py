@@ -255,8 +255,10 @@ def test_the_service_is_what_serve_deploys() -> None:
     assert set(deployment["user_config"]) <= set(known_deployment["user_config"])
     for key in ("max_ongoing_requests", "max_queued_requests", "backpressure_config"):
         assert deployment[key] == known_deployment[key]
+    wanted = "target_ongoing_requests"  # At the limit of a replica there is no scaling up.
+    assert deployment["autoscaling_config"][wanted] == known_deployment["autoscaling_config"][wanted]
     (cluster,) = clusters()[1:]
     for pod in pods(cluster):
         variables = {one["name"]: one for one in pod["containers"][0]["env"]}
         assert "secretKeyRef" in variables["FKP_API_TOKEN"]["valueFrom"], "it listens beyond loopback"
-        assert {"OPENCV_IO_MAX_IMAGE_PIXELS", "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"} <= set(variables)
+        assert set(own["controller_options"]["runtime_env"]["env_vars"]) <= set(variables)

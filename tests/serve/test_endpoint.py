@@ -220,6 +220,10 @@ def test_broken_forms_are_refused(endpoint: Endpoint, photo: bytes) -> None:
         ({"Content-Type": f"{kind}; boundary=a"}, b""),
     ):
         assert endpoint.post(KEYPOINTS, body, headers=headers).status_code == 400
+    for charset in ("undefined", "punycode", "nonsense", "unicode_escape"):
+        form = b'--a\r\nContent-Disposition: form-data; name="file"; filename="\\ud800b.jpg"\r\n\r\n' + photo + b"\r\n--a--\r\n"
+        headers = {"Content-Type": f"{kind}; boundary=a; charset={charset}"}
+        assert endpoint.post("/v1/keypoints:batch", form, headers=headers).status_code in (200, 400), charset
     assert endpoint.post(KEYPOINTS, files={"picture": ("a.jpg", photo)}).json()["code"] == "empty_body"
     assert endpoint.post(KEYPOINTS, files=[("file", ("a", photo))] * 2).json()["code"] == "too_many_pictures"
     assert endpoint.post("/v1/keypoints:batch", files=[("file", ("a", b"x"))] * 33).json()["code"] == "too_many_pictures"

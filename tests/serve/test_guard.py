@@ -118,6 +118,14 @@ def test_a_defect_is_an_envelope_without_its_trace() -> None:
     assert answer.counted == [("/v1/keypoints", 500)]
 
 
+def test_what_the_guard_answers_itself_is_counted() -> None:
+    codes: list[str] = []
+    ask(echo, headers={"Content-Length": str(LIMIT + 1)}, count_error=codes.append)
+    ask(echo, digests=token_digests(OLD), count_error=codes.append)
+    ask(echo, count_error=codes.append)
+    assert codes == ["body_too_large", "unauthorized"]
+
+
 def test_other_protocols_are_closed() -> None:
     sent: list[Any] = []
 

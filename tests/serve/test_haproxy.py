@@ -108,6 +108,8 @@ def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configura
         answer = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", b"x", headers={"X-Request-ID": 'a"b'}, timeout=10)
         assert answer.status_code == 503
         assert (answer.json()["code"], answer.json()["request_id"], answer.headers["Retry-After"]) == ("not_ready", 'a"b', "1")
+        for path in ("/-/routes", "/-/Routes/"):
+            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=10).json()["code"] == "not_found", "Ray's list is closed"
         process.kill()
         wait_until(lambda: not listens(port))
 

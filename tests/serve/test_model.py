@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
-from fkp.bundle import Bundle
+from fkp.bundle import SUMS, Bundle
 from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
@@ -34,6 +37,18 @@ def test_the_shipped_model_passes_its_golden_picture_with_room(model: Model) -> 
 def test_an_untrained_model_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(FkpError, match=r"misses the golden face by [\d.]+ % \(limit 15 %\): it is not served"):
         load_model(Source(str(tiny_bundle.path)), 1, 15.0)
+
+
+def test_a_network_that_cannot_be_run_is_one_sentence(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A replica that is asked for it must keep the model it has."""
+    model = onnx.load(tiny_bundle.onnx_path)
+    model.opset_import[0].version = 99
+    copy = Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy"))
+    onnx.save(model, copy / "model.onnx")
+    lines = [line.split("  ")[1] for line in (copy / SUMS).read_text().splitlines()]
+    (copy / SUMS).write_text("".join(f"{hashlib.sha256((copy / name).read_bytes()).hexdigest()}  {name}\n" for name in lines))
+    with pytest.raises(FkpError, match=r"model\.onnx cannot be run \(.*\): export it again"):
+        load_model(Source(str(copy)), 1, 15.0)
 
 
 def test_a_model_whose_numbers_are_not_finite_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

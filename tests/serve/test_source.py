@@ -27,4 +27,9 @@ def test_champion_and_versions_are_downloaded_once(
     assert (open_bundle(second.path).digest, second.version) == (bundles[1].digest, "2")
     with pytest.raises(FkpError, match=r"^there is no version 9 of fkp in sqlite.*: there is 1, 2$"):
         find_bundle("models:/fkp/9")
+    weights = Path(source.path) / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    assert find_bundle("models:/fkp/1") == source, "what a disk has damaged is fetched again"
+    assert weights.read_bytes() == whole
     assert sorted(path.name for path in (tmp_path / "bundles").iterdir()) == sorted(bundle.digest for bundle in bundles)

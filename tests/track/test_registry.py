@@ -183,6 +183,39 @@ def test_rollback_goes_to_the_best_one_left(registry: Registry, make_version: Ca
     assert registry.champion_number() == 1
 
 
+def test_a_forced_promotion_that_breaks_off_leaves_the_champion(
+    registry: Registry, make_version: Callable[..., Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best, worse = (make_version(nme).number for nme in (3.0, 4.0))
+    registry.promote(best)
+    with monkeypatch.context() as broken:
+        broken.setattr(registry.client, "delete_model_version_tag", _cut)
+        with pytest.raises(FkpError, match="the line is cut"):
+            registry.promote(worse, force=True)
+    assert registry.champion_number() == best
+    with pytest.raises(NotBetter):
+        registry.promote(make_version(9.0).number)
+    assert registry.promote(worse, force=True).number == registry.champion_number() == worse
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_rollback_that_breaks_off_goes_on(
+    registry: Registry, make_version: Callable[..., Version], monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """And does not withdraw the next one, too."""
+    for nme in (5.0, 4.0, 3.0)[2 - others :]:
+        registry.promote(make_version(nme).number)
+    with monkeypatch.context() as broken:
+        broken.setattr(registry.client, "set_registered_model_alias", _cut)
+        with pytest.raises(FkpError, match="the line is cut"):
+            registry.rollback()
+    assert registry.rollback().number == registry.champion_number() == others
+
+
+def _cut(*_: object) -> None:
+    raise OSError("the line is cut")
+
+
 def test_unknown_versions_are_named(registry: Registry, make_version: Callable[..., Version]) -> None:
     with pytest.raises(FkpError, match=r"there is no version 7 of fkp in sqlite:.*: nothing is registered"):
         registry.promote(7)

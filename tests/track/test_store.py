@@ -35,6 +35,13 @@ def test_processes_that_make_a_database_at_once_wait_for_each_other(tmp_path: Pa
     assert mlflow.MlflowClient(uri).get_experiment(found[0]).name == "faces"
 
 
+def test_no_error_tells_the_password() -> None:
+    uri = "http://name:secret-word@127.0.0.1:5000/mlflow"
+    with pytest.raises(FkpError) as caught, store.store_errors(uri):
+        raise OSError(f"API request to {uri}/api/2.0/mlflow failed")
+    assert "secret-word" not in str(caught.value) and "127.0.0.1:5000/mlflow/api" in str(caught.value)
+
+
 def test_the_folder_of_a_database_is_made(tmp_path: Path) -> None:
     store.open_client(f"sqlite:///{tmp_path}/new/mlflow.db")
     assert (tmp_path / "new/mlflow.db").is_file()

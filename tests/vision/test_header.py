@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image as Pillow
 
 from fkp.errors import FkpError
 from fkp.vision import image as images
-from fkp.vision.header import Header, read_header
+from fkp.vision.header import Header, burden, read_header
 
 WIDTH, HEIGHT = 57, 43
 
@@ -117,6 +118,24 @@ def test_every_cut_is_a_size_or_a_sentence(case: str) -> None:
 def test_no_size_is_a_broken_header(data: bytes) -> None:
     with pytest.raises(FkpError, match="broken header"):
         read_header(data)
+
+
+def test_what_takes_far_longer_than_its_size_tells_is_refused() -> None:
+    """A thousand scans over one picture, and texts that are inflated one by one: each a few bytes of the file."""
+    data = encode("JPEG", progressive=True)
+    begin = data.rindex(b"\xff\xda")
+    assert burden(data) is None
+    assert burden(data[:-2] + 50 * data[begin:-2] + b"\xff\xd9") is None, "more than any encoder makes"
+    assert burden(data[:-2] + 1000 * data[begin:-2] + b"\xff\xd9") == f"{1000 + data.count(bytes([255, 218]))} scans"
+    assert burden(data + 1000 * data[begin:-2]) is None, "nobody reads what follows the end"
+    hidden = b"\xff\xe1" + struct.pack(">H", 2 + 1000 * 2) + 1000 * b"\xff\xda"
+    assert burden(data[:2] + hidden + data[2:]) is None, "what a segment holds is no marker"
+    plain, text = encode("PNG"), b"a\0\0" + zlib.compress(bytes(1000))
+    chunk = struct.pack(">I4s", len(text), b"zTXt") + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    assert burden(plain[:33] + 16 * chunk + plain[33:]) is None
+    assert burden(plain[:33] + 17 * chunk + plain[33:]) == "17 compressed texts and profiles"
+    with pytest.raises(FkpError, match=r"^frame 7 has 17 compressed texts and profiles: save it anew$"):
+        images.decode(plain[:33] + 17 * chunk + plain[33:], "frame 7")
 
 
 def test_no_size_is_smuggled_past_a_stuffed_byte() -> None:
