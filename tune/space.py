@@ -184,9 +184,10 @@ def _entry(path: str, body: Any, where: str) -> Entry:
     if len(kinds) != 1 or not isinstance(body[kinds[0]], list):
         raise FkpError(f"{where}: {path} must be one of {', '.join(f'{{{kind}: [...]}}' for kind in KINDS)}, got {json.dumps(body)}")
     kind, values = kinds[0], body[kinds[0]]
-    stray = sorted(set(body) - {kind, "default", "points", "step"})
+    known = [kind, "default", *{"choice": (), "int": ("step",)}.get(kind, ("points",))]
+    stray = sorted(set(body) - set(known))
     if stray:
-        raise FkpError(f"{where}: {path} has the unknown key {stray[0]!r}: use {kind}, default, points, step")
+        raise FkpError(f"{where}: {path} has the unknown key {stray[0]!r}: use {', '.join(known)}")
     points, step = (_count(body.get(key, least), f"{where}: {key} of {path}") for key, least in (("points", _GRID_POINTS), ("step", 1)))
     if kind == "choice":
         if not values or any(isinstance(value, list | dict) for value in values):
@@ -231,7 +232,9 @@ def _count(value: Any, where: str) -> int:
 def _allows(entry: Entry, value: Any) -> bool:
     if entry.kind == "choice":
         return value in entry.options
-    return isinstance(value, int | float) and entry.low <= value <= entry.high
+    if not (isinstance(value, int | float) and entry.low <= value <= entry.high):
+        return False
+    return entry.kind != "int" or (value - entry.low) % entry.step == 0
 
 
 def _check_arch(arch: str, where: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.tune import Callback, Stopper
+from ray.tune import Callback, Stopper, Tuner
 
 from fkp import config as configs
 from fkp import folder as folders
@@ -261,15 +261,17 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
     """Begin a search, or go on with the one of the same name, and hold it against a second process.
 
     Raises:
-        FkpError: The name is taken and nothing says to resume it, it is finished, there is nothing to resume, or it was
-            begun with other settings.
+        FkpError: The name is taken and nothing says to resume it, it is finished, there is nothing to resume, it was begun
+            with other settings, or what it keeps beside its bucket lies on another machine.
     """
     assert config.track.run_name is not None
     folder = storage.local_copy(config.track.storage, Path(config.data.cache_dir) / "searches") / config.track.run_name
     what = f"search {folder.name}"
+    place = storage.join(config.track.storage, folder.name)
+    if storage.is_uri(place) and not (folder / "study.json").is_file() and Tuner.can_restore(storage.join(place, "tune")):
+        raise FkpError(f"{what} of {place} has its trials in {folder} of the machine that began it: go on there, or choose another --name")
     if settings.resume and not (folder / "study.json").is_file():
         raise FkpError(f"there is no {what} in {folder.parent} to resume: look at --name and --track.storage")
-    place = storage.join(config.track.storage, folder.name)
     if storage.size_bytes(storage.join(place, "run.json")) is not None:
         raise FkpError(f"{place} is a training's folder: choose another --name")
     with folders.claimed(folder, what):

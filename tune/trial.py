@@ -7,13 +7,17 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fkp import config as configs
 from fkp import storage
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
+
+if TYPE_CHECKING:
+    from tune.settings import Settings
+    from tune.space import Space
 
 #: Key of a report: why a trial cannot be trained. Its NME then is `WORST_NME`.
 FAILED = "failed"
@@ -36,6 +40,19 @@ def trial_config(base: Config, sample: Mapping[str, Any], epochs: int, workers: 
     """The run of a trial: the search's own settings, the sample, and the budget of a trial."""
     budget = {"train": {"epochs": epochs, "max_minutes": None, "early_stop_epochs": None}, "scale.num_workers": workers}
     return configs.build(base.model_dump(), sample, budget)
+
+
+def check_batch(settings: Settings, base: Config, space: Space) -> None:
+    """Refuse a number of workers with which no trial can be trained.
+
+    Raises:
+        FkpError: The run wants more workers, or the batch does not divide by them.
+    """
+    from fkp.train.loop import worker_batch_size
+
+    config = trial_config(base, {}, settings.epochs, settings.workers)
+    if not any(entry.path == "optim.global_batch_size" for entry in space.entries):
+        worker_batch_size(config, settings.workers)
 
 
 def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:

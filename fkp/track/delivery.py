@@ -22,7 +22,10 @@ _MAX_BATCH = 100
 _MAX_METRICS = 1000
 # What a store answers to a request that will be wrong next time too. Everything else is worth another attempt: MLflow
 # has one and the same error for a server that is gone and for one that fails.
-_FINAL_CODES = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "INVALID_STATE")
+_FINAL_CODES = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+# What it answers to a wrong request, and also when its database is busy: final after so many attempts at one operation.
+_DOUBTFUL_CODE = "BAD_REQUEST"
+_MOST_DOUBTS = 5
 
 
 class Refused(Exception):
@@ -44,6 +47,7 @@ class Delivery:
         self.experiment = experiment
         self.journal = journal
         self.runs = runs
+        self._doubts = 0
 
     def deliver(self, operation: Mapping[str, Any]) -> None:
         """Do one operation.
@@ -65,8 +69,11 @@ class Delivery:
             do: dict[str, Callable[..., None]]
             do = {"metrics": self._metrics, "tags": self._tags, "artifacts": self._artifacts, "end": self._end}
             do[kind](self.runs[key], **fields)
+            self._doubts = 0
         except MlflowException as error:
-            if error.error_code in _FINAL_CODES:
+            self._doubts += error.error_code == _DOUBTFUL_CODE
+            if error.error_code in _FINAL_CODES or self._doubts == _MOST_DOUBTS:
+                self._doubts = 0
                 raise Refused(" ".join(str(error).split())[:300]) from error
             raise
 

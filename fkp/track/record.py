@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkp.config import Config, dotted
+from fkp.errors import FkpError
 from fkp.track.store import experiment_id, open_client, store_errors, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_LOG = logging.getLogger(__name__)
 
 #: MLflow refuses longer tags.
 MAX_TAG = 5000
@@ -21,35 +25,26 @@ MAX_TAG = 5000
 
 @dataclass(frozen=True)
 class Record:
-    """One MLflow run.
+    """One MLflow run. Whatever is logged raises FkpError where the store does not answer, or refuses.
 
     Attributes:
         client: Talks to the store.
         uri: Of the store.
         run_id: Of the run.
-        experiment: Its name.
     """
 
     client: MlflowClient
     uri: str
     run_id: str
-    experiment: str
-
-    def logger_arguments(self) -> dict[str, str]:
-        """Arguments of Lightning's MLFlowLogger for a training in this process."""
-        return {"tracking_uri": self.uri, "run_id": self.run_id, "experiment_name": self.experiment}
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final figures."""
-        for key, value in metrics.items():
-            self.client.log_metric(self.run_id, key, value)
+        with store_errors(self.uri):
+            for key, value in metrics.items():
+                self.client.log_metric(self.run_id, key, value)
 
     def log_step(self, step: int, time_ms: int, values: Mapping[str, float]) -> None:
-        """Log the figures of one step, found at a time in milliseconds since 1970.
-
-        Raises:
-            FkpError: The store does not answer, or refuses.
-        """
+        """Log the figures of one step, found at a time in milliseconds since 1970."""
         from mlflow.entities import Metric
 
         with store_errors(self.uri):
@@ -57,13 +52,20 @@ class Record:
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value[:MAX_TAG])
+        with store_errors(self.uri):
+            for key, value in tags.items():
+                self.client.set_tag(self.run_id, key, value[:MAX_TAG])
 
     def log_artifacts(self, path: Path, name: str) -> None:
         """Upload a file into, or the files of a folder as, the artifact folder `name`."""
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        upload(self.run_id, str(path), name)
+        with store_errors(self.uri):
+            upload(self.run_id, str(path), name)
+
+    def end(self, status: str) -> None:
+        """Mark the run as ended."""
+        with store_errors(self.uri):
+            self.client.set_terminated(self.run_id, status)
 
 
 @contextlib.contextmanager
@@ -88,7 +90,7 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
     experiment = experiment_id(client, uri, config.track.experiment)
     with store_errors(uri):
         run_id = _begin(client, experiment, config, run_id)
-    record = Record(client, uri, run_id, config.track.experiment)
+    record = Record(client, uri, run_id)
     record.log_tags({**tags, "git_commit": git_commit()})
     mlflow.set_tracking_uri(uri)  # The system metrics have no address of their own.
     monitor = SystemMetricsMonitor(run_id, sampling_interval=10, samples_before_logging=1, resume_logging=True)
@@ -96,11 +98,14 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
     try:
         yield record
     except BaseException as error:
-        record.log_tags({"error": f"{type(error).__name__}: {error}"})
-        client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        try:
+            record.log_tags({"error": f"{type(error).__name__}: {error}"})
+            record.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        except FkpError as lost:  # Perhaps the very store that the block has just failed with.
+            _LOG.warning("%s; the end of run %s is not in the record", lost, run_id)
         raise
     else:
-        client.set_terminated(run_id, "FINISHED")
+        record.end("FINISHED")
     finally:
         monitor.finish()
 

@@ -12,14 +12,10 @@ import contextlib
 import json
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
@@ -28,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fkp import folder
 from fkp.errors import FkpError
+from fkp.train.figures import FiguresLogger, WriteFigures
 
 #: Progress is told and the record is written this often.
 _EVERY_S = 1.0
@@ -36,9 +33,8 @@ _FIGURES = "figures.json"
 
 _LOG = logging.getLogger(__name__)
 
-#: One step's figures: the step, when they were found in milliseconds since 1970, their values by name.
+#: What `WriteFigures` takes.
 Figures = tuple[int, int, dict[str, float]]
-WriteFigures = Callable[[int, int, Mapping[str, float]], None]
 
 
 class _Board:
@@ -79,7 +75,7 @@ class _Board:
         folder.write(self._path, "".join(json.dumps(figures) + "\n" for figures in self._waiting))
 
 
-class BoardLogger(Logger):
+class BoardLogger(FiguresLogger):
     """Lightning's logger of a worker: hands figures to the board.
 
     Args:
@@ -87,24 +83,8 @@ class BoardLogger(Logger):
     """
 
     def __init__(self, board: Any) -> None:
-        super().__init__()
+        super().__init__(self._put)
         self._board = board
-
-    @property
-    def name(self) -> None:
-        return None
-
-    @property
-    def version(self) -> None:
-        return None
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The driver has logged the settings."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._put((int(step or 0), int(time.time() * 1000), {name: float(value) for name, value in metrics.items()}))
 
     def keep(self, folder: Path) -> None:
         """Write what is not in the record yet into a checkpoint's folder."""
@@ -114,11 +94,11 @@ class BoardLogger(Logger):
         """Hand what a checkpoint's folder holds to the board. A store takes the same figure of the same moment once only."""
         path = folder / _FIGURES
         for figures in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
-            self._put(figures)
+            self._put(*figures)
 
-    def _put(self, figures: Figures) -> None:
+    def _put(self, step: int, time_ms: int, values: Mapping[str, float]) -> None:
         # Waits until the board has kept them: a worker that is lost in the next moment has lost none.
-        ray.get(self._board.log.remote(figures))
+        ray.get(self._board.log.remote((step, time_ms, dict(values))))
 
 
 def find(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from fkp.train.loop import MALLOC_ENVIRONMENT
 _LOG = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
-__all__ = ["NAMESPACE", "check_resources", "joined", "wait_for"]
+__all__ = ["NAMESPACE", "check_resources", "joined", "living_nodes", "wait_for", "workers_on"]
 
 
 def joined() -> AbstractContextManager[None]:
@@ -38,7 +38,7 @@ def check_resources(config: Config) -> bool:
     """
     scale = config.scale
     bundle = {"CPU": float(scale.cpus_per_worker + config.decoders_per_worker), **({"GPU": 1.0} if scale.use_gpu == "yes" else {})}
-    return wait_for(lambda: _check(config, ray.cluster_resources()), [bundle] * scale.num_workers, scale.wait_minutes)
+    return wait_for(lambda: _check(config, living_nodes()), [bundle] * scale.num_workers, scale.wait_minutes)
 
 
 def wait_for(check: Callable[[], _Answer], bundles: list[dict[str, float]], minutes: float) -> _Answer:
@@ -75,15 +75,35 @@ def wait_for(check: Callable[[], _Answer], bundles: list[dict[str, float]], minu
             request_resources(bundles=[])  # It would keep the hosts for ever.
 
 
-def _check(config: Config, have: Mapping[str, float]) -> bool:
-    scale, workers = config.scale, config.least_workers
-    cores, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
+def living_nodes() -> list[dict[str, float]]:
+    """What each host of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def workers_on(node: Mapping[str, float], cores: int, gpus: float) -> int:
+    """How many workers of so many cores and GPUs a host holds."""
+    by_cores = int(node.get("CPU", 0) // cores)
+    if not gpus:
+        return by_cores
+    # A fraction must come whole from one GPU: three workers of 0.4 GPU need two of them.
+    have = int(node.get("GPU", 0))
+    by_gpus = have * int(1 / gpus + 1e-9) if gpus <= 1 else int(have // gpus)
+    return min(by_cores, by_gpus)
+
+
+def _check(config: Config, nodes: Sequence[Mapping[str, float]]) -> bool:
+    scale, workers, decoders = config.scale, config.least_workers, config.decoders_per_worker
+    cores, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
     lower = "scale.num_workers" if scale.min_workers is None else "scale.min_workers"
     if scale.use_gpu == "yes" and gpus < workers:
         raise FkpError(f"scale.use_gpu=yes needs {workers} GPUs and the cluster has {gpus}: lower {lower} or use no")
-    decoders = config.decoders_per_worker
-    need = workers * (scale.cpus_per_worker + decoders)
-    if cores < need:
-        each = f"{workers} workers of {scale.cpus_per_worker}" + (f" + {decoders} decoding" if decoders else "") + " cores"
-        raise FkpError(f"{each} need {need} cores and the cluster has {cores}: lower {lower}")
-    return scale.use_gpu == "yes" or (scale.use_gpu == "auto" and gpus >= scale.num_workers)
+    on_gpu = scale.use_gpu == "yes" or (scale.use_gpu == "auto" and gpus >= scale.num_workers)
+    each = scale.cpus_per_worker + decoders
+    slots = sum(workers_on(node, each, float(on_gpu)) for node in nodes)
+    if slots < workers:
+        wanted = f"{workers} workers of {scale.cpus_per_worker}" + (f" + {decoders} decoding" if decoders else "") + " cores"
+        if cores < workers * each:
+            raise FkpError(f"{wanted} need {workers * each} cores and the cluster has {cores}: lower {lower}")
+        gpu = " and a GPU" if on_gpu else ""
+        raise FkpError(f"{wanted}{gpu} do not fit: a worker lies on one host, and these hold {slots} such workers: lower {lower}")
+    return on_gpu

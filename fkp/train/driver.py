@@ -112,8 +112,9 @@ def _fit(run: Run, record: Record) -> Path:
 
             return fit_on_ray(run, record.log_step, bar.update)
         from fkp.train import loop
+        from fkp.train.figures import FiguresLogger
 
-        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, loop.mlflow_logger(record.logger_arguments()))
+        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, FiguresLogger(record.log_step))
 
 
 def _publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:

@@ -16,7 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer, WeightAveraging
-from pytorch_lightning.loggers import Logger, MLFlowLogger
+from pytorch_lightning.loggers import Logger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fkp.config import Config
@@ -153,11 +153,6 @@ def fit(
         prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     finally:
         data.close()
-
-
-def mlflow_logger(arguments: Mapping[str, str]) -> MLFlowLogger | bool:
-    """Lightning's logger for a run that the driver began; False for no arguments."""
-    return MLFlowLogger(**dict[str, Any](arguments)) if arguments else False
 
 
 def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger | bool, cache: CropCache | None = None) -> Path:

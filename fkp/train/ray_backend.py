@@ -26,6 +26,7 @@ from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.train import board, loop, snapshot
+from fkp.train.figures import WriteFigures
 from fkp.train.run import Run
 
 #: Key of a report: epochs that are done. Unlike Tune's own count it goes on where a restarted training goes on.
@@ -68,7 +69,7 @@ class ReportCheckpoint(Checkpoint):
             self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
 
 
-def fit_on_ray(run: Run, write: board.WriteFigures, show: Callable[[Mapping[str, float]], None]) -> Path:
+def fit_on_ray(run: Run, write: WriteFigures, show: Callable[[Mapping[str, float]], None]) -> Path:
     """Train a run on Ray Train workers, from its newest checkpoint when it has one.
 
     Args:

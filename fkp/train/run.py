@@ -34,7 +34,6 @@ class Run:
         config: What is trained, with the name filled in.
         mlflow_run_id: The record of the run; the same one after a resume.
         finished: Whether the bundle is written.
-        resumed: Whether an earlier process began this run.
     """
 
     place: str
@@ -42,7 +41,6 @@ class Run:
     config: Config
     mlflow_run_id: str | None = None
     finished: bool = False
-    resumed: bool = False
 
     @property
     def bundle_path(self) -> Path:
@@ -89,6 +87,19 @@ def open_run(config: Config) -> Iterator[Run]:
         yield _load(place, path, configs.build(config.model_dump(), {"track": {"run_name": name}}))
 
 
+def finished_run(config: Config) -> Run | None:
+    """The run of a config's name where it is finished with these very settings, and its model is on this machine."""
+    assert config.track.run_name is not None
+    place = storage.join(config.track.storage, config.track.run_name)
+    note = storage.join(place, "run.json")
+    if storage.size_bytes(note) is None:
+        return None
+    state = json.loads(storage.read_bytes(note))
+    run = Run(place, storage.local_copy(place, Path(config.data.cache_dir) / "runs"), config, state["mlflow_run_id"], state["finished"])
+    same = state["config"] == config.model_dump(mode="json")
+    return run if run.finished and same and run.bundle_path.is_dir() else None
+
+
 def _load(place: str, path: Path, config: Config) -> Run:
     note = storage.join(place, "run.json")
     if storage.size_bytes(note) is None:
@@ -102,4 +113,4 @@ def _load(place: str, path: Path, config: Config) -> Run:
             f"run {name} is finished: its model is {storage.join(place, 'bundle')}; choose another track.run_name to train again"
         )
     folder.check_same(config.model_dump(mode="json"), state["config"], f"run {name}")
-    return Run(place, path, config, state["mlflow_run_id"], resumed=True)
+    return Run(place, path, config, state["mlflow_run_id"])

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from fkp.errors import FkpError
 from fkp.track.__main__ import main
@@ -219,6 +221,29 @@ def test_what_the_store_refuses_for_ever_is_left_out_and_named(
     state_path(tmp_path / "search.jsonl").unlink()
     assert main(["upload", str(tmp_path / "search.jsonl")]) == 0
     assert capsys.readouterr().out == "2 operations delivered, 2 refused by MLflow and left out\n"
+
+
+@pytest.mark.parametrize(("times", "dropped"), [(3, 0), (99, 1)])
+def test_what_may_be_a_busy_database_is_tried_again(
+    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, dropped: int
+) -> None:
+    """MLflow has one code for a wrong request and for a database without a free connection."""
+    left = [times]
+    log_batch = MlflowClient.log_batch
+
+    def busy(self: MlflowClient, *arguments: Any, **values: Any) -> Any:
+        if values.get("metrics") and left[0]:
+            left[0] -= 1
+            raise MlflowException("QueuePool limit reached", BAD_REQUEST)
+        return log_batch(self, *arguments, **values)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", busy)
+    outbox = Outbox.open(tmp_path / "search.jsonl", "search")
+    outbox.begin("search", "search")
+    outbox.metrics("search", 1, {"nme": 2.0})
+    assert outbox.close(30) == 0
+    assert outbox.dropped == dropped
+    assert _history(store, _runs(store)["search"], "nme") == [(1, 2.0)] * (1 - dropped)
 
 
 def test_two_processes_cannot_hold_one_file(store: MlflowClient, tmp_path: Path) -> None:

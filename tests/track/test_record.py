@@ -40,6 +40,25 @@ def test_system_metrics_are_recorded(store: MlflowClient, monkeypatch: pytest.Mo
     assert "system/cpu_utilization_percentage" in store.get_run(record.run_id).data.metrics
 
 
+def test_a_store_that_is_lost_is_one_sentence(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of what the block failed with, also when its end cannot be recorded either."""
+
+    def lose(*_: object, **__: object) -> None:
+        raise OSError("the line is cut")
+
+    def record_and_lose() -> None:
+        with track.recording(build(), {}) as record:
+            for name in ("log_metric", "set_tag", "set_terminated"):
+                monkeypatch.setattr(record.client, name, lose)
+            record.log_metrics({"nme": 4.0})
+
+    with pytest.raises(FkpError, match=r"^cannot use the MLflow store .*: the line is cut: set MLFLOW_TRACKING_URI$"):
+        record_and_lose()
+    assert "is not in the record" in caplog.text
+
+
 def test_a_resumed_run_is_the_same_run(store: MlflowClient) -> None:
     with track.recording(build(), {}) as first:
         pass

@@ -74,7 +74,7 @@ def test_a_cluster_of_this_machine_does_not_grow(asked: list[Any], monkeypatch: 
     ],
 )
 def test_gpus_are_used_when_there_is_one_for_each_worker(scale: dict[str, Any], have: dict[str, float], gpus: bool) -> None:
-    assert cluster._check(build({"scale": scale}), have) is gpus
+    assert cluster._check(build({"scale": scale}), [have]) is gpus
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,22 @@ def test_gpus_are_used_when_there_is_one_for_each_worker(scale: dict[str, Any], 
             {"CPU": 2},
             r"need 3 cores and the cluster has 2: lower scale.min_workers",
         ),
+        (
+            {"num_workers": 1, "cpus_per_worker": 2, "use_gpu": "yes"},
+            {"CPU": 1, "GPU": 1},
+            "1 workers of 2 cores need 2 cores and the cluster has 1",
+        ),
         ({"num_workers": 2}, {}, "2 workers of 1 cores need 2 cores and the cluster has 0"),
     ],
 )
 def test_what_can_never_be_met_is_named(scale: dict[str, Any], have: dict[str, float], told: str) -> None:
     with pytest.raises(FkpError, match=told):
-        cluster._check(build({"scale": scale}), have)
+        cluster._check(build({"scale": scale}), [have])
+
+
+def test_a_worker_lies_on_one_host() -> None:
+    """Six cores on two hosts are not three workers of two: Ray would wait for ever."""
+    config = build({"scale": {"num_workers": 3, "cpus_per_worker": 2}})
+    assert not cluster._check(config, [{"CPU": 4}, {"CPU": 3}])
+    with pytest.raises(FkpError, match="3 workers of 2 cores do not fit: a worker lies on one host, and these hold 2 such workers"):
+        cluster._check(config, [{"CPU": 3}, {"CPU": 3}])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import ray
 
 from fkp.config import build
 from fkp.errors import FkpError
@@ -20,7 +21,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
     def of(*nodes: Mapping[str, float], dead: Mapping[str, float] | None = None) -> None:
         told = [{"Alive": True, "Resources": dict(node)} for node in nodes]
         told += [{"Alive": False, "Resources": dict(dead)}] if dead else []
-        monkeypatch.setattr(placement.ray, "nodes", lambda: told)
+        monkeypatch.setattr(ray, "nodes", lambda: told)
 
     return of
 

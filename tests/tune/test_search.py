@@ -368,6 +368,16 @@ def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
     (folder,) = (tmp_path / "cache/searches").glob("*/small")
     assert (folder / "best.yaml").is_file() and not (folder / "tune").exists()
     assert not (tmp_path / "s3:").exists(), "the address was taken for a folder"
+    elsewhere = subprocess.run(
+        [*command, "--data.cache_dir", str(tmp_path / "elsewhere"), "--resume"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert (elsewhere.returncode, elsewhere.stderr.count("\n")) == (1, 1)
+    assert "of the machine that began it: go on there, or choose another --name" in elsewhere.stderr
 
 
 def test_what_can_never_work_is_refused_before_anything_starts(
@@ -378,6 +388,8 @@ def test_what_can_never_work_is_refused_before_anything_starts(
     settings = Settings(space=str(tmp_path / "space.yaml"), name="small")
     with pytest.raises(FkpError, match=r"there is no search small in .*runs to resume: look at --name and --track\.storage"):
         search(replace(settings, resume=True), small_run())
+    with pytest.raises(FkpError, match=r"optim\.global_batch_size=16 does not divide by 3 workers"):
+        search(replace(settings, workers=3), small_run())
     with pytest.raises(FkpError, match="the grid has 2 points and --trials is 3: leave --trials out"):
         search(replace(settings, algo="grid", trials=3), small_run())
     (tmp_path / "typo.yaml").write_text(yaml.safe_dump({"optim.lrr": {"choice": [0.1]}}))

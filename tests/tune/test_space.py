@@ -44,6 +44,8 @@ def test_the_default_space_is_of_known_settings_and_holds_the_hand_set_run() -> 
         ({"optim.lr": {"log": [0.1, 0.2], "choice": [0.1]}}, r"optim\.lr must be one of"),
         ({"optim.lr": {"log": [0.1, 0.2], "defualt": 0.1}}, r"optim\.lr has the unknown key 'defualt'"),
         ({"optim.lr": {"log": [0.1, 0.2], "default": 0.3}}, r"the default of optim\.lr, 0\.3, is not one of its values"),
+        ({"model.width": {"int": [8, 16], "step": 4, "default": 10}}, r"the default of model\.width, 10, is not one of its values"),
+        ({"model.width": {"int": [8, 16], "points": 3}}, r"model\.width has the unknown key 'points': use int, default, step"),
         ({"model.width": {"int": [8, 16.5]}}, r"model\.width must have whole numbers"),
         ({"model.arch": {"choice": ["resnet", "vgg"]}}, r"unknown architecture 'vgg': model\.arch is one of convnext, mobile"),
         ({"model.head": {"choice": ["heat"]}}, r"setting model\.head: "),

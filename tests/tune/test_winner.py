@@ -12,6 +12,7 @@ import pytest
 from fkp.bundle import open_bundle
 from fkp.config import Config
 from fkp.errors import FkpError
+from fkp.track.registry import Registry
 from tune.results import Trial
 from tune.settings import Settings
 from tune.space import Space
@@ -57,7 +58,15 @@ def test_a_worse_winner_is_registered_and_not_promoted_and_both_figures_are_said
     assert all(figure in bad.verdict for figure in figures)
 
 
-def test_a_finished_winner_is_not_trained_again(base: Config) -> None:
-    refit(study_of(base, "twice"), trial_of({"optim.lr": 0.01}))
-    with pytest.raises(FkpError, match="run twice-winner is finished"):
-        refit(study_of(base, "twice"), trial_of({"optim.lr": 0.01}))
+def test_a_winner_that_was_not_registered_is_not_trained_again(base: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object) -> None:
+        raise FkpError("the registry is lost")
+
+    with monkeypatch.context() as lost:
+        lost.setattr(Registry, "register", lose)
+        with pytest.raises(FkpError, match="the registry is lost"):
+            refit(study_of(base, "twice"), trial_of({"optim.lr": 0.01}))
+    monkeypatch.setattr("fkp.train.driver.train", lambda config: pytest.fail("it was trained again"))
+    winner = refit(study_of(base, "twice"), trial_of({"optim.lr": 0.01}))
+    assert winner.verdict == "version 1 of fkp; version 1 is the champion"
+    assert winner.report_path.is_file()
