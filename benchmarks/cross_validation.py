@@ -58,7 +58,8 @@ def main() -> None:
         found = _figures(configs.build(given.model_dump(), changes, {"track.run_name": f"folds-{name}-{fold}"}))
         table.append(found)
         print(_row(f"fold {fold} ({found['faces']})", found), flush=True)
-    mean = {truth: {key: float(np.mean([found[truth][key] for found in table])) for key in COLUMNS} for truth in ("unshifted", "raw")}
+    known = [key for key in COLUMNS if all(key in found["raw"] for found in table)]
+    mean = {truth: {key: float(np.mean([found[truth][key] for found in table])) for key in known} for truth in ("unshifted", "raw")}
     print(_row(f"mean of {len(table)} folds", mean))
 
 
@@ -84,7 +85,7 @@ def _finished(run: Path, config: Config) -> bool:
 
 def _row(name: str, found: dict[str, Any]) -> str:
     plain, raw = found["unshifted"], found["raw"]
-    cells = [f"{plain[key]:.2f} / {raw[key]:.2f}" for key in COLUMNS]
+    cells = [f"{plain[key]:.2f} / {raw[key]:.2f}" if key in plain else "" for key in COLUMNS]  # Of few faces there is no AUROC.
     return f"| {name} | {' | '.join(cells)} |"
 
 

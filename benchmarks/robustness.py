@@ -110,7 +110,7 @@ def changes(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
         "blurred by 2.5 % of the face": lambda frame, place: cv2.GaussianBlur(frame, (0, 0), side[place] / 40),
         "0.3 of the light": lambda frame, _: (frame * 0.3).astype(np.uint8),
         "noise of 20 of 255": lambda frame, _: np.clip(frame + rng.normal(0, 20, frame.shape), 0, 255).astype(np.uint8),
-        "JPEG of quality 10": lambda frame, _: cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 10])[1], 1),
+        "JPEG of quality 10": lambda frame, _: _as_jpeg(frame, 10),
         "a square of 0.3 of the face covered": lambda frame, place: covers[place](frame),
     }
     for name, change in each.items():
@@ -155,6 +155,11 @@ def _turn(frame: Image, points_px: np.ndarray, degrees: float) -> tuple[Image, n
 def _coarse(frame: Image, factor: int) -> Image:
     small = cv2.resize(frame, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
     return cv2.resize(small, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _as_jpeg(frame: Image, quality: int) -> Image:
+    written = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(written, cv2.IMREAD_COLOR_RGB)
 
 
 def _cover(rng: np.random.Generator, box: np.ndarray, side: float) -> Callable[[Image], Image]:
