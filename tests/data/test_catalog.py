@@ -46,6 +46,11 @@ def test_rows_in_the_order_of_the_files(tmp_path: Path) -> None:
     assert faces.path(2) == tmp_path / "test" / "Ada_B_013.jpg" and faces.table["frame"].iat[2] == 13
 
 
+def test_empty_lines_are_nothing(tmp_path: Path) -> None:
+    data = write_set(tmp_path, [row("Ada_00.jpg"), "", row("Ada_01.jpg"), "", ""], [])
+    assert catalog.load(data).table["file"].tolist() == ["Ada_00.jpg", "Ada_01.jpg"]
+
+
 def test_one_file_may_label_nothing(tmp_path: Path) -> None:
     faces = catalog.load(write_set(tmp_path, [row("Ada_B_12.jpg")], []))
     assert len(faces) == 1 and faces.table["video"].dtype.kind == "i"
@@ -68,7 +73,7 @@ def test_same_name_in_both_files_is_two_frames(tmp_path: Path) -> None:
         pytest.param([row("Ada_00.jpg"), row("Ada_01.jpg", "NaN")], "line 3: a coordinate is not a finite number", id="NaN"),
         pytest.param([row("Ada_00.jpg", "inf")], "line 2: a coordinate is not a finite number", id="infinite"),
         pytest.param([row("Ada_00.jpg", 5, "left")], "line 2: a coordinate is not a finite number", id="a word"),
-        pytest.param([row("Ada_00.jpg"), "", row("Ada_01.jpg", "NaN")], "line 3: a coordinate", id="an empty line is one, too"),
+        pytest.param([row("Ada_00.jpg"), "", row("Ada_01.jpg", "NaN")], "line 4: a coordinate", id="after an empty line"),
         pytest.param([row("Ada_00" + 30 * "9" + ".jpg")], "is not of the form", id="a frame that no machine counts to"),
         pytest.param([row("Ada_00.jpg", "")], "line 2: a coordinate is not a finite number", id="empty"),
         pytest.param([row("Ada.jpg")], "file name 'Ada.jpg' is not of the form <Identity>_<clip digit><frame digit>.jpg", id="no digits"),
