@@ -218,7 +218,9 @@ def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s
             if number is None or str(number) == served:
                 continue
             print(f"version {number} is the champion: loading it", flush=True)
-            config["applications"][0]["deployments"][0]["user_config"]["bundle"] = f"models:/{registry.name}/{number}"
+            address = f"models:/{registry.name}/{number}"
+            find_bundle(address)  # What fails here is tried again; in a replica it would be a refusal that stands.
+            config["applications"][0]["deployments"][0]["user_config"]["bundle"] = address
             deploy(config)
             served = str(number)
         except FkpError as error:  # The store may be away for a while; what is served stays.

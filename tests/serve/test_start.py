@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -96,3 +98,31 @@ def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path / 'none'} is not a bundle (no SHA256SUMS in it): name the folder that training printed\n"
+
+
+def test_a_champion_that_cannot_be_fetched_for_a_moment_is_fetched_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped, deployed, asked = threading.Event(), list[str](), list[str]()
+
+    class Registry:
+        name = "fkp"
+
+        def champion_number(self) -> int:
+            return 2
+
+    def fetch(address: str) -> None:
+        asked.append(address)
+        if len(asked) == 1:
+            raise FkpError("the line is cut")
+
+    def deploy(config: dict[str, Any]) -> None:
+        deployed.append(config["applications"][0]["deployments"][0]["user_config"]["bundle"])
+        stopped.set()
+
+    monkeypatch.setattr("fkp.track.registry.Registry", Registry)
+    monkeypatch.setattr(start, "find_bundle", fetch)
+    monkeypatch.setattr(start, "deploy", deploy)
+    start.follow(stopped, {"applications": [{"deployments": [{"user_config": {"bundle": "models:/fkp/1"}}]}]}, "1", 0.01)
+    assert (asked, deployed) == (["models:/fkp/2"] * 2, ["models:/fkp/2"])
+    assert capsys.readouterr().err == "warning: the line is cut\n"
