@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     }
     with pytest.raises(FkpError, match="is finished"):
         train(small_run(train__epochs=2))
+
+
+def test_a_set_without_a_test_file_has_no_figures_of_the_published_split(
+    small_run: Callable[..., Config], synthetic_root: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(synthetic_root, tmp_path / "own"))
+    labels = root / "test_frames_keypoints.csv"
+    labels.write_text(labels.read_text().splitlines()[0] + "\n")
+    bundle = open_bundle(train(small_run(train__epochs=1, data__source="folder", data__root=str(root))).bundle_path)
+    assert set(bundle.metrics["test"]) == {"identity"}
 
 
 def test_the_bundle_keeps_the_settings_as_given(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
