@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     for part, name in (("training", "Ada_B_00.png"), ("test", "Cy_01.png")):
         (root / part).mkdir(parents=True)
         image.write(root / part / name, np.full((50, 40, 3), 9, np.uint8))
-        points = ",".join(["10"] * 136)
+        points = ",".join(str(10 + place % 20) for place in range(136))
         (root / f"{part}_frames_keypoints.csv").write_text("," + ",".join(map(str, range(136))) + f"\n{name},{points}\n")
         identity, digits = name.removesuffix(".png").rsplit("_", 1)
         sha256 = hashlib.sha256((root / part / name).read_bytes()).hexdigest()

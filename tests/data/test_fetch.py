@@ -43,7 +43,7 @@ def set_files() -> dict[str, bytes]:
         rows = [HEADER]
         for name in names:
             files[f"{part}/{name}"] = picture(len(files), ".png" if name == "Ada_B_01.jpg" else ".jpg")
-            rows.append(name + ",30" * 136)
+            rows.append(",".join([name, *(str(30 + place % 20) for place in range(136))]))
         files[f"{part}_frames_keypoints.csv"] = ("\n".join(rows) + "\n").encode()
     files["test/unlabelled.jpg"] = picture(99, ".jpg")
     return files
@@ -279,7 +279,7 @@ def test_missing_frame_and_labels_of_other_frames_are_named(server: Server, root
 
 
 def test_labels_that_cannot_be_read_are_not_installed(server: Server, root: Path, manifest: Path, files: dict[str, bytes]) -> None:
-    server.body = zipped({**files, "test_frames_keypoints.csv": files["test_frames_keypoints.csv"].replace(b",30\n", b",nan\n")})
+    server.body = zipped({**files, "test_frames_keypoints.csv": files["test_frames_keypoints.csv"].replace(b",45\n", b",nan\n")})
     with pytest.raises(fetch.BadArchive, match="not a finite number"):
         get(server, root, manifest)
     assert os.listdir(root.parent) == []

@@ -102,8 +102,8 @@ def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configura
     (tmp_path / "pids").mkdir()
     run = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", *LIMITS, get_haproxy_binary(), "-db", "-f", configuration]
     parent = f"import subprocess; subprocess.run({list(map(str, run))})"
+    port = port_of(configuration)  # Before the file is corrected.
     with started([sys.executable, "-c", parent]) as process:
-        port = port_of(configuration)
         wait_until(lambda: listens(port))
         answer = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", b"x", headers={"X-Request-ID": 'a"b'}, timeout=10)
         assert answer.status_code == 503
@@ -137,9 +137,10 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
     configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
     (tmp_path / "pids").mkdir()
     command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", 1, 4, 2, get_haproxy_binary(), "-db", "-f", configuration]
-    url = f"http://127.0.0.1:{port_of(configuration)}/v1/keypoints"
+    port = port_of(configuration)
+    url = f"http://127.0.0.1:{port}/v1/keypoints"
     with started(list(map(str, command))), ThreadPoolExecutor(4) as pool:
-        wait_until(lambda: listens(port_of(configuration)))
+        wait_until(lambda: listens(port))
         inside = [pool.submit(requests.post, url, b"x", timeout=20) for _ in range(3)]
         assert all(arrived.acquire(timeout=10) for _ in inside), "one place, and twice a second more"
         answers = [requests.post(url, b"x", timeout=10) for _ in range(3)]
@@ -164,12 +165,13 @@ def test_headers_that_trickle_in_are_cut(configuration: Path, tmp_path: Path) ->
     corrected = correct(configuration.read_text(), LIMITS)
     assert corrected.count(f"timeout http-request {REQUEST_S}s") == 1
     configuration.write_text(corrected.replace(f"timeout http-request {REQUEST_S}s", "timeout http-request 1s"))
+    port = port_of(configuration)  # Before the file is corrected once more.
     (tmp_path / "pids").mkdir()
     command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", *LIMITS, get_haproxy_binary(), "-db", "-f", configuration]
     with started(list(map(str, command))):
-        wait_until(lambda: listens(port_of(configuration)))
+        wait_until(lambda: listens(port))
         began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", port_of(configuration)), timeout=0.1) as slow:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.1) as slow:
             slow.sendall(b"POST /v1/keypoints HTTP/1.1\r\nx: ")
             answer = b""
             while not answer and time.monotonic() - began < 5:
