@@ -85,7 +85,8 @@ def search(settings: Settings, config: Config) -> str:
         try:
             trained = winner.refit(study, best) if settings.refit else None
         except BaseException:
-            print(undelivered, end="\n" * bool(undelivered), file=sys.stderr)
+            if undelivered:
+                print(undelivered, file=sys.stderr)
             raise
         finally:
             report.say(study, best, trained)

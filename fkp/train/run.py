@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fkp import config as configs
 from fkp import folder, storage
@@ -81,8 +82,7 @@ def open_run(config: Config) -> Iterator[Run]:
         FkpError: The name is finished, belongs to other settings, or is being trained by another process.
     """
     name = config.track.run_name or f"{config.model.arch}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    place = storage.join(config.track.storage, name)
-    path = storage.local_copy(place, Path(config.data.cache_dir) / "runs")
+    place, path = _where(config, name)
     with folder.claimed(path, f"run {name}"):
         yield _load(place, path, configs.build(config.model_dump(), {"track": {"run_name": name}}))
 
@@ -90,23 +90,35 @@ def open_run(config: Config) -> Iterator[Run]:
 def finished_run(config: Config) -> Run | None:
     """The run of a config's name where it is finished with these very settings, and its model is on this machine."""
     assert config.track.run_name is not None
-    place = storage.join(config.track.storage, config.track.run_name)
+    place, path = _where(config, config.track.run_name)
+    state = _noted(place)
+    if state is None or not state["finished"] or state["config"] != config.model_dump(mode="json"):
+        return None
+    run = Run(place, path, config, state["mlflow_run_id"], finished=True)
+    return run if run.bundle_path.is_dir() else None
+
+
+def _where(config: Config, name: str) -> tuple[str, Path]:
+    """Place and folder of a run."""
+    place = storage.join(config.track.storage, name)
+    return place, storage.local_copy(place, Path(config.data.cache_dir) / "runs")
+
+
+def _noted(place: str) -> dict[str, Any] | None:
+    """What run.json says; None where there is none."""
     note = storage.join(place, "run.json")
     if storage.size_bytes(note) is None:
         return None
-    state = json.loads(storage.read_bytes(note))
-    run = Run(place, storage.local_copy(place, Path(config.data.cache_dir) / "runs"), config, state["mlflow_run_id"], state["finished"])
-    same = state["config"] == config.model_dump(mode="json")
-    return run if run.finished and same and run.bundle_path.is_dir() else None
+    state: dict[str, Any] = json.loads(storage.read_bytes(note))
+    return state
 
 
 def _load(place: str, path: Path, config: Config) -> Run:
-    note = storage.join(place, "run.json")
-    if storage.size_bytes(note) is None:
+    state = _noted(place)
+    if state is None:
         run = Run(place, path, config)
         run.save()
         return run
-    state = json.loads(storage.read_bytes(note))
     name = config.track.run_name
     if state["finished"]:
         raise FkpError(
