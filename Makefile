@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# What shares something dear runs in one process, longest first: see tests/conftest.py.
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo champion test cluster-test lint constraints clean
+.PHONY: help install demo champion test test-all cluster-test coverage lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,12 +32,20 @@ champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion a
 	$(PY) -m fkp.train --config configs/champion.yaml --track.run_name champion
 	$(PY) -m fkp.train --config configs/tiny.yaml --track.run_name tiny
 
-test: $(INSTALLED) ## Lint, type check and all tests
-	$(MAKE) --no-print-directory lint
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: lint ## Before each commit: style, types, contracts, and the tests that are fast
+	$(PYTEST) -m "not slow and not hosts"
+
+test-all: lint ## Before a merge: every test but those on three hosts
+	$(PYTEST) -m "not hosts"
 
 cluster-test: $(INSTALLED) ## `ray up` on three hosts of this machine, with faults: needs root, iproute2 and an OpenSSH server
-	$(PY) -m pytest -m hosts tests/cluster -x
+	$(PY) -m pytest -m hosts tests/cluster -x -p no:randomly
+
+coverage: $(INSTALLED) ## Which lines of fkp, tune and serve `make test-all` runs, in processes and Ray workers too
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not hosts"
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .

@@ -6,8 +6,9 @@ import csv
 import json
 import logging
 import os
+import subprocess
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ import torch
 from fkp import config as configs
 from fkp.bundle import Bundle, write_bundle
 from fkp.config import Config
+from tests.leftovers import Leftovers
+from tests.needs import needed
+from tests.processes import Process
 
 torch.set_num_threads(1)
 
@@ -29,14 +33,63 @@ REAL_SETS = [REPO / "data/ytfaces", REPO.parent / "shared/data/P1_Facial_Keypoin
 Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-#: What takes minutes begins first, so that no process is left with it alone at the end.
-LONGEST = ("tune/test_search.py", "train/test_ray_backend.py", "e2e/test_readme.py")
+#: Groups of tests that run one after the other in one process, longest first; `make test` shares them out in this order.
+LONGEST = ("ray", "processes", "tests/serve/test_page.py", "tests/serve/test_haproxy.py")
+
+#: Fixture -> group of the tests that use it: there is one of it for the whole run.
+DEAR = {"ray_cluster": "ray", "start_process": "processes", "run_process": "processes"}
+
+_LIMIT_S = 5.0
+_LEFTOVERS: pytest.StashKey[Leftovers] = pytest.StashKey()
+_FOUND: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files by `LONGEST`; `make test` shares them out in this order."""
-    rank = {str(REPO / "tests" / name): place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(str(item.path), len(rank)))
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a home and a folder for temporary files of its own; xdist's processes inherit both."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_LEFTOVERS] = Leftovers(REPO)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Keep together what shares something dear, and a file's tests besides; begin with what takes longest."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            dear = [group for fixture, group in DEAR.items() if fixture in getattr(item, "fixturenames", ())]
+            item.add_marker(pytest.mark.xdist_group(dear[0] if dear else str(item.path.relative_to(REPO))))
+    yield  # xdist reads the groups in here, and the order is shuffled.
+    rank = {group: place for place, group in enumerate(LONGEST)}
+
+    def place_of(item: pytest.Item) -> int:
+        mark = item.get_closest_marker("xdist_group")
+        return rank.get(mark.args[0] if mark else "", len(rank))
+
+    items.sort(key=place_of)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Fail the run for what it leaves behind."""
+    yield  # xdist ends its processes in here.
+    leftovers = session.config.stash.get(_LEFTOVERS, None)
+    if leftovers is None:
+        return
+    session.config.stash[_FOUND] = found = leftovers.find()
+    if found and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if session.exitstatus == pytest.ExitCode.OK:
+        leftovers.remove()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left behind, and the tests of the fast tier that take long and do not say why."""
+    if found := config.stash.get(_FOUND, []):
+        terminalreporter.section("left behind by the tests", red=True)
+        terminalreporter.write_line("\n".join(found))
+    calls = [report for report in terminalreporter.getreports("passed") if report.when == "call" and report.duration > _LIMIT_S]
+    if unsaid := [report for report in calls if not {"over_5s", "slow"} & set(report.keywords)]:
+        terminalreporter.section(f"over {_LIMIT_S:g} s without a reason: mark it over_5s(why) or slow(why)", yellow=True)
+        terminalreporter.write_line("\n".join(f"{report.duration:6.1f} s  {report.nodeid}" for report in unsaid))
 
 
 @pytest.fixture(scope="session")
@@ -82,13 +135,46 @@ def ray_cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def ray_address(ray_cluster: None) -> str:
+    """Of that cluster, for RAY_ADDRESS of other processes."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """`start_process("fkp.predict", "photo.jpg", cwd=folder, MLFLOW_TRACKING_URI=...)` is `python -m fkp.predict photo.jpg`.
+
+    Arguments in capitals change the environment; `without` names variables that are left out of it. What still runs at the test's
+    end is killed.
+    """
+    started: list[Process] = []
+
+    def begin(*args: object, cwd: Path | None = None, without: Sequence[str] = (), **environment: str) -> Process:
+        inherited = {name: value for name, value in os.environ.items() if name not in without}
+        process = Process([str(arg) for arg in args], cwd or Path.cwd(), {**inherited, **environment}, tmp_path / f"process{len(started)}")
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+def run_process(start_process: Callable[..., Process]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same, and wait for its end: what `subprocess.run` returns."""
+    return lambda *args, **options: start_process(*args, **options).completed()
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
     """An S3 server with the buckets `runs` and `forbidden`: the environment of a user who may use all but the second."""
-    import boto3
     import requests
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    boto3 = needed("boto3", "no client for an S3 server")
+    server = needed("moto.server", "no S3 server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
     anyone = {"endpoint_url": url, "region_name": "us-east-1", "aws_access_key_id": "any", "aws_secret_access_key": "any"}

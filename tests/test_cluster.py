@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -25,38 +24,36 @@ run_command(main)
 """
 
 
-def join(change: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Join a cluster in another process."""
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", JOIN.format(change=change)], env={**os.environ, **environment}, capture_output=True, text=True, timeout=100
-    )
-    assert time.monotonic() - began < 60
-    return done
-
-
 @pytest.fixture
-def address(ray_cluster: None) -> str:
-    import ray
+def join(run_process: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Join a cluster in another process: `join(change_of_the_code, RAY_ADDRESS=...)`."""
 
-    return str(ray.get_runtime_context().gcs_address)
+    def begin(change: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        began = time.monotonic()
+        done = run_process("-c", JOIN.format(change=change), **environment)
+        assert time.monotonic() - began < 60
+        return done
+
+    return begin
 
 
-def test_a_cluster_that_is_there(address: str) -> None:
-    done = join(RAY_ADDRESS=address)
+@pytest.mark.slow("another process joins the shared cluster")
+def test_a_cluster_that_is_there(ray_address: str, join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = join(RAY_ADDRESS=ray_address)
     assert (done.returncode, done.stdout) == (0, "joined\n"), done.stderr
 
 
-def test_nothing_at_the_address() -> None:
+def test_nothing_at_the_address(join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     address = f"127.0.0.1:{free_port()}"
     done = join(RAY_ADDRESS=address)
     assert (done.returncode, done.stderr) == (1, f"error: cannot reach the Ray cluster {address}: start it or unset RAY_ADDRESS\n")
 
 
-def test_another_version(address: str) -> None:
-    done = join("import ray; ray.__version__ = '2.1.0'", RAY_ADDRESS=address)
+@pytest.mark.slow("another process joins the shared cluster")
+def test_another_version(ray_address: str, join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = join("import ray; ray.__version__ = '2.1.0'", RAY_ADDRESS=ray_address)
     assert done.returncode == 1
-    told = f"error: the Ray cluster {address} has Ray {_ray_version()} and Python 3.11"
+    told = f"error: the Ray cluster {ray_address} has Ray {_ray_version()} and Python 3.11"
     assert done.stderr.splitlines()[-1].startswith(told), done.stderr
     assert "this process Ray 2.1.0 and Python 3.11" in done.stderr
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -269,11 +270,6 @@ def test_a_diverged_network_is_named(bundle: Bundle, catalog: Catalog) -> None:
         evaluate(diverged, catalog, bundle.config.data)
 
 
-def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fkp.evaluate", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_command_writes_both_files_without_the_heavy_packages(bundle: Bundle, catalog: Catalog, tmp_path: Path) -> None:
     code = (
         "import sys, fkp.evaluate as e; status = e.main(sys.argv[1:]);"
@@ -298,18 +294,22 @@ def test_command_writes_both_files_without_the_heavy_packages(bundle: Bundle, ca
     assert figures["splits"]["published"]["exposure"]["frames_trained"] == 3
 
 
-def test_bad_input_is_one_sentence(bundle: Bundle, tmp_path: Path) -> None:
-    no_bundle = _run("--bundle", "nowhere", cwd=tmp_path)
+def test_bad_input_is_one_sentence(
+    bundle: Bundle, tmp_path_factory: pytest.TempPathFactory, run_process: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("empty")
+    evaluate_in_folder = functools.partial(run_process, "fkp.evaluate", cwd=folder)
+    no_bundle = evaluate_in_folder("--bundle", "nowhere")
     assert no_bundle.returncode == 1
     assert no_bundle.stderr == "error: nowhere is not a bundle (no SHA256SUMS in it): name the folder that training printed\n"
-    no_set = _run("--bundle", str(bundle.path), "--data.root", "nothing-here", cwd=tmp_path)
+    no_set = evaluate_in_folder("--bundle", bundle.path, "--data.root", "nothing-here")
     assert no_set.returncode == 1
     assert no_set.stderr.startswith("error: nothing-here/training_frames_keypoints.csv is missing")
     assert no_set.stderr.count("\n") == 1
-    no_split = _run("--split", "random", cwd=tmp_path)
+    no_split = evaluate_in_folder("--split", "random")
     assert no_split.returncode == 2
     assert "invalid choice: 'random'" in no_split.stderr
-    assert not list(tmp_path.iterdir())
+    assert not list(folder.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,11 @@ class Cluster:
         """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
         return str(self.lab.ask(f"8265/api/jobs/{job}")["status"])
 
+    def seconds(self, job: str) -> float:
+        """How long a job that has ended ran."""
+        told = self.lab.ask(f"8265/api/jobs/{job}")
+        return (told["end_time"] - told["start_time"]) / 1000
+
     def logs(self, job: str) -> str:
         """What a job printed."""
         return str(self.lab.ask(f"8265/api/jobs/{job}/logs")["logs"])

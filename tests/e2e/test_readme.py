@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import pytest
 
 from fkp.ports import free_port
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+#: What a person at home has not set.
+_UNSET = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "FKP_API_TOKEN")
+
+# One process runs them all: the demo is dear.
+pytestmark = pytest.mark.xdist_group("processes")
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +42,38 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
     small = ["--data.synthetic_faces=120", "--input.size_px=64", "--model.width=8", "--train.epochs=2", "--optim.global_batch_size=16"]
-    done = run(folder, [sys.executable, "-m", "fkp.demo", *small])
+    inherited = {key: value for key, value in os.environ.items() if key not in _UNSET}
+    done = Process(["fkp.demo", *small], folder, inherited, folder / "demo").completed()
     assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "demo.txt").write_text(done.stdout)
     shutil.copytree(folder / "runs/demo", folder / "runs/first")
     shutil.copyfile(next((folder / "data/synthetic/test").iterdir()), folder / "photo.jpg")
     return folder
 
 
-def run(folder: Path, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
-    return subprocess.run(command, cwd=folder, env={**inherited, **environment}, capture_output=True, text=True, check=False)
+@pytest.fixture
+def start(start_process: Callable[..., Process], place: Path) -> Callable[..., Process]:
+    """Start a command there."""
+    return functools.partial(start_process, cwd=place, without=_UNSET)
+
+
+@pytest.fixture
+def run(start: Callable[..., Process]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command there to its end."""
+    return lambda *args, **environment: start(*args, **environment).completed()
 
 
 def typed(pattern: str) -> list[str]:
-    """The one command of the README that matches, as arguments for this interpreter, without its comment."""
+    """The one command of the README that matches, without its comment, as arguments of the interpreter: a module or a script first."""
     found = [shlex.split(line, comments=True) for line in README.splitlines() if re.match(rf"    \.venv/bin/{pattern}", line)]
     assert len(found) == 1, f"the README has {len(found)} commands like {pattern}"
-    head = found[0][0].removeprefix(".venv/bin/")
-    return [sys.executable, *found[0][1:]] if head == "python" else [str(Path(sys.executable).parent / head), *found[0][1:]]
+    head, *rest = found[0]
+    if Path(head).name != "python":
+        return [Path(head).name, *rest]  # A module of the same name.
+    return rest[1:] if rest[0] == "-m" else rest
 
 
 def test_the_demo_says_where_everything_is(place: Path) -> None:
-    lines = (place / "demo.txt").read_text().splitlines()
+    lines = (place / "demo.out").read_text().splitlines()
     said = dict(line.split(maxsplit=1) for line in lines if re.match(r"(picture|report|model|runs|endpoint) ", line))
     assert (place / said["picture"]).stat().st_size > 1000
     assert (place / said["report"]).stat().st_size > 1000
@@ -63,129 +82,121 @@ def test_the_demo_says_where_everything_is(place: Path) -> None:
     assert re.match(r"1 face, 68 points, by model [0-9a-f]{12}, ", said["endpoint"]), "the endpoint has answered for a picture"
 
 
-def test_evaluate_as_typed(place: Path) -> None:
-    done = run(place, typed(r"python -m fkp\.evaluate"))
+def test_evaluate_as_typed(place: Path, run: Run) -> None:
+    done = run(*typed(r"python -m fkp\.evaluate"))
     assert done.returncode == 0, done.stderr
     assert "held out" in done.stdout
     assert "flattered" in done.stdout
     assert (place / "out/evaluation/report.html").is_file()
 
 
-def test_predict_as_typed(place: Path) -> None:
-    done = run(place, typed(r"python -m fkp\.predict photo\.jpg"))
+def test_predict_as_typed(place: Path, run: Run) -> None:
+    done = run(*typed(r"python -m fkp\.predict photo\.jpg"))
     assert done.returncode == 0, done.stderr
     assert (place / "out/photo.annotated.png").is_file()
     assert (place / "out/faces.json").is_file()
     assert (place / "out/faces.csv").is_file()
 
 
-def test_a_table_as_typed(place: Path) -> None:
+@pytest.mark.slow("a cluster of its own; test_table.py writes tables on the shared one")
+def test_a_table_as_typed(place: Path, run: Run) -> None:
     for folder in ("photos", "more/deep"):
         (place / folder).mkdir(parents=True)
         shutil.copyfile(place / "photo.jpg", place / folder / "one.jpg")
-    done = run(place, typed(r"python -m fkp\.predict photos"))
+    done = run(*typed(r"python -m fkp\.predict photos"))
     assert done.returncode == 0, done.stderr
     assert "faces.parquet is written: 2 faces in 2 pictures" in done.stdout
 
 
-def test_a_video_as_typed(place: Path) -> None:
+def test_a_video_as_typed(place: Path, run: Run) -> None:
     frame = cv2.imread(str(place / "photo.jpg"))
     clip = cv2.VideoWriter(str(place / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, frame.shape[1::-1])
     for _ in range(5):
         clip.write(frame)
     clip.release()
-    done = run(place, typed(r"python -m fkp\.predict clip\.mp4"))
+    done = run(*typed(r"python -m fkp\.predict clip\.mp4"))
     assert done.returncode == 0, done.stderr
     assert "5 frames, 1 faces" in done.stdout
     assert (place / "clip.annotated.mp4").stat().st_size > 1000
 
 
-def test_the_endpoint_and_its_client_as_typed(place: Path) -> None:
+@pytest.mark.slow("a cluster of its own; the demo starts the endpoint in the fast tier")
+def test_the_endpoint_and_its_client_as_typed(start: Callable[..., Process], run: Run) -> None:
     port = free_port()
     (client,) = re.findall(r"```python client\n(.*?)```", README, re.DOTALL)
-    environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "FKP_API_TOKEN")}
-    command = [*typed("python -m fkp serve"), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        assert server.stdout.readline().startswith(f"http://127.0.0.1:{port} ")
-        done = run(place, [sys.executable, "-c", client.replace(":8000", f":{port}")])
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == 1 + 68
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+    server = start(*typed("python -m fkp serve"), "--port", port)
+    server.wait_for_line(f"http://127.0.0.1:{port} ")
+    done = run("-c", client.replace(":8000", f":{port}"))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + 68
+    server.send_signal(signal.SIGINT)
+    assert server.wait() == 0
 
 
-def test_the_python_lines_run(place: Path) -> None:
+def test_the_python_lines_run(place: Path, run: Run) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = run(place, [sys.executable, "-c", code])
+    done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert "(68, 2)" in done.stdout
 
 
-def test_stats_as_typed_name_the_missing_set(place: Path) -> None:
-    done = run(place, typed(r"python -m fkp\.data stats"))
+def test_stats_as_typed_name_the_missing_set(place: Path, run: Run) -> None:
+    done = run(*typed(r"python -m fkp\.data stats"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing: `python -m fkp\.data fetch` .*\n", done.stderr)
 
 
-def test_training_as_typed_without_the_set_is_one_sentence(place: Path) -> None:
-    done = run(place, typed(r"python -m fkp\.train --config configs/ytfaces\.yaml --optim"))
+def test_training_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
+    done = run(*typed(r"python -m fkp\.train --config configs/ytfaces\.yaml --optim"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert not (place / "runs/first/checkpoints").exists()
 
 
-def test_a_search_as_typed_without_the_set_is_one_sentence(place: Path) -> None:
-    done = run(place, typed(r"python tune/search\.py"))
+def test_a_search_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
+    done = run(*typed(r"python tune/search\.py"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert not (place / "runs/first-search").exists()
 
 
-def test_the_registry_as_typed(place: Path) -> None:
-    registered = run(place, typed(r"python -m fkp\.track register"))
+def test_the_registry_as_typed(place: Path, run: Run) -> None:
+    registered = run(*typed(r"python -m fkp\.track register"))
     assert registered.returncode == 0, registered.stderr
     assert "version 1 is the champion: validation NME" in registered.stdout
-    listed = run(place, typed(r"python -m fkp\.track list"))
+    listed = run(*typed(r"python -m fkp\.track list"))
     assert re.search(r"^ +1 .* champion$", listed.stdout, re.MULTILINE), listed.stdout
-    unknown = run(place, typed(r"python -m fkp\.track promote"))
+    unknown = run(*typed(r"python -m fkp\.track promote"))
     assert unknown.returncode == 1
     assert "there is no version 2 of fkp" in unknown.stderr
 
 
-def test_an_unreachable_record_is_one_sentence_and_nothing_is_begun(place: Path) -> None:
+def test_an_unreachable_record_is_one_sentence_and_nothing_is_begun(place: Path, run: Run) -> None:
     flags = ["--data.synthetic_faces=120", "--track.run_name=unreachable"]
-    done = run(place, [sys.executable, "-m", "fkp.train", *flags], MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    done = run("fkp.train", *flags, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot reach MLflow at http://127.0.0.1:9 ")
     assert done.stderr.count("\n") == 1
 
 
-def test_mlflow_shows_the_runs(place: Path) -> None:
+def test_mlflow_shows_the_runs(start: Callable[..., Process]) -> None:
     port = free_port()
-    command = [*typed("mlflow ui"), "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (place / "mlflow.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        assert "fkp" in ask(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=fkp", server)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+    server = start(*typed("mlflow ui"), "--port", port, "--workers", 1, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    assert "fkp" in ask(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=fkp", server)
+    server.send_signal(signal.SIGTERM)
+    server.wait()
 
 
-def ask(url: str, server: subprocess.Popen[bytes]) -> str:
+def ask(url: str, server: Process) -> str:
     """The answer of a server that is still starting."""
     until = time.monotonic() + 90
     while time.monotonic() < until:
-        assert server.poll() is None, "the server stopped"
+        assert server.poll() is None, f"the server stopped: {server.err}"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError:
             raise
         except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"{url} did not answer")
+            time.sleep(0.2)
+    raise AssertionError(f"{url} did not answer: {server.err}")

@@ -20,6 +20,8 @@ from fkp.model.registry import Network
 BATCH_SIZES = (1, 2, 5)
 #: Every architecture and head, but for the one that has no map to look at.
 CASES = [(arch, head) for arch in registry.names() for head in ("direct", "heatmap") if (arch, head) != ("seed_cnn", "heatmap")]
+#: An export takes seconds: in the fast tier there is one for each head.
+EXPORTED = [case if case[0] == "resnet" else pytest.param(case, marks=pytest.mark.slow("one export more of a head")) for case in CASES]
 
 
 def config_of(arch: str, head: str) -> Config:
@@ -114,6 +116,7 @@ def test_scales_do_not_move_the_points(case: tuple[Config, Network]) -> None:
     assert any(not torch.allclose(gradient, likelihood[name], rtol=0.01) for name, gradient in alone.items())
 
 
+@pytest.mark.parametrize("case", EXPORTED, ids=map("-".join, CASES), indirect=True)
 def test_onnx_gives_the_same_points(case: tuple[Config, Network], tmp_path: Path) -> None:
     config, network = case
     path = tmp_path / "model.onnx"

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +120,8 @@ def test_a_picture_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundl
     assert len((tmp_path / "out" / "faces.csv").read_text().splitlines()) == 1
 
 
-def test_missing_bundle_in_a_process(tmp_path: Path, photo: Path) -> None:
-    arguments = [str(photo), "--out", str(tmp_path / "out"), "--bundle", str(tmp_path / "absent")]
-    done = subprocess.run([sys.executable, "-m", "fkp.predict", *arguments], capture_output=True, text=True, timeout=60, check=False)
+def test_missing_bundle_in_a_process(tmp_path: Path, photo: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run_process("fkp.predict", photo, "--out", tmp_path / "out", "--bundle", tmp_path / "absent")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"error: {tmp_path / 'absent'} is not a bundle (no SHA256SUMS in it): name the folder that training printed\n"

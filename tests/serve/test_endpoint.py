@@ -449,15 +449,18 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
 
 
 def test_with_tokens_nothing_is_open_but_the_health(endpoint: Endpoint, photo: bytes) -> None:
-    """The last test: it changes the application for good."""
     from serve.guard import token_digests
 
     old, new = "the-old-token-0123456789", "the-new-token-0123456789"
     endpoint.application["args"]["token_digests"] = list(token_digests(f"{old},{new}"))
     endpoint.deploy()
-    assert [endpoint.get(path).status_code for path in ("/", "/docs", "/metrics", "/v1/model", "/openapi.json")] == [401] * 5
-    assert endpoint.post(KEYPOINTS, photo).json()["code"] == "unauthorized"
-    assert [endpoint.get(path).status_code for path in ("/healthz", "/readyz")] == [200] * 2
-    for token in (old, new):
-        assert endpoint.post(KEYPOINTS, photo, headers={"Authorization": f"Bearer {token}"}).status_code == 200
-    assert old not in json.dumps(endpoint.config)
+    try:
+        assert [endpoint.get(path).status_code for path in ("/", "/docs", "/metrics", "/v1/model", "/openapi.json")] == [401] * 5
+        assert endpoint.post(KEYPOINTS, photo).json()["code"] == "unauthorized"
+        assert [endpoint.get(path).status_code for path in ("/healthz", "/readyz")] == [200] * 2
+        for token in (old, new):
+            assert endpoint.post(KEYPOINTS, photo, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert old not in json.dumps(endpoint.config)
+    finally:
+        endpoint.application["args"]["token_digests"] = []
+        endpoint.deploy()

@@ -24,6 +24,8 @@ from .conftest import Endpoint
 _PATIENCE_S = 100
 CLIENTS = 3
 
+pytestmark = pytest.mark.slow("two replicas start, and more when they are replaced; test_endpoint.py swaps models in one")
+
 
 class Load:
     """Requests of a few clients, 20 a second together, while something else happens."""

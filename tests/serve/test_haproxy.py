@@ -207,6 +207,7 @@ def test_where_it_cannot_be_used(host: str, address: str, reason: str, monkeypat
     assert haproxy.reason_against("127.0.0.1") is None
 
 
+@pytest.mark.slow("a cluster of its own; the demo starts the endpoint in the fast tier")
 def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) -> None:
     """The default profile, in a cluster of its own: it starts over what a killed one left, answers, ends and leaves nothing."""
     port = port_of(configuration)

@@ -34,6 +34,7 @@ from fkp.predict import Predictor
 from fkp.vision import image as images
 from fkp.vision.draw import REGION_COLOURS
 from serve.landmarks import page_landmarks
+from tests.needs import missing
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "serve/page"
@@ -128,7 +129,7 @@ class Browser:
 def chromium() -> tuple[str, str]:
     programs = shutil.which("chromium"), shutil.which("chromedriver")
     if None in programs:
-        pytest.skip("no chromium here: `apt-get install chromium chromium-driver` brings it, and the page's tests with it")
+        missing("no browser: `apt-get install chromium chromium-driver` brings it")
     return programs  # type: ignore[return-value]
 
 

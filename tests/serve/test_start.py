@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,8 @@ def test_one_name_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         fkp_main(["sreve"])
 
 
-def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fkp", "serve", "--bundle", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run_process("fkp", "serve", "--bundle", tmp_path / "none")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path / 'none'} is not a bundle (no SHA256SUMS in it): name the folder that training printed\n"
 

@@ -8,8 +8,8 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +180,9 @@ def test_everything_may_be_delivered_twice(store: MlflowClient, tmp_path: Path) 
     _check_search(store)
 
 
-def test_a_killed_process_loses_nothing_that_it_wrote(store: MlflowClient, tmp_path: Path) -> None:
+def test_a_killed_process_loses_nothing_that_it_wrote(
+    store: MlflowClient, tmp_path: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     code = """
 import os, signal
 from fkp.track.outbox import Outbox
@@ -193,7 +195,7 @@ for step in range(150):
     outbox.metrics("t0", step, {"nme": float(step)})
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    killed = run_process("-c", code, cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with (tmp_path / "search.jsonl").open("a") as file:
         file.write('{"op": "metrics", "key": "t0", "step": 150, "time_')  # A line that the kill tore off.
@@ -335,6 +337,7 @@ def test_the_environment_is_as_before(store: MlflowClient, tmp_path: Path, monke
     assert dict(os.environ) == before
 
 
+@pytest.mark.over_5s("an MLflow server starts twice")
 def test_a_server_killed_in_the_middle_gets_every_figure_of_every_step(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

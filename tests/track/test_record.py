@@ -30,6 +30,7 @@ def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, 
     assert (tmp_path / "mlartifacts" / "fkp").is_dir(), "artifacts lie beside the database"
 
 
+@pytest.mark.slow("MLflow measures every ten seconds")
 def test_system_metrics_are_recorded(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 

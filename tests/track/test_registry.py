@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from fkp.bundle import Bundle, open_bundle, update_bundle
 from fkp.errors import FkpError
 from fkp.track.registry import ALIAS, MODEL_NAME, NotBetter, Registry
 from fkp.track.version import MARK_TAG, Version
+from tests.processes import Process
 
 if TYPE_CHECKING:
     from .conftest import Server
@@ -275,38 +274,33 @@ for turn in range(rounds):
 """
 
 
-def test_two_processes_promote_at_once(registry: Registry, make_version: Callable[..., Version], tmp_path: Path) -> None:
+@pytest.mark.over_5s("eight rounds, in half of which the two wait for each other")
+def test_two_processes_promote_at_once(
+    registry: Registry, make_version: Callable[..., Version], tmp_path: Path, start_process: Callable[..., Process]
+) -> None:
     rounds = 8
     for turn in range(rounds):
         # Each pair beats the pairs before it; which of the two is the better one changes.
         for nme in (90.0 - 10 * turn, 91.0 - 10 * turn)[:: 1 if turn % 2 else -1]:
             make_version(nme)
-    processes = [
-        subprocess.Popen([sys.executable, "-c", _PROMOTER, str(mine), str(rounds)], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        for mine in (1, 2)
-    ]
+    processes = [start_process("-c", _PROMOTER, mine, rounds, cwd=tmp_path) for mine in (1, 2)]
 
     def wait_for(stage: str) -> None:
         until = time.monotonic() + 60
         while not all((tmp_path / f"{stage}-{mine}").exists() for mine in (1, 2)):
             failed = [process for process in processes if process.poll()]
-            assert not failed, failed[0].communicate()[1]
+            assert not failed, failed[0].err
             assert time.monotonic() < until
             time.sleep(0.001)
 
-    try:
-        for turn in range(rounds):
-            wait_for(f"ready-{turn}")
-            (tmp_path / f"go-{turn}").touch()
-            wait_for(f"done-{turn}")
-            marked = [version for version in registry.versions() if version.marked]
-            best = min(marked, key=lambda version: version.rank).number
-            assert best == 2 * turn + (1 if turn % 2 else 2)
-            assert registry.champion_number() == best, f"round {turn}"
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    for turn in range(rounds):
+        wait_for(f"ready-{turn}")
+        (tmp_path / f"go-{turn}").touch()
+        wait_for(f"done-{turn}")
+        marked = [version for version in registry.versions() if version.marked]
+        best = min(marked, key=lambda version: version.rank).number
+        assert best == 2 * turn + (1 if turn % 2 else 2)
+        assert registry.champion_number() == best, f"round {turn}"
 
 
 def test_a_mark_is_a_time(registry: Registry, make_version: Callable[..., Version]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +62,7 @@ def test_a_bundle_without_a_run_gets_one(
     run = store.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.arch"] == "resnet"
-    assert open_bundle(mlflow.artifacts.download_artifacts(version.bundle_artifacts)).digest == tiny_bundle.digest
+    assert open_bundle(mlflow.artifacts.download_artifacts(version.bundle_artifacts, dst_path=str(tmp_path))).digest == tiny_bundle.digest
     assert main(["register", str(tiny_bundle.path)]) == 0
     assert capsys.readouterr().out.startswith("version 1 of fkp: ")
     assert main(["register", str(tiny_bundle.path), "--name", "other"]) == 0
@@ -78,11 +76,10 @@ def test_a_bundle_without_a_run_gets_one(
         (["upload", "nothing.jsonl"], "error: nothing.jsonl is missing or empty: name the file that the search printed"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_status_1(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        [sys.executable, "-m", "fkp.track", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+def test_what_is_wrong_is_one_sentence_and_status_1(
+    arguments: list[str], sentence: str, tmp_path: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = run_process("fkp.track", *arguments, cwd=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith(sentence)
     assert done.stderr.count("\n") == 1

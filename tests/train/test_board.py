@@ -75,6 +75,7 @@ def test_a_store_that_is_away_delays_the_record_and_loses_nothing(tmp_path: Path
     assert caplog.text.count("the store is away; training goes on") == 1
 
 
+@pytest.mark.slow("two actors of Ray start")
 def test_what_could_not_be_written_is_an_error_and_is_written_next_time(tmp_path: Path) -> None:
     from fkp.train import board
 
@@ -91,6 +92,7 @@ def test_what_could_not_be_written_is_an_error_and_is_written_next_time(tmp_path
     assert [step for step, _ in record.steps] == [7, 9]
 
 
+@pytest.mark.slow("two actors of Ray start")
 def test_a_checkpoint_takes_along_what_is_not_in_the_record_yet(tmp_path: Path) -> None:
     from fkp.train import board
 

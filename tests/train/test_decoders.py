@@ -42,6 +42,7 @@ def test_workers_get_what_they_would_decode_themselves(streamed: Callable[..., C
             assert torch.equal(found[1], wanted[1])
 
 
+@pytest.mark.slow("two Ray Train workers and their decoders start")
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_workers_train_on_a_stream(streamed: Callable[..., Config]) -> None:
     from fkp.train.ray_backend import fit_on_ray

@@ -21,6 +21,7 @@ from fkp.predict import Predictor
 from fkp.train.driver import train
 
 
+@pytest.mark.over_5s("a training with all that follows it")
 def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..., Config]) -> None:
     outcome = train(small_run(train__epochs=2))
     bundle = open_bundle(outcome.bundle_path)
@@ -57,6 +58,7 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
         train(small_run(train__epochs=2))
 
 
+@pytest.mark.slow("a training with all that follows it")
 def test_a_set_without_a_test_file_has_no_figures_of_the_published_split(
     small_run: Callable[..., Config], synthetic_root: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +69,7 @@ def test_a_set_without_a_test_file_has_no_figures_of_the_published_split(
     assert set(bundle.metrics["test"]) == {"identity"}
 
 
+@pytest.mark.slow("a training with all that follows it")
 def test_the_bundle_keeps_the_settings_as_given(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = train(small_run(train__epochs=1).model_copy(update={"track": small_run().track.model_copy(update={"storage": "there"})}))

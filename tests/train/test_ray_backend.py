@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from fkp.train import loop
 from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run import open_run
 from fkp.train.snapshot import SNAPSHOT
+from tests.processes import Process
 
 
 def fit(config: Config, show: Callable[[Mapping[str, float]], None]) -> tuple[Path, str]:
@@ -45,8 +45,8 @@ def history(run_id: str, key: str) -> list[tuple[int, float]]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    """The training workers of this machine's Ray."""
-    return [process for process in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])]
+    """The training workers of this process' Ray."""
+    return [process for process in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(process.cmdline())]
 
 
 class Kept:
@@ -73,6 +73,7 @@ def test_a_reported_checkpoint_holds_all_that_the_end_of_its_epoch_moved(small_r
     assert [state["lr_schedulers"][0]["last_epoch"] for state in told] == [state["epochs"] for state in told]
 
 
+@pytest.mark.slow("two Ray Train workers start; the next test has them in the fast tier")
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_workers_train_one_model_and_write_one_record(small_run: Callable[..., Config]) -> None:
     told: list[Mapping[str, float]] = []
@@ -87,6 +88,7 @@ def test_two_workers_train_one_model_and_write_one_record(small_run: Callable[..
     assert run.data.params["optim.lr"] == "0.003"
 
 
+@pytest.mark.over_5s("two Ray Train workers start, and one of them once more")
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker_is_replaced_and_training_goes_on(small_run: Callable[..., Config]) -> None:
     epochs = 30
@@ -119,6 +121,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(small_run: Callable[..., C
         fit(small_run(scale__num_workers=1, scale__use_gpu="yes", track__run_name="gpu"), lambda progress: None)
 
 
+@pytest.mark.slow("a Ray Train worker starts")
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_failing_worker_gives_its_one_sentence(small_run: Callable[..., Config], tmp_path: Path) -> None:
     config = small_run(scale__num_workers=1, scale__max_failures=0, data__root=str(tmp_path / "nothing"))
@@ -129,38 +132,50 @@ def test_a_failing_worker_gives_its_one_sentence(small_run: Callable[..., Config
 def command(config: Config, folder: Path) -> list[str]:
     path = folder / "run.yaml"
     path.write_text(json.dumps(config.model_dump(mode="json")))  # JSON is YAML.
-    return [sys.executable, "-m", "fkp.train", "--config", str(path)]
+    return ["fkp.train", "--config", str(path)]
 
 
-@pytest.mark.parametrize(("workers", "epochs"), [(0, 30), (1, 14)])
-def test_a_killed_driver_goes_on_with_the_same_command(small_run: Callable[..., Config], tmp_path: Path, workers: int, epochs: int) -> None:
-    config = small_run(scale__num_workers=workers, train__epochs=epochs)
-    driver = subprocess.Popen(command(config, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        run_id = wait_for_epochs(f"{config.track.storage}/small", driver, 4)
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+@pytest.mark.slow("three trainings as commands")
+def test_a_killed_driver_goes_on_with_the_same_command(
+    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process]
+) -> None:
+    config = small_run(scale__num_workers=0, train__epochs=30)
+    check_a_killed_driver_goes_on(config, functools.partial(start_process, *command(config, tmp_path)))
+
+
+@pytest.mark.slow("three trainings as commands, two of them on Ray workers")
+def test_a_killed_driver_of_ray_workers_goes_on_with_the_same_command(
+    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process], ray_address: str
+) -> None:
+    config = small_run(scale__num_workers=1, train__epochs=14)
+    check_a_killed_driver_goes_on(config, functools.partial(start_process, *command(config, tmp_path), RAY_ADDRESS=ray_address))
+
+
+def check_a_killed_driver_goes_on(config: Config, train: Callable[[], Process]) -> None:
+    epochs = config.train.epochs
+    driver = train()
+    run_id = wait_for_epochs(f"{config.track.storage}/small", driver, 4)
+    driver.kill()
     reached = len(history(run_id, VAL_NME))
     assert reached < epochs, "the driver must die in the middle"
-    if workers:
+    if config.scale.num_workers:
         # As if it had died while Ray wrote its list of checkpoints, which it does not do in one step.
         torn = Path(config.track.storage) / "small" / SNAPSHOT
         assert torn.stat().st_size > 0
         torn.write_text("")
-    done = subprocess.run(command(config, tmp_path), capture_output=True, text=True, check=False)
+    done = train().completed()
     assert done.returncode == 0, done.stderr[-2000:]
     assert run_id in done.stdout, "the record goes on in the same run"
     steps = [step for step, _ in history(run_id, VAL_NME)]
     assert len(set(steps)) == epochs, "every epoch was trained"
     assert len(steps) <= epochs + 4, "the second command did not start over"
     assert MlflowClient(track.tracking_uri()).get_run(run_id).info.status == "FINISHED"
-    refused = subprocess.run(command(config, tmp_path), capture_output=True, text=True, check=False)
+    refused = train().completed()
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: run small is finished: its model is ")
 
 
-def wait_for_epochs(place: str, driver: subprocess.Popen[bytes], epochs: int) -> str:
+def wait_for_epochs(place: str, driver: Process, epochs: int) -> str:
     """Wait until the record holds some epochs; return the id of its run."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
@@ -194,25 +209,25 @@ def checkpoints(place: str) -> set[str]:
     return {entry.base_name for entry in system.get_file_info(fs.FileSelector(inner)) if entry.base_name.startswith("checkpoint_2")}
 
 
-def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(small_run: Callable[..., Config], bucket: str, tmp_path: Path) -> None:
+@pytest.mark.slow("two trainings on Ray workers, with a cluster of their own, for only that one knows the bucket's keys")
+def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(
+    small_run: Callable[..., Config], bucket: str, tmp_path: Path, start_process: Callable[..., Process]
+) -> None:
     epochs = 20
     config = small_run(scale__num_workers=1, train__epochs=epochs, track__storage=bucket)
     place = f"{bucket}/small"
-    driver = subprocess.Popen(command(config, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        run_id = wait_for_epochs(place, driver, 3)
-        # It writes no more, its workers go on: the figures of the next epochs are in their checkpoints and nowhere else.
-        driver.send_signal(signal.SIGSTOP)
-        recorded = len(history(run_id, VAL_NME))
-        wait_for_checkpoints(place, 4)
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+    driver = start_process(*command(config, tmp_path))
+    run_id = wait_for_epochs(place, driver, 3)
+    # It writes no more, its workers go on: the figures of the next epochs are in their checkpoints and nowhere else.
+    driver.send_signal(signal.SIGSTOP)
+    recorded = len(history(run_id, VAL_NME))
+    wait_for_checkpoints(place, 4)
+    driver.kill()
     assert len(history(run_id, VAL_NME)) == recorded < epochs - 3, "the driver must die in the middle"
     # What an upload leaves that was cut off before Ray listed it, under the name that sorts last.
     storage.write_bytes(f"{place}/checkpoint_9999-12-31_23-59-59.999999/checkpoint.ckpt", b"cut off")
     shutil.rmtree(config.data.cache_dir)  # As on another machine.
-    done = subprocess.run(command(config, tmp_path), capture_output=True, text=True, check=False)
+    done = start_process(*command(config, tmp_path)).completed()
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"kept in    {place}" in done.stdout
     steps = [step for step, _ in history(run_id, VAL_NME)]

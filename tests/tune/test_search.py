@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,6 +25,7 @@ from fkp.config import build
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.track.__main__ import main as track_main
+from tests.processes import Process
 from tune.search import main, search
 from tune.settings import Settings
 from tune.space import read_space
@@ -133,12 +133,16 @@ def test_a_finished_search_is_not_begun_again(halving: Searched) -> None:
     assert (halving.folder / "trials.json").read_bytes() == before
 
 
+of_nested = pytest.mark.slow("a search whose trials start two Ray Train workers each")
+
+
 @pytest.fixture(scope="module")
 def nested(run_search: Callable[..., Searched], tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """The same two rates with two Ray Train workers a trial."""
     return run_search(tmp_path_factory.mktemp("nested"), RATES, algo="grid", concurrent=1, reduction=2, workers=2)
 
 
+@of_nested
 def test_a_bad_trial_of_two_workers_is_stopped_too(nested: Searched) -> None:
     assert nested.error is None
     good, bad = nested.trials
@@ -148,6 +152,7 @@ def test_a_bad_trial_of_two_workers_is_stopped_too(nested: Searched) -> None:
     assert nested.history(nested.runs()["small-000"], VAL_NME) == dict(enumerate(good.nme_by_epoch, 1))
 
 
+@of_nested
 def test_the_workers_of_a_stopped_trial_give_their_cores_back(nested: Searched) -> None:
     until = time.monotonic() + 60
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
@@ -155,8 +160,12 @@ def test_the_workers_of_a_stopped_trial_give_their_cores_back(nested: Searched) 
         time.sleep(0.2)
 
 
+@of_nested
 def test_two_workers_leave_the_terminal_as_clean_as_one(nested: Searched) -> None:
     assert len(nested.err.splitlines()) == 2, nested.err
+
+
+of_troubled = pytest.mark.slow("a search of three trials, four of whose processes are killed")
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +187,7 @@ def troubled(run_search: Callable[..., Searched], tmp_path_factory: pytest.TempP
     return found
 
 
+@of_troubled
 def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(troubled: Searched) -> None:
     first = troubled.trials[0]
     assert (first.state, first.epochs) == ("finished", 3)
@@ -187,6 +197,7 @@ def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(troubled: Search
     assert len({pid for number, _, pid in troubled.reports if number == 0}) == 2
 
 
+@of_troubled
 def test_a_trial_whose_process_dies_too_often_fails_and_the_search_goes_on(troubled: Searched) -> None:
     assert troubled.error is None
     _, second, third = troubled.trials
@@ -196,6 +207,7 @@ def test_a_trial_whose_process_dies_too_often_fails_and_the_search_goes_on(troub
     assert (third.state, third.epochs) == ("finished", 3)
 
 
+@of_troubled
 def test_a_record_lost_in_the_middle_is_said_and_uploaded_with_one_command(
     troubled: Searched, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +235,7 @@ def test_the_command_fails_when_the_record_is_not_complete(monkeypatch: pytest.M
         main(["--name", "any"])
 
 
+@pytest.mark.slow("two searches")
 def test_an_interrupted_search_says_how_to_go_on_and_does(run_search: Callable[..., Searched], tmp_path: Path) -> None:
     """Ctrl-C while the second of three trials runs, then --resume."""
 
@@ -250,6 +263,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(run_search: Callable[.
         assert done.history(runs[f"small-{trial.number:03d}"], VAL_NME) == dict(enumerate(trial.nme_by_epoch, 1))
 
 
+@pytest.mark.slow("a search of three trials")
 def test_population_based_training_moves_a_bad_trial_to_another_ones_weights(run_search: Callable[..., Searched], tmp_path: Path) -> None:
     found = run_search(tmp_path, {"optim.lr": {"log": [1e-6, 0.02], "default": 0.01}}, trials=3, scheduler="pbt", epochs=4, seed=1)
     assert found.error is None
@@ -265,6 +279,7 @@ def test_population_based_training_moves_a_bad_trial_to_another_ones_weights(run
     assert moved, "at least one trial has taken over another one's weights and left its own rate"
 
 
+@pytest.mark.slow("a search of four trials")
 def test_bohb_searches(run_search: Callable[..., Searched], tmp_path: Path) -> None:
     pytest.importorskip("hpbandster", reason="--scheduler bohb: pip install -r requirements-nodeps.txt --no-deps")
     found = run_search(tmp_path, {"optim.lr": {"log": [1e-4, 0.02]}}, trials=4, scheduler="bohb", concurrent=2)
@@ -293,6 +308,7 @@ def test_crops_are_decoded_once_for_each_input_setting_and_shared(
         assert np.shares_memory(shared, ray.get(reference).train.crops_u8)
 
 
+@pytest.mark.slow("a search of three trials")
 def test_trials_at_once_read_a_packed_set(run_search: Callable[..., Searched], packed_root: Path, tmp_path: Path) -> None:
     """Each holds a core and decodes on another one, which Tune does not reserve: they must not wait for each other for ever."""
     stream = {"data__backend": "stream", "data__root": str(packed_root)}
@@ -303,8 +319,9 @@ def test_trials_at_once_read_a_packed_set(run_search: Callable[..., Searched], p
     assert found.trials[0].cores == 2
 
 
+@pytest.mark.slow("two searches")
 def test_a_killed_driver_goes_on_with_resume(
-    small_run_in: Callable[..., Any], empty_store: Path, ray_cluster: None, tmp_path: Path
+    small_run_in: Callable[..., Any], empty_store: Path, ray_address: str, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     config = small_run_in(tmp_path, scale__use_gpu="no")
@@ -315,22 +332,17 @@ def test_a_killed_driver_goes_on_with_resume(
     plain["track"].pop("run_name")
     (tmp_path / "run.yaml").write_text(json.dumps(plain))  # JSON is YAML.
     flags = ["--trials", "3", "--epochs", "12", "--concurrent", "1", "--scheduler", "none", "--name", "small"]
-    command = [sys.executable, str(REPO / "tune/search.py"), "--config", str(tmp_path / "run.yaml"), "--space", settings.space, *flags]
-    log = tmp_path / "log.txt"
-    with log.open("w") as file:
-        driver = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": begun.uri}, stdout=file, stderr=file)
-    try:
-        until = time.monotonic() + 120
-        while not ("small-001" in (runs := begun.runs()) and len(begun.history(runs["small-001"], VAL_NME)) >= 3):
-            assert driver.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.1)
-        refused = search_on(begun, resume=True)
-        assert str(refused.error) == "search small is being trained by another process: wait for it or choose another name"
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    shown = log.read_text().splitlines()
+    command = [REPO / "tune/search.py", "--config", tmp_path / "run.yaml", "--space", settings.space, *flags]
+    driver = start_process(*command, MLFLOW_TRACKING_URI=begun.uri, RAY_ADDRESS=ray_address)
+    until = time.monotonic() + 120
+    while not ("small-001" in (runs := begun.runs()) and len(begun.history(runs["small-001"], VAL_NME)) >= 3):
+        assert driver.poll() is None, driver.err
+        assert time.monotonic() < until, driver.err
+        time.sleep(0.1)
+    refused = search_on(begun, resume=True)
+    assert str(refused.error) == "search small is being trained by another process: wait for it or choose another name"
+    driver.kill()
+    shown = (driver.out + driver.err).splitlines()
     assert shown and all(line.startswith("trial ") for line in shown), "a log has a line for each ended trial and nothing of Ray's"
     before = {name: run.info.run_id for name, run in begun.runs().items()}
     assert begun.runs()["small-001"].info.status == "RUNNING", "the driver must die in the middle"
@@ -347,8 +359,9 @@ def test_a_killed_driver_goes_on_with_resume(
         assert done.history(runs[f"small-{trial.number:03d}"], VAL_NME) == dict(enumerate(trial.nme_by_epoch, 1))
 
 
+@pytest.mark.slow("a search with a cluster of its own, for only that one knows the bucket's keys")
 def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
-    small_run_in: Callable[..., Any], empty_store: Path, bucket: str, tmp_path: Path
+    small_run_in: Callable[..., Any], empty_store: Path, bucket: str, run_process: Callable[..., Any], tmp_path: Path
 ) -> None:
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     config = small_run_in(tmp_path, scale__use_gpu="no", track__storage=bucket, train__epochs=1)
@@ -357,9 +370,13 @@ def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
     (tmp_path / "run.yaml").write_text(json.dumps(plain))
     (tmp_path / "space.yaml").write_text(yaml.safe_dump({"optim.lr": {"log": [0.005, 0.02]}}))
     flags = ["--trials", "1", "--epochs", "2", "--concurrent", "1", "--name", "small", "--space", str(tmp_path / "space.yaml")]
-    command = [sys.executable, str(REPO / "tune/search.py"), "--config", str(tmp_path / "run.yaml"), *flags]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # A cluster of its own knows the bucket's keys.
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    search_here = functools.partial(
+        run_process,
+        *(REPO / "tune/search.py", "--config", tmp_path / "run.yaml", *flags),
+        cwd=tmp_path,
+        MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db",
+    )
+    done = search_here()
     assert done.returncode == 0, done.stderr[-2000:]
     assert ray.tune.Tuner.can_restore(f"{bucket}/small/tune")
     system, inner = storage.open_place(f"{bucket}/small")
@@ -368,14 +385,7 @@ def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
     (folder,) = (tmp_path / "cache/searches").glob("*/small")
     assert (folder / "best.yaml").is_file() and not (folder / "tune").exists()
     assert not (tmp_path / "s3:").exists(), "the address was taken for a folder"
-    elsewhere = subprocess.run(
-        [*command, "--data.cache_dir", str(tmp_path / "elsewhere"), "--resume"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    elsewhere = search_here("--data.cache_dir", tmp_path / "elsewhere", "--resume")
     assert (elsewhere.returncode, elsewhere.stderr.count("\n")) == (1, 1)
     assert "of the machine that began it: go on there, or choose another --name" in elsewhere.stderr
 

@@ -33,6 +33,7 @@ def base(small_run: Callable[..., Config]) -> Config:
     return small_run(train__epochs=1, optim__lr=0.01)
 
 
+@pytest.mark.over_5s("a training with all that follows it")
 def test_the_winner_is_the_best_sample_trained_in_full_and_the_first_one_is_champion(base: Config) -> None:
     import mlflow
 
@@ -49,6 +50,7 @@ def test_the_winner_is_the_best_sample_trained_in_full_and_the_first_one_is_cham
     assert np.asarray(answer["points_px"]).shape == (3, 68, 2)
 
 
+@pytest.mark.slow("two trainings with all that follows one")
 def test_a_worse_winner_is_registered_and_not_promoted_and_both_figures_are_said(base: Config) -> None:
     good = refit(study_of(base, "good"), trial_of({"optim.lr": 0.01}))
     # A rate of nothing: the network stays as it was made.
@@ -58,6 +60,7 @@ def test_a_worse_winner_is_registered_and_not_promoted_and_both_figures_are_said
     assert all(figure in bad.verdict for figure in figures)
 
 
+@pytest.mark.slow("a training with all that follows it")
 def test_a_winner_that_was_not_registered_is_not_trained_again(base: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: object) -> None:
         raise FkpError("the registry is lost")
