@@ -12,12 +12,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fkp.demo", "train and try a small model"),
     "data": ("fkp.data", "fetch, verify and describe the faces"),
     "train": ("fkp.train", "train a model"),
-    "search": ("tune.search", "search for better settings"),
+    "search": ("fkp.tune.search", "search for better settings"),
     "track": ("fkp.track", "registered models"),
     "evaluate": ("fkp.evaluate", "measure a bundle, or a running endpoint"),
     "reference": ("fkp.reference", "let a bundle tell the endpoint what faces it knows"),
     "predict": ("fkp.predict", "find points in pictures"),
-    "serve": ("serve.start", "answer pictures over HTTP"),
+    "serve": ("fkp.serve.start", "answer pictures over HTTP"),
 }
 
 

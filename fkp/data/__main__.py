@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, get_args
 
 from fkp.config import PACKED_SUFFIX, DataConfig, build, from_args
 from fkp.errors import FkpError, run_command
+from fkp.shipped import shipped
 
 if TYPE_CHECKING:
     from fkp.data.packed import PackedSet
 
 ROOT = Path("data/ytfaces")
-MANIFEST = Path("data/manifest.csv")
+MANIFEST = shipped("data/manifest.csv")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,11 +15,11 @@ from fkp.__main__ import COMMANDS
 from fkp.__main__ import main as fkp_main
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
-from serve import start
-from serve.admission import BURST
-from serve.app import GPU_BATCH_SIZE
-from serve.guard import PIXEL_LIMIT
-from serve.settings import Settings
+from fkp.serve import start
+from fkp.serve.admission import BURST
+from fkp.serve.app import GPU_BATCH_SIZE
+from fkp.serve.guard import PIXEL_LIMIT
+from fkp.serve.settings import Settings
 
 
 def test_an_open_address_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_config_yaml_is_what_the_code_has() -> None:
     schema = ServeDeploySchema.model_validate(config)
     (application,) = schema.applications
     (deployment,) = application.deployments
-    assert (application.name, application.import_path, deployment.name) == (start.APPLICATION, "serve.app:build", "Landmarks")
+    assert (application.name, application.import_path, deployment.name) == (start.APPLICATION, "fkp.serve.app:build", "Landmarks")
     assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
     assert Settings.model_validate(deployment.user_config) == Settings()
     assert deployment.max_ongoing_requests >= 2 * GPU_BATCH_SIZE

@@ -12,10 +12,10 @@ from ray.tune import schedulers
 
 from fkp.config import Config
 from fkp.errors import FkpError
-from tune.algorithm import choose
-from tune.settings import Settings
-from tune.space import Entry, Space
-from tune.study import Study
+from fkp.tune.algorithm import choose
+from fkp.tune.settings import Settings
+from fkp.tune.space import Entry, Space
+from fkp.tune.study import Study
 
 SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1, default=0.01), Entry("model.width", "choice", options=(8, 16), default=16)))
 
@@ -88,6 +88,24 @@ def test_hyperband_counts_the_epochs_of_the_flags_and_not_the_trials_that_wait(s
     trials[0].status = "PAUSED"
     scheduler.choose_trial_to_run(controller)
     assert controller.search_alg.searcher.max_concurrent == 3
+
+
+def test_a_bracket_of_hyperband_takes_no_more_than_its_members(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(scheduler="hyperband", epochs=3, reduction=3), 1).scheduler
+    scheduler.set_search_properties("nme", "min")
+    controller, trials = Mock(), [Mock(status="RUNNING", is_saving=False) for _ in range(5)]
+    for trial in trials[:2]:  # The first bracket's, one after the other.
+        scheduler.on_trial_add(controller, trial)
+        scheduler.on_trial_complete(controller, trial, {})
+    actions = []
+    for nme, trial in enumerate(trials[2:]):  # The second's: each waits after an epoch until the third is there.
+        scheduler.on_trial_add(controller, trial)
+        actions.append(scheduler.on_trial_result(controller, trial, {"epochs": 1, "nme": float(nme)}))
+        trial.status = "PAUSED"
+    assert actions == ["PAUSE", "PAUSE", "STOP"]
+    controller.stop_trial.assert_called_once_with(trials[3])
+    controller.get_trials.return_value = trials[2:3]
+    assert scheduler.choose_trial_to_run(controller) is trials[2]
 
 
 def test_hyperband_misses_a_trial_that_fails_after_a_halt(study_of: Callable[..., Study]) -> None:

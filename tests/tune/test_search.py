@@ -26,9 +26,9 @@ from fkp.config import build
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.track.__main__ import main as track_main
-from tune.search import main, search
-from tune.settings import Settings
-from tune.space import read_space
+from fkp.tune.search import main, search
+from fkp.tune.settings import Settings
+from fkp.tune.space import read_space
 
 from .conftest import Searched, find, lose, search_on, state_of
 
@@ -218,7 +218,7 @@ def test_a_record_lost_in_the_middle_is_said_and_uploaded_with_one_command(
 
 
 def test_the_command_fails_when_the_record_is_not_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.search.search", lambda settings, config: "7 entries are missing")
+    monkeypatch.setattr("fkp.tune.search.search", lambda settings, config: "7 entries are missing")
     with pytest.raises(FkpError, match=r"^7 entries are missing$"):
         main(["--name", "any"])
 
@@ -276,8 +276,8 @@ def test_hyperband_stops_all_but_the_best_of_a_bracket(run_search: Callable[...,
 def test_crops_are_decoded_once_for_each_input_setting_and_shared(
     run_search: Callable[..., Searched], halving: Searched, tmp_path: Path
 ) -> None:
-    from tune.search import _put_crops
-    from tune.trial import crops_key, trial_config
+    from fkp.tune.search import _put_crops
+    from fkp.tune.trial import crops_key, trial_config
 
     (tmp_path / "space.yaml").write_text(yaml.safe_dump({"input.crop_scale": {"choice": [1.2, 1.4]}, **RATES}))
     space = read_space(tmp_path / "space.yaml", halving.config)

@@ -11,7 +11,7 @@ from fkp.model.net import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 
 if TYPE_CHECKING:
-    from tune.study import Study
+    from fkp.tune.study import Study
 
 #: Settings that population-based training may change on the way: they do not shape the network.
 MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
@@ -54,7 +54,7 @@ def choose(study: Study, concurrent: int) -> Algorithm:
             EPOCHS, max_t=settings.epochs, grace_period=settings.grace, reduction_factor=settings.reduction
         )
     elif settings.scheduler == "hyperband":
-        from tune.hyperband import HyperBand
+        from fkp.tune.hyperband import HyperBand
 
         scheduler = HyperBand(concurrent, time_attr=EPOCHS, max_t=settings.epochs, reduction_factor=settings.reduction)
     elif settings.scheduler == "pbt":

@@ -27,7 +27,7 @@ from fkp.vision.header import Header, read_header
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from serve.schemas import Code
+    from fkp.serve.schemas import Code
 
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 PIXEL_LIMIT = 24_000_000

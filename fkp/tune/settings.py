@@ -11,7 +11,7 @@ from typing import Any
 from fkp import config as configs
 from fkp.config import Config
 from fkp.errors import FkpError
-from tune.space import DEFAULT_SPACE
+from fkp.tune.space import DEFAULT_SPACE
 
 ALGORITHMS = ("optuna", "random", "grid")
 SCHEDULERS = ("asha", "hyperband", "pbt", "none")
@@ -110,11 +110,8 @@ def _check(settings: Settings) -> None:
         raise FkpError("--scheduler pbt moves checkpoints between trials of one worker: leave out --workers")
     if settings.scheduler == "pbt" and settings.algo == "grid":
         raise FkpError("--scheduler pbt proposes trials itself: leave out --algo grid")
-    if settings.scheduler == "hyperband":
-        if settings.workers > 1:
-            raise FkpError("--scheduler hyperband lets trials wait for each other, which those of one worker can: leave out --workers")
-        if settings.concurrent == 1:
-            raise FkpError("--scheduler hyperband compares trials with each other: --concurrent must be 2 or more")
+    if settings.scheduler == "hyperband" and settings.workers > 1:
+        raise FkpError("--scheduler hyperband lets trials wait for each other, which those of one worker can: leave out --workers")
 
 
 def _scheduler(name: str) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fkp.errors import FkpError, run_command
-from serve import haproxy
-from serve.guard import TOKEN_VARIABLE, check_host, token_digests
-from serve.settings import Settings
-from serve.source import CHAMPION, find_bundle
+from fkp.serve import haproxy
+from fkp.serve.guard import TOKEN_VARIABLE, check_host, token_digests
+from fkp.serve.settings import Settings
+from fkp.serve.source import CHAMPION, find_bundle
+from fkp.shipped import shipped
 
-CONFIG = Path(__file__).with_name("config.yaml")
+CONFIG = shipped("serve/config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
 _READY_S = 120.0
@@ -233,7 +234,7 @@ def _check_bundle(bundle: str) -> tuple[str, str | None]:
     Returns:
         The bundle as all replicas must read it, with its number where it is a registered one, and that number.
     """
-    from serve.model import load_model
+    from fkp.serve.model import load_model
 
     if os.environ.get("MLFLOW_TRACKING_URI"):
         from fkp.track.store import tracking_uri
