@@ -19,7 +19,7 @@ OUT = Path("out/demo")
 def main(argv: list[str] | None = None) -> None:
     """Train on synthetic faces, evaluate, annotate a picture the training has not seen, ask the endpoint, and say where all is."""
     flags = sys.argv[1:] if argv is None else argv
-    config = configs.from_args(["--config", str(SETTINGS), *flags], "python -m fkp.demo", "Train and try a small model.")
+    config = configs.from_args(["--config", str(SETTINGS), *flags], "fkp demo", "Train and try a small model.")
     from fkp.evaluate import format_table
     from fkp.train.driver import train
 

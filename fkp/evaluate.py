@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 
 from fkp.config import DataConfig
-from fkp.data import catalog as catalogs
-from fkp.data.catalog import Catalog
 from fkp.errors import FkpError, run_command
 from fkp.exposure import Exposure, exposure
 from fkp.landmarks import OUTER_EYE_CORNERS, REGIONS
@@ -28,6 +26,7 @@ from fkp.vision.crop import box_of_points
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
+    from fkp.data.catalog import Catalog
     from fkp.predict import Face
 
 #: The parts of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
@@ -245,14 +244,15 @@ def format_table(evaluation: Evaluation) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate a bundle: print one table a split, write metrics.json and report.html."""
+    arguments = _parse(argv)
+    from fkp.data.catalog import load  # It brings pandas and pyarrow, and `--help` needs neither.
     from fkp.predict import Predictor
     from fkp.report import write_json, write_report
 
-    arguments = _parse(argv)
     predictor = Predictor(arguments.bundle)
     finder = predictor if arguments.endpoint is None else _endpoint(arguments.endpoint, predictor.bundle)
     data = _data(predictor.config.data, arguments.source, arguments.root)
-    catalog = catalogs.load(data)
+    catalog = load(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
         evaluation = evaluate(finder, catalog, data.model_copy(update={"split": split}), predictor.bundle, arguments.part)
@@ -280,7 +280,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     from fkp.predict import DEFAULT_BUNDLE
 
     about = "Measure a bundle on one part of a labelled set; the set is the bundle's own unless a flag names another."
-    parser = argparse.ArgumentParser(prog="python -m fkp.evaluate", description=about)
+    parser = argparse.ArgumentParser(prog="fkp evaluate", description=about)
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument(
         "--split",
@@ -311,8 +311,10 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
 
 
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
+    from fkp.data.catalog import read_frame
+
     path = catalog.path(row)
-    frame, _ = catalogs.read_frame(catalog, row)
+    frame, _ = read_frame(catalog, row)
     (face,) = predictor(frame, [box_of_points(truth_px)])
     if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
         raise FkpError(f"{path}: the model's answer is not finite: its training has diverged, train it again")

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fkp.data", description="Bring, check and describe sets of labelled faces.")
+    parser = argparse.ArgumentParser(prog="fkp data", description="Bring, check and describe sets of labelled faces.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     fetch = _command(commands, "fetch", _fetch, "download the YouTube-Faces keypoint set, or copy it from a folder")
@@ -147,7 +147,7 @@ def _stats(args: argparse.Namespace) -> None:
 
     short = {"--data.root": args.root, "--data.source": args.source}
     flags = [text for flag, value in short.items() if value is not None for text in (flag, value)]
-    config = from_args([*flags, *args.rest], "python -m fkp.data stats", "Print what is in a set.")
+    config = from_args([*flags, *args.rest], "fkp data stats", "Print what is in a set.")
     for line in verify.describe(config.data).lines():
         print(line)
 

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fkp.predict", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="fkp predict", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "sources",
         nargs="+",

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from fkp.__main__ import COMMANDS
-from fkp.__main__ import main as fkp_main
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.serve import start
@@ -79,18 +77,6 @@ def test_the_command_line_goes_into_the_settings() -> None:
     assert (config["http_options"]["host"], config["http_options"]["port"]) == ("::1", 9000)
     assert config["applications"][0]["args"] == {"token_digests": ["d"]}
     assert config["applications"][0]["deployments"][0]["user_config"]["bundle"] == "/models/a"
-
-
-def test_one_name_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    import importlib.util
-
-    fkp_main([])
-    printed = capsys.readouterr().out
-    for name, (module, _) in COMMANDS.items():
-        assert f"  {name} " in printed
-        assert importlib.util.find_spec(module), module
-    with pytest.raises(FkpError, match="there is no command sreve: choose one of"):
-        fkp_main(["sreve"])
 
 
 def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path) -> None:
