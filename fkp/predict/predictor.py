@@ -71,7 +71,7 @@ class Predictor:
     """Finds points with a bundle; safe to share between threads.
 
     Args:
-        bundle: A bundle or its folder.
+        bundle: A bundle or its folder; by default the shipped champion.
         threads: Cores a call may use; crops of one call run as one batch.
         detector: What finds the faces, see `vision.detect.open_detector`.
         session: Runs the network instead of ONNX Runtime, see `torch_session`.
@@ -80,7 +80,13 @@ class Predictor:
         FkpError: See `open_bundle`; or ONNX Runtime cannot run its network.
     """
 
-    def __init__(self, bundle: Bundle | str | Path, threads: int = 1, detector: str = BLAZEFACE, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle | str | Path = DEFAULT_BUNDLE,
+        threads: int = 1,
+        detector: str = BLAZEFACE,
+        session: Session | None = None,
+    ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.config = self.bundle.config
         self._session = session or _OnnxSession(self.bundle, threads)
