@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _IN_WHEEL = Path(__file__).with_name("_shipped")
+_MANIFEST = Path("data/manifest.csv")
 _ROOT = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[1]
 
 
@@ -22,7 +23,7 @@ def here_or_shipped(path: str | Path) -> Path:
     So `--config configs/ytfaces.yaml` and `--bundle saved_models/tiny` mean the same in every folder.
     """
     named = Path(path)
-    if named.is_absolute() or named.exists() or ".." in named.parts:
+    if named.is_absolute() or named.exists() or not named.parts or ".." in named.parts:
         return named
     own = _ROOT / named
-    return own if named.parts[:1] in (("configs",), ("saved_models",)) and own.exists() else named
+    return own if (named.parts[0] in ("configs", "saved_models") or named == _MANIFEST) and own.exists() else named

@@ -87,7 +87,8 @@ def test_shipped_files_are_found_from_every_folder(monkeypatch: pytest.MonkeyPat
     assert (shipped("saved_models/champion") / "SHA256SUMS").is_file()
     assert here_or_shipped("configs/ytfaces.yaml") == shipped("configs/ytfaces.yaml")
     assert here_or_shipped("saved_models/tiny") == shipped("saved_models/tiny")
-    for name in ("configs/none.yaml", "README.md", "configs/../README.md"):
+    assert here_or_shipped("data/manifest.csv") == shipped("data/manifest.csv")
+    for name in ("", "data/other.csv", "configs/none.yaml", "README.md", "configs/../README.md"):
         assert here_or_shipped(name) == Path(name), "what is not shipped stays as it was named"
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/ytfaces.yaml").touch()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, get_args
 
 from fkp.config import PACKED_SUFFIX, DataConfig, build, from_args
 from fkp.errors import FkpError, run_command
-from fkp.shipped import shipped
+from fkp.shipped import here_or_shipped
 
 if TYPE_CHECKING:
     from fkp.data.packed import PackedSet
 
 ROOT = Path("data/ytfaces")
-MANIFEST = shipped("data/manifest.csv")
+MANIFEST = Path("data/manifest.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,7 +75,9 @@ def _command(
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="sha256 of every labelled frame (default: %(default)s)")
+    parser.add_argument(
+        "--manifest", type=here_or_shipped, default=str(MANIFEST), help="sha256 of every labelled frame (default: %(default)s)"
+    )
 
 
 def _count(text: str) -> int:
