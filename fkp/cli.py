@@ -33,7 +33,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("fkp.evaluate", "train", "measure a bundle, or a running endpoint"),
     "train": Verb("fkp.train.__main__", "train", "train a model"),
     "tune": Verb("fkp.tune.search", "tune", "search for better settings"),
-    "serve": Verb("fkp.serve.start", "serve", "answer pictures over HTTP"),
+    "serve": Verb("fkp.serve.__main__", "serve", "answer pictures over HTTP"),
     "data": Verb("fkp.data.__main__", "train", "fetch, verify, describe, make and pack labelled faces"),
     "models": Verb("fkp.model.__main__", "train", "the architectures that can be trained"),
     "track": Verb("fkp.track.__main__", "train", "registered models: list, register, promote, roll back"),

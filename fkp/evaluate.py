@@ -21,13 +21,12 @@ from fkp.exposure import Exposure, exposure
 from fkp.landmarks import OUTER_EYE_CORNERS, REGIONS
 from fkp.model import metrics
 from fkp.model.metrics import NORMALISER, TRUTHS, Truth
-from fkp.vision import image as images
-from fkp.vision.crop import box_of_points
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
     from fkp.data.catalog import Catalog
     from fkp.predict import Face
+    from fkp.vision.image import Image
 
 #: The parts of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
 Part = Literal["test", "val"]
@@ -64,7 +63,7 @@ _REGION_ROWS: dict[str, str] = {f"nme_{region}_interocular_pct": region.replace(
 class Finder(Protocol):
     """What is evaluated: a `Predictor`, or whatever answers like one."""
 
-    def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
+    def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
         """Return one face a box."""
         ...
 
@@ -277,7 +276,7 @@ def _endpoint(url: str, bundle: Bundle) -> Finder:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    from fkp.predict import DEFAULT_BUNDLE
+    from fkp.shipped import DEFAULT_BUNDLE
 
     about = "Measure a bundle on one part of a labelled set; the set is the bundle's own unless a flag names another."
     parser = argparse.ArgumentParser(prog="fkp evaluate", description=about)
@@ -312,6 +311,7 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
 
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
     from fkp.data.catalog import read_frame
+    from fkp.vision.crop import box_of_points
 
     path = catalog.path(row)
     frame, _ = read_frame(catalog, row)

@@ -17,6 +17,10 @@ def shipped(name: str) -> Path:
     return _ROOT / name
 
 
+#: The bundle that is used where none is named.
+DEFAULT_BUNDLE = shipped("saved_models/champion")
+
+
 def here_or_shipped(path: str | Path) -> Path:
     """A path as it was named; where the working folder has nothing there, the shipped file or folder of that very name.
 

@@ -96,7 +96,8 @@ def try_installed(python: str, wheel: Path, environment: Path, work: Path, with_
         photo.write_bytes(content.read("fkp/serve/golden/face.jpg"))
     fkp = str(environment / "bin/fkp")
     limit("fkp predict photo.jpg --out out", best_s([fkp, "predict", "photo.jpg", "--out", "out"], empty), PREDICT_S, "s")
-    expect(len(json.loads((empty / "out/faces.json").read_text())) == 1, "out/faces.json tells of one picture")
+    (found,) = json.loads((empty / "out/faces.json").read_text())["pictures"]
+    expect(len(found["faces"]) == 1, "out/faces.json has one face")
     limit("fkp predict --help", best_s([fkp, "predict", "--help"], empty), HELP_S, "s")
     code = "from fkp import Predictor; from fkp.vision.image import read; print(len(Predictor()(read('photo.jpg'))))"
     expect(run([str(environment / "bin/python"), "-c", code], empty) == "1\n", "Predictor()(image) finds one face")

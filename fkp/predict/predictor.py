@@ -13,12 +13,10 @@ import numpy as np
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
 from fkp.landmarks import MIRROR
-from fkp.shipped import shipped
+from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
-
-DEFAULT_BUNDLE = shipped("saved_models/champion")
 
 #: A face in a given box that is turned by more than this, or whose points' box overlaps the given one by less (intersection
 #: over union), is looked at again. From 15 degrees on that lowers the error of the shipped model on validation faces; with the

@@ -22,10 +22,10 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp import drift
 from fkp.errors import FkpError
-from fkp.serve import haproxy
+from fkp.serve import TOKEN_VARIABLE, haproxy
 from fkp.serve.admission import RETRY_AFTER_S, Admission
 from fkp.serve.api import ROUTES, build_api
-from fkp.serve.guard import TIMEOUT_S, TOKEN_VARIABLE, check_host, token_digests
+from fkp.serve.guard import TIMEOUT_S, check_host, token_digests
 from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
 from fkp.serve.model import Model, Prepared, Query, load_model
 from fkp.serve.settings import Settings, read_settings

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fkp.errors import FkpError
-from fkp.predict import DEFAULT_BUNDLE
+from fkp.shipped import DEFAULT_BUNDLE
 
 CHAMPION = "models:/fkp@champion"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")

@@ -11,7 +11,7 @@ from typing import Any
 from fkp import config as configs
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.tune.space import DEFAULT_SPACE
+from fkp.shipped import shipped
 
 ALGORITHMS = ("optuna", "random", "grid")
 SCHEDULERS = ("asha", "hyperband", "pbt", "none")
@@ -28,7 +28,7 @@ Every other setting is one of a run, as in `python -m fkp.train --help`: --confi
 class Settings:
     """A search; see the flags for what each field means."""
 
-    space: str = str(DEFAULT_SPACE)
+    space: str = str(shipped("tune/space.yaml"))
     trials: int | None = None
     epochs: int = 9
     grace: int = 1
