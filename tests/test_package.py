@@ -93,3 +93,12 @@ def test_shipped_files_are_found_from_every_folder(monkeypatch: pytest.MonkeyPat
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/ytfaces.yaml").touch()
     assert here_or_shipped("configs/ytfaces.yaml") == Path("configs/ytfaces.yaml"), "the working folder's own comes first"
+
+
+def test_the_files_at_the_top_are_thin() -> None:
+    """`serve run serve.app:build` and `python tune/search.py` find the package's own."""
+    code = "import fkp.serve.app, serve.app, tune.search, fkp.tune.search\n"
+    code += "assert serve.app.build is fkp.serve.app.build and tune.search.main is fkp.tune.search.main"
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, timeout=60, check=True)
+    assert {path.name for path in (REPO / "tune").glob("*.*")} == {"__init__.py", "search.py", "space.yaml"}
+    assert {path.name for path in (REPO / "serve").glob("*.*")} == {"__init__.py", "app.py", "config.yaml"}
