@@ -149,11 +149,12 @@ def try_in_debian(wheel: Path, root: Path, flags: Sequence[str]) -> None:
 
 
 def pip_files() -> list[Path]:
-    """pip's settings of this machine."""
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "debug"], capture_output=True, text=True, check=True).stdout
-    files = [Path(line.strip().removesuffix(", exists: True")) for line in listed.splitlines() if line.endswith(", exists: True")]
-    beside = [path for file in files for path in file.parent.iterdir() if path.is_file()]
-    return [*files, *beside]
+    """pip's settings of this machine, and the files that they name."""
+    pip = [sys.executable, "-m", "pip", "config"]
+    debug, listed = (run([*pip, word], ROOT).splitlines() for word in ("debug", "list"))
+    settings = [line.strip().removesuffix(", exists: True") for line in debug if line.endswith(", exists: True")]
+    named = [line.partition("=")[2].strip("'") for line in listed]
+    return [path for path in map(Path, (*settings, *named)) if path.is_absolute() and path.is_file()]
 
 
 def run(command: Sequence[str], folder: Path) -> str:
