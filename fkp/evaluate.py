@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 
 from fkp.config import DataConfig
-from fkp.data import catalog as catalogs
-from fkp.data.catalog import Catalog
 from fkp.errors import FkpError, run_command
 from fkp.exposure import Exposure, exposure
 from fkp.landmarks import OUTER_EYE_CORNERS, REGIONS
 from fkp.model import metrics
 from fkp.model.metrics import NORMALISER, TRUTHS, Truth
-from fkp.vision import image as images
-from fkp.vision.crop import box_of_points
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
+    from fkp.data.catalog import Catalog
     from fkp.predict import Face
+    from fkp.vision.image import Image
 
 #: The parts of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
 Part = Literal["test", "val"]
@@ -65,7 +63,7 @@ _REGION_ROWS: dict[str, str] = {f"nme_{region}_interocular_pct": region.replace(
 class Finder(Protocol):
     """What is evaluated: a `Predictor`, or whatever answers like one."""
 
-    def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
+    def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
         """Return one face a box."""
         ...
 
@@ -245,14 +243,15 @@ def format_table(evaluation: Evaluation) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate a bundle: print one table a split, write metrics.json and report.html."""
+    arguments = _parse(argv)
+    from fkp.data.catalog import load  # It brings pandas and pyarrow, and `--help` needs neither.
     from fkp.predict import Predictor
     from fkp.report import write_json, write_report
 
-    arguments = _parse(argv)
     predictor = Predictor(arguments.bundle)
     finder = predictor if arguments.endpoint is None else _endpoint(arguments.endpoint, predictor.bundle)
     data = _data(predictor.config.data, arguments.source, arguments.root)
-    catalog = catalogs.load(data)
+    catalog = load(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
         evaluation = evaluate(finder, catalog, data.model_copy(update={"split": split}), predictor.bundle, arguments.part)
@@ -277,10 +276,10 @@ def _endpoint(url: str, bundle: Bundle) -> Finder:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    from fkp.predict import DEFAULT_BUNDLE
+    from fkp.shipped import DEFAULT_BUNDLE
 
     about = "Measure a bundle on one part of a labelled set; the set is the bundle's own unless a flag names another."
-    parser = argparse.ArgumentParser(prog="python -m fkp.evaluate", description=about)
+    parser = argparse.ArgumentParser(prog="fkp evaluate", description=about)
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument(
         "--split",
@@ -311,8 +310,11 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
 
 
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
+    from fkp.data.catalog import read_frame
+    from fkp.vision.crop import box_of_points
+
     path = catalog.path(row)
-    frame, _ = catalogs.read_frame(catalog, row)
+    frame, _ = read_frame(catalog, row)
     (face,) = predictor(frame, [box_of_points(truth_px)])
     if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
         raise FkpError(f"{path}: the model's answer is not finite: its training has diverged, train it again")

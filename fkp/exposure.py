@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fkp.config import DataConfig
-from fkp.data import catalog as catalogs
-from fkp.data.catalog import Catalog
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
+    from fkp.data.catalog import Catalog
 
 #: Key in a bundle's metrics.json under which training may leave `Catalog.digest`, to tell sets of one source apart.
 LABELS_DIGEST = "labels_sha256"
@@ -81,5 +80,7 @@ def _same_set(bundle: Bundle, catalog: Catalog, data: DataConfig) -> bool:
         return bundle.metrics[LABELS_DIGEST] == catalog.digest
     # Without a digest: the other sources hold one set each, wherever it lies; a folder is known by its place alone.
     if trained.source == "folder" == data.source:
-        return catalogs.root_of(trained).resolve() == catalogs.root_of(data).resolve()
+        from fkp.data.catalog import root_of
+
+        return root_of(trained).resolve() == root_of(data).resolve()
     return trained.source == data.source

@@ -30,7 +30,7 @@ _TOKEN_BYTES = 32
 
 def main(argv: list[str] | None = None) -> None:
     """Check one file and its hosts."""
-    parser = argparse.ArgumentParser(prog="python -m fkp.hosts", description="Check a cluster's file and its hosts before `ray up`.")
+    parser = argparse.ArgumentParser(prog="fkp cluster", description="Check a cluster's file and its hosts before `ray up`.")
     parser.add_argument("file", type=Path, help="a cluster's YAML file")
     found = check(parser.parse_args(sys.argv[1:] if argv is None else argv).file)
     print(f"{len(found)} hosts can be set up: {', '.join(found)}" if found else "the file is valid; its hosts do not exist yet")

@@ -12,7 +12,6 @@ from typing import Any
 from fkp import drift
 from fkp.bundle import update_bundle
 from fkp.config import DataConfig
-from fkp.data import catalog as catalogs
 from fkp.errors import FkpError, run_command
 from fkp.evaluate import Evaluation, evaluate
 from fkp.predict import DEFAULT_BUNDLE, Predictor
@@ -32,10 +31,12 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
     Raises:
         FkpError: A frame is missing or broken.
     """
+    from fkp.data.catalog import read_frame
+
     catalog = validation.catalog
     values: dict[str, list[float]] = {drift.ERROR_RATIO: [], drift.BRIGHTNESS: []}
     for row, expected_error_px in zip(validation.rows, validation.expected_error_px, strict=True):
-        frame, _ = catalogs.read_frame(catalog, row)
+        frame, _ = read_frame(catalog, row)
         box_xyxy = box_of_points(catalog.points_px[row])
         crop_u8 = predictor.crop(box_xyxy).apply(frame, predictor.config.input.channels)
         values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
@@ -46,15 +47,17 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
 
 def main(argv: list[str] | None = None) -> None:
     """Add the histograms to a bundle: its weights stay, its digest becomes another."""
-    parser = argparse.ArgumentParser(prog="python -m fkp.reference", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="fkp reference", description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
     arguments = parser.parse_args(argv)
+    from fkp.data.catalog import load
+
     predictor = Predictor(arguments.bundle)
     data = predictor.config.data
     if arguments.root is not None:
         data = data.model_copy(update={"root": arguments.root})
-    catalog = catalogs.load(data)
+    catalog = load(data)
     trained_on = predictor.bundle.metrics.get("labels_sha256")
     if trained_on is not None and trained_on != catalog.digest:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")

@@ -1,1 +1,1 @@
-"""The model as an HTTP endpoint on Ray Serve: `serve run serve.app:build`."""
+"""What a user deploys: app.py and config.yaml. The code is `fkp.serve`."""

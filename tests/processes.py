@@ -38,8 +38,8 @@ _PRELOADED = [
     "onnxscript",
     "ray.serve",
     "ray.train.torch",
-    "serve.start",
-    "tune.search",
+    "fkp.serve.start",
+    "fkp.tune.search",
 ]
 
 

@@ -35,8 +35,8 @@ def onnx(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Predictor
 def golden() -> tuple[images.Image, np.ndarray]:
     import json
 
-    points = np.asarray(json.loads((REPO / "serve/golden/points.json").read_text()), np.float32)
-    return images.read(REPO / "serve/golden/face.jpg"), box_of_points(points)
+    points = np.asarray(json.loads((REPO / "fkp/serve/golden/points.json").read_text()), np.float32)
+    return images.read(REPO / "fkp/serve/golden/face.jpg"), box_of_points(points)
 
 
 @pytest.mark.parametrize(("bf16", "limit_px"), [(False, 0.001), (True, 0.3)])

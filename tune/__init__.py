@@ -1,1 +1,1 @@
-"""Hyperparameter search: Ray Tune over the same Config that one training takes."""
+"""What a user runs and edits: search.py and space.yaml. The code is `fkp.tune`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from fkp.config import PACKED_SUFFIX, DataConfig, build, from_args
 from fkp.errors import FkpError, run_command
+from fkp.shipped import here_or_shipped
 
 if TYPE_CHECKING:
     from fkp.data.packed import PackedSet
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fkp.data", description="Bring, check and describe sets of labelled faces.")
+    parser = argparse.ArgumentParser(prog="fkp data", description="Bring, check and describe sets of labelled faces.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     fetch = _command(commands, "fetch", _fetch, "download the YouTube-Faces keypoint set, or copy it from a folder")
@@ -74,7 +75,9 @@ def _command(
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="sha256 of every labelled frame (default: %(default)s)")
+    parser.add_argument(
+        "--manifest", type=here_or_shipped, default=str(MANIFEST), help="sha256 of every labelled frame (default: %(default)s)"
+    )
 
 
 def _count(text: str) -> int:
@@ -146,7 +149,7 @@ def _stats(args: argparse.Namespace) -> None:
 
     short = {"--data.root": args.root, "--data.source": args.source}
     flags = [text for flag, value in short.items() if value is not None for text in (flag, value)]
-    config = from_args([*flags, *args.rest], "python -m fkp.data stats", "Print what is in a set.")
+    config = from_args([*flags, *args.rest], "fkp data stats", "Print what is in a set.")
     for line in verify.describe(config.data).lines():
         print(line)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+
 from fkp import config as configs
 from fkp.errors import run_command
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print one line an architecture and head."""
+    about = "List the architectures, with their size under the default settings."
+    argparse.ArgumentParser(prog="fkp models", description=about).parse_args(argv)
     from fkp.model.registry import Network, names
 
     for arch in names():

@@ -1,5 +1,21 @@
-"""Pictures, folders and videos to faces with a bundle: `Predictor` in Python, `python -m fkp.predict` as a command."""
+"""Pictures, folders and videos to faces with a bundle: `Predictor` in Python, `fkp predict` as a command."""
 
-from fkp.predict.predictor import DEFAULT_BUNDLE, Face, Predictor, face_of_answer, fits, of_both_looks, second_box
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fkp.shipped import DEFAULT_BUNDLE
+
+if TYPE_CHECKING:
+    from fkp.predict.predictor import Face, Predictor, face_of_answer, fits, of_both_looks, second_box
 
 __all__ = ["DEFAULT_BUNDLE", "Face", "Predictor", "face_of_answer", "fits", "of_both_looks", "second_box"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `--help` waits neither for OpenCV nor for ONNX Runtime.
+    if name not in __all__:
+        raise AttributeError(f"module 'fkp.predict' has no attribute {name!r}")
+    from fkp.predict import predictor
+
+    return getattr(predictor, name)

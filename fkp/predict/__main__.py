@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fkp.errors import FkpError, run_command
-from fkp.predict.predictor import DEFAULT_BUNDLE, Predictor
-from fkp.vision.crop import parse_box
+from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.detect import BLAZEFACE, CHOICES
 from fkp.vision.smooth import OneEuroSettings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _ABOUT = """Find 68 points on each face of pictures, or follow them through a video. The name of --out says what is wanted:
   --out DIR             each picture with its faces drawn, faces.json and faces.csv
@@ -22,6 +23,8 @@ _ABOUT = """Find 68 points on each face of pictures, or follow them through a vi
 def main(argv: list[str] | None = None) -> int:
     """Annotate pictures or a video; the status is 1 when any of them could not be read to its end."""
     arguments = _parse(argv)
+    from fkp.predict.predictor import Predictor
+
     out = Path(arguments.out)
     if out.suffix.lower() == ".mp4":
         from fkp.predict import video
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fkp.predict", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="fkp predict", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "sources",
         nargs="+",
@@ -100,6 +103,10 @@ def _smoothing(text: str) -> OneEuroSettings:
 
 
 def _box(text: str) -> np.ndarray:
+    import numpy as np
+
+    from fkp.vision.crop import parse_box
+
     try:
         return np.array(parse_box(text), np.float32)
     except ValueError as error:

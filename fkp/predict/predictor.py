@@ -13,11 +13,10 @@ import numpy as np
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
 from fkp.landmarks import MIRROR
+from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
-
-DEFAULT_BUNDLE = Path("saved_models/champion")
 
 #: A face in a given box that is turned by more than this, or whose points' box overlaps the given one by less (intersection
 #: over union), is looked at again. From 15 degrees on that lowers the error of the shipped model on validation faces; with the
@@ -70,7 +69,7 @@ class Predictor:
     """Finds points with a bundle; safe to share between threads.
 
     Args:
-        bundle: A bundle or its folder.
+        bundle: A bundle or its folder; by default the shipped champion.
         threads: Cores a call may use; crops of one call run as one batch.
         detector: What finds the faces, see `vision.detect.open_detector`.
         session: Runs the network instead of ONNX Runtime, see `torch_session`.
@@ -79,7 +78,13 @@ class Predictor:
         FkpError: See `open_bundle`; or ONNX Runtime cannot run its network.
     """
 
-    def __init__(self, bundle: Bundle | str | Path, threads: int = 1, detector: str = BLAZEFACE, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle | str | Path = DEFAULT_BUNDLE,
+        threads: int = 1,
+        detector: str = BLAZEFACE,
+        session: Session | None = None,
+    ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.config = self.bundle.config
         self._session = session or _OnnxSession(self.bundle, threads)

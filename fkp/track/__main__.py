@@ -100,7 +100,7 @@ def _upload(file: Path, store: str | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     about = "Registered models, and records of searches that MLflow has not got yet. MLFLOW_TRACKING_URI names the store."
-    parser = argparse.ArgumentParser(prog="python -m fkp.track", description=about)
+    parser = argparse.ArgumentParser(prog="fkp track", description=about)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default=MODEL_NAME, help="of the registered model (default: %(default)s)")

@@ -11,7 +11,7 @@ from fkp.errors import run_command
 
 def main(argv: list[str] | None = None) -> None:
     """Train, evaluate, write the bundle and say where everything is."""
-    config = configs.from_args(sys.argv[1:] if argv is None else argv, "python -m fkp.train", "Train a 68-point face landmark model.")
+    config = configs.from_args(sys.argv[1:] if argv is None else argv, "fkp train", "Train a 68-point face landmark model.")
     from fkp.train.driver import train
 
     outcome = train(config)

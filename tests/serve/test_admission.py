@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from serve.admission import BURST, CROWDED_PER_S, Admission
-from serve.guard import Guard
+from fkp.serve.admission import BURST, CROWDED_PER_S, Admission
+from fkp.serve.guard import Guard
 
 
 class Held:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.serve._private.http_util import parse_disconnect_disabled_header, parse_request_timeout_header
 
-from serve.door import _LEAVE_ALONE, Door, middlewares
+from fkp.serve.door import _LEAVE_ALONE, Door, middlewares
 
 LIMIT = 1000
 
@@ -173,7 +173,7 @@ def test_ray_finds_it_by_its_path() -> None:
     from ray.serve._private.http_util import validate_http_proxy_callback_return
     from ray.serve._private.utils import call_function_from_import_path
 
-    from serve import start
+    from fkp.serve import start
 
     variables = start.settings(start.CONFIG, "127.0.0.1", 1, "", ())["controller_options"]["runtime_env"]["env_vars"]
     (found,) = validate_http_proxy_callback_return(call_function_from_import_path(variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]))

@@ -26,9 +26,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.predict import Predictor
+from fkp.serve import schemas
+from fkp.serve.admission import BURST
 from fkp.vision import image as images
-from serve import schemas
-from serve.admission import BURST
 
 from .conftest import MAX_IN_PROGRESS, Endpoint
 
@@ -449,7 +449,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
 
 
 def test_with_tokens_nothing_is_open_but_the_health(endpoint: Endpoint, photo: bytes) -> None:
-    from serve.guard import token_digests
+    from fkp.serve.guard import token_digests
 
     old, new = "the-old-token-0123456789", "the-new-token-0123456789"
     endpoint.application["args"]["token_digests"] = list(token_digests(f"{old},{new}"))

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from fkp.bundle import Bundle
-from serve import start
+from fkp.serve import start
 
 from .conftest import Endpoint
 

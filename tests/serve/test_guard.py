@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fkp.errors import FkpError
-from serve import guard
-from serve.guard import Guard, Refusal, check_host, check_picture, is_loopback, token_digests
+from fkp.serve import guard
+from fkp.serve.guard import Guard, Refusal, check_host, check_picture, is_loopback, token_digests
 
 OLD, NEW = "old-token-of-24-characters", "new-token-of-24-characters"
 LIMIT = 1000

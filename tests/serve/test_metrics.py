@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fkp.drift import BOUNDS, BRIGHTNESS, LEAST_FACES
-from serve.metrics import GONE_AFTER_S, Metrics, render, total
+from fkp.serve.metrics import GONE_AFTER_S, Metrics, render, total
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -31,13 +31,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 from fkp.data import synthetic
 from fkp.landmarks import EDGES, NUM_POINTS, REGIONS
 from fkp.predict import Predictor
+from fkp.serve.landmarks import page_landmarks
 from fkp.vision import image as images
 from fkp.vision.draw import REGION_COLOURS
-from serve.landmarks import page_landmarks
 from tests.needs import missing
 
 REPO = Path(__file__).resolve().parents[2]
-PAGE = REPO / "serve/page"
+PAGE = REPO / "fkp/serve/page"
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"

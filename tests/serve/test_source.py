@@ -8,7 +8,7 @@ import pytest
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
-from serve.source import CHAMPION, find_bundle
+from fkp.serve.source import CHAMPION, find_bundle
 
 
 def test_champion_and_versions_are_downloaded_once(

@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from fkp.__main__ import COMMANDS
-from fkp.__main__ import main as fkp_main
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
-from serve import start
-from serve.admission import BURST
-from serve.app import GPU_BATCH_SIZE
-from serve.guard import PIXEL_LIMIT
-from serve.settings import Settings
+from fkp.serve import start
+from fkp.serve.admission import BURST
+from fkp.serve.app import GPU_BATCH_SIZE
+from fkp.serve.guard import PIXEL_LIMIT
+from fkp.serve.settings import Settings
 
 
 def test_an_open_address_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +62,7 @@ def test_config_yaml_is_what_the_code_has() -> None:
     schema = ServeDeploySchema.model_validate(config)
     (application,) = schema.applications
     (deployment,) = application.deployments
-    assert (application.name, application.import_path, deployment.name) == (start.APPLICATION, "serve.app:build", "Landmarks")
+    assert (application.name, application.import_path, deployment.name) == (start.APPLICATION, "fkp.serve.app:build", "Landmarks")
     assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
     assert Settings.model_validate(deployment.user_config) == Settings()
     assert deployment.max_ongoing_requests >= 2 * GPU_BATCH_SIZE
@@ -79,18 +77,6 @@ def test_the_command_line_goes_into_the_settings() -> None:
     assert (config["http_options"]["host"], config["http_options"]["port"]) == ("::1", 9000)
     assert config["applications"][0]["args"] == {"token_digests": ["d"]}
     assert config["applications"][0]["deployments"][0]["user_config"]["bundle"] == "/models/a"
-
-
-def test_one_name_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    import importlib.util
-
-    fkp_main([])
-    printed = capsys.readouterr().out
-    for name, (module, _) in COMMANDS.items():
-        assert f"  {name} " in printed
-        assert importlib.util.find_spec(module), module
-    with pytest.raises(FkpError, match="there is no command sreve: choose one of"):
-        fkp_main(["sreve"])
 
 
 def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -20,10 +20,10 @@ from mlflow.entities import Run
 
 from fkp.config import Config
 from fkp.errors import FkpError
-from tune import results
-from tune.results import Trial
-from tune.settings import Settings
-from tune.study import Study
+from fkp.tune import results
+from fkp.tune.results import Trial
+from fkp.tune.settings import Settings
+from fkp.tune.study import Study
 
 #: Called when an epoch of a trial has come in: number of the trial, the report.
 OnReport = Callable[[int, Mapping[str, Any]], None]
@@ -99,7 +99,7 @@ def run_search(ray_cluster: None, small_run_in: Callable[..., Config], empty_sto
 
 def search_on(found: Searched, on_report: OnReport | None = None, **changes: Any) -> Searched:
     """Search with the same settings but for some of the search's own, in the same folder."""
-    from tune.search import search
+    from fkp.tune.search import search
 
     again = Searched(dataclasses.replace(found.settings, **changes), found.config, found.uri)
     reported = Study.reported
@@ -114,7 +114,7 @@ def search_on(found: Searched, on_report: OnReport | None = None, **changes: Any
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setenv("MLFLOW_TRACKING_URI", found.uri)
-        patch.setattr("tune.report._DELIVERY_S", 2.0)
+        patch.setattr("fkp.tune.report._DELIVERY_S", 2.0)
         patch.setattr(Study, "reported", spy)
         try:
             again.undelivered = search(again.settings, again.config)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ray.tune import schedulers
 
 from fkp.config import Config
 from fkp.errors import FkpError
-from tune.algorithm import choose
-from tune.settings import Settings
-from tune.space import Entry, Space
-from tune.study import Study
+from fkp.tune.algorithm import choose
+from fkp.tune.settings import Settings
+from fkp.tune.space import Entry, Space
+from fkp.tune.study import Study
 
 SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1, default=0.01), Entry("model.width", "choice", options=(8, 16), default=16)))
 
@@ -71,7 +72,56 @@ def test_population_based_training_changes_only_what_does_not_shape_the_network(
         choose(study_of(Space(SPACE.entries[1:]), scheduler="pbt"), 2)
 
 
-def test_bohb_without_its_packages_is_one_sentence(study_of: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.tune.search.bohb.bohb_search.BOHB", None)
-    with pytest.raises(FkpError, match="--scheduler bohb needs hpbandster and ConfigSpace: `make install`"):
-        choose(study_of(scheduler="bohb"), 2)
+def test_hyperband_counts_the_epochs_of_the_flags_and_not_the_trials_that_wait(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(scheduler="hyperband", epochs=9, reduction=3), 2).scheduler
+    assert isinstance(scheduler, schedulers.HyperBandScheduler)
+    scheduler.set_search_properties("nme", "min")
+    controller = Mock()
+    trials = [Mock(status="RUNNING", is_saving=False) for _ in range(4)]
+    controller.get_trials.return_value = trials
+    for trial in trials:  # Three for a bracket whose members all train to the end, and the first of the next one.
+        scheduler.on_trial_add(controller, trial)
+    scheduler.choose_trial_to_run(controller)
+    assert controller.search_alg.searcher.max_concurrent == 2
+    assert scheduler.on_trial_result(controller, trials[0], {"epochs": 8, "nme": 1.0}) == "CONTINUE"
+    assert scheduler.on_trial_result(controller, trials[0], {"epochs": 9, "nme": 1.0}) == "PAUSE"
+    trials[0].status = "PAUSED"
+    scheduler.choose_trial_to_run(controller)
+    assert controller.search_alg.searcher.max_concurrent == 3
+
+
+def test_a_bracket_of_hyperband_takes_no_more_than_its_members(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(scheduler="hyperband", epochs=3, reduction=3), 1).scheduler
+    scheduler.set_search_properties("nme", "min")
+    controller, trials = Mock(), [Mock(status="RUNNING", is_saving=False) for _ in range(5)]
+    for trial in trials[:2]:  # The first bracket's, one after the other.
+        scheduler.on_trial_add(controller, trial)
+        scheduler.on_trial_complete(controller, trial, {})
+    actions = []
+    for nme, trial in enumerate(trials[2:]):  # The second's: each waits after an epoch until the third is there.
+        scheduler.on_trial_add(controller, trial)
+        actions.append(scheduler.on_trial_result(controller, trial, {"epochs": 1, "nme": float(nme)}))
+        trial.status = "PAUSED"
+    assert actions == ["PAUSE", "PAUSE", "STOP"]
+    controller.stop_trial.assert_called_once_with(trials[3])
+    controller.get_trials.return_value = trials[2:3]
+    assert scheduler.choose_trial_to_run(controller) is trials[2]
+
+
+def test_hyperband_misses_a_trial_that_fails_after_a_halt(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(scheduler="hyperband", epochs=4, reduction=2), 2).scheduler
+    scheduler.set_search_properties("nme", "min")
+    controller = Mock()
+    trials = [Mock(status="RUNNING", is_saving=False) for _ in range(6)]
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)
+    bracket = trials[3:]  # Of three that halt after 2 of 4 epochs, where two go on.
+    for nme, trial in enumerate(bracket):
+        action = scheduler.on_trial_result(controller, trial, {"epochs": 2, "nme": float(nme)})
+        trial.status = {"PAUSE": "PAUSED", "STOP": "TERMINATED"}[action]
+    assert [trial.status for trial in bracket] == ["PAUSED", "PAUSED", "TERMINATED"]
+    trials[3].status = trials[4].status = "RUNNING"
+    assert scheduler.on_trial_result(controller, trials[3], {"epochs": 4, "nme": 0.0}) == "PAUSE"
+    trials[3].status = "PAUSED"
+    scheduler.on_trial_error(controller, trials[4])
+    controller.stop_trial.assert_called_with(trials[3])

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from fkp.errors import FkpError
-from tune.charts import write_charts
-from tune.results import State, Trial
+from fkp.tune.charts import write_charts
+from fkp.tune.results import State, Trial
 
 ALL = ["trials.csv", "search.html", "curves.png", "cost.png", "importance.png", "parallel.png"]
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tune.compare import compare
-from tune.results import State, Trial
+from fkp.tune.compare import compare
+from fkp.tune.results import State, Trial
 
 
 def trial(number: int, *nme: float, state: State = "finished", **sample: Any) -> Trial:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from fkp.config import Config
 from fkp.data.dataset import open_cache
 from fkp.train import loop
-from tune.follow import FollowSample
+from fkp.tune.follow import FollowSample
 
 
 def train(config: Config, folder: Path, checkpoint: Path | None, *more: pl.Callback) -> dict[str, torch.Tensor]:

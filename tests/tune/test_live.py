@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from tune.live import LiveTable, duration, ended_line, status
-from tune.results import State, Trial
+from fkp.tune.live import LiveTable, duration, ended_line, status
+from fkp.tune.results import State, Trial
 
 
 def trial(number: int, state: State, *nme: float, reason: str = "", **sample: object) -> Trial:

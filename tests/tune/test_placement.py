@@ -10,8 +10,8 @@ import ray
 
 from fkp.config import build
 from fkp.errors import FkpError
-from tune import placement
-from tune.settings import Settings
+from fkp.tune import placement
+from fkp.tune.settings import Settings
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fkp.errors import FkpError
-from tune.results import State, Trial, best, cost, from_json, ranked, short_names, table, time_left, to_json, varied
+from fkp.tune.results import State, Trial, best, cost, from_json, ranked, short_names, table, time_left, to_json, varied
 
 
 def trial(number: int, state: State, *nme: float, seconds: float = 0.0, cores: float = 1.0, **sample: Any) -> Trial:

@@ -25,10 +25,10 @@ from fkp.config import build
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.track.__main__ import main as track_main
+from fkp.tune.search import main, search
+from fkp.tune.settings import Settings
+from fkp.tune.space import read_space
 from tests.processes import Process
-from tune.search import main, search
-from tune.settings import Settings
-from tune.space import read_space
 
 from .conftest import Searched, find, lose, search_on, state_of
 
@@ -230,7 +230,7 @@ def test_a_record_lost_in_the_middle_is_said_and_uploaded_with_one_command(
 
 
 def test_the_command_fails_when_the_record_is_not_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.search.search", lambda settings, config: "7 entries are missing")
+    monkeypatch.setattr("fkp.tune.search.search", lambda settings, config: "7 entries are missing")
     with pytest.raises(FkpError, match=r"^7 entries are missing$"):
         main(["--name", "any"])
 
@@ -279,21 +279,20 @@ def test_population_based_training_moves_a_bad_trial_to_another_ones_weights(run
     assert moved, "at least one trial has taken over another one's weights and left its own rate"
 
 
-@pytest.mark.slow("a search of four trials")
-def test_bohb_searches(run_search: Callable[..., Searched], tmp_path: Path) -> None:
-    pytest.importorskip("hpbandster", reason="--scheduler bohb: pip install -r requirements-nodeps.txt --no-deps")
-    found = run_search(tmp_path, {"optim.lr": {"log": [1e-4, 0.02]}}, trials=4, scheduler="bohb", concurrent=2)
+@pytest.mark.slow("a search of five trials")
+def test_hyperband_stops_all_but_the_best_of_a_bracket(run_search: Callable[..., Searched], tmp_path: Path) -> None:
+    found = run_search(tmp_path, {"optim.lr": {"log": [1e-4, 0.02]}}, trials=5, scheduler="hyperband", concurrent=2)
     assert found.error is None
-    assert len(found.trials) == 4
-    assert {trial.state for trial in found.trials} <= {"finished", "stopped"}
-    assert any(trial.state == "finished" for trial in found.trials)
+    # The first bracket is of two trials that nobody stops, the second of three, of which one goes on after an epoch.
+    assert [trial.state for trial in found.trials[:2]] == ["finished"] * 2
+    assert sorted((trial.state, trial.epochs) for trial in found.trials[2:]) == [("finished", 3), ("stopped", 1), ("stopped", 1)]
 
 
 def test_crops_are_decoded_once_for_each_input_setting_and_shared(
     run_search: Callable[..., Searched], halving: Searched, tmp_path: Path
 ) -> None:
-    from tune.search import _put_crops
-    from tune.trial import crops_key, trial_config
+    from fkp.tune.search import _put_crops
+    from fkp.tune.trial import crops_key, trial_config
 
     (tmp_path / "space.yaml").write_text(yaml.safe_dump({"input.crop_scale": {"choice": [1.2, 1.4]}, **RATES}))
     space = read_space(tmp_path / "space.yaml", halving.config)

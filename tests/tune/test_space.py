@@ -10,7 +10,7 @@ import yaml
 
 from fkp.config import build, known_paths
 from fkp.errors import FkpError
-from tune.space import DEFAULT_SPACE, read_space
+from fkp.tune.space import DEFAULT_SPACE, read_space
 
 
 def write(folder: Path, space: Any) -> Path:

@@ -13,11 +13,11 @@ from fkp import storage
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
-from tune import report
-from tune.settings import Settings
-from tune.space import Entry, Space
-from tune.study import Study, TellStudy, WhenTimeIsOver, open_study
-from tune.trial import FAILED
+from fkp.tune import report
+from fkp.tune.settings import Settings
+from fkp.tune.space import Entry, Space
+from fkp.tune.study import Study, TellStudy, WhenTimeIsOver, open_study
+from fkp.tune.trial import FAILED
 
 SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1),))
 

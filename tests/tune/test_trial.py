@@ -7,7 +7,7 @@ import torch
 
 from fkp.config import build
 from fkp.errors import FkpError
-from tune.trial import WORST_NME, _reason, crops_key, trial_config
+from fkp.tune.trial import WORST_NME, _reason, crops_key, trial_config
 
 
 def raised_by_torch() -> RuntimeError:

@@ -13,11 +13,11 @@ from fkp.bundle import open_bundle
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.track.registry import Registry
-from tune.results import Trial
-from tune.settings import Settings
-from tune.space import Space
-from tune.study import Study
-from tune.winner import refit
+from fkp.tune.results import Trial
+from fkp.tune.settings import Settings
+from fkp.tune.space import Space
+from fkp.tune.study import Study
+from fkp.tune.winner import refit
 
 
 def study_of(config: Config, name: str) -> Study:

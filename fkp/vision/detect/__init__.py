@@ -8,11 +8,13 @@ box the landmark network was trained with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from fkp.vision.detect.box_map import AS_DETECTED, BoxMap
-from fkp.vision.detect.candidates import Candidates, iou, merge
-from fkp.vision.detect.detector import Detection, FaceDetector, Finder
+if TYPE_CHECKING:
+    from fkp.vision.detect.box_map import AS_DETECTED, BoxMap
+    from fkp.vision.detect.candidates import Candidates, iou, merge
+    from fkp.vision.detect.detector import Detection, FaceDetector, Finder
 
 __all__ = [
     "AS_DETECTED",
@@ -37,6 +39,20 @@ WHOLE = ":whole"
 CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOLE} after it no small faces are looked for in large ones"
 
 
+#: Where the other names are: parsers want those above, and wait neither for NumPy nor for OpenCV.
+_HOMES = {
+    **dict.fromkeys(("AS_DETECTED", "BoxMap"), "box_map"),
+    **dict.fromkeys(("Candidates", "iou", "merge"), "candidates"),
+    **dict.fromkeys(("Detection", "FaceDetector", "Finder"), "detector"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
 def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = None) -> FaceDetector:
     """Load a detector.
 
@@ -48,6 +64,9 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
     Raises:
         FkpError: There is no such detector, what it needs is not installed, or a calibration cannot be used.
     """
+    from fkp.vision.detect.box_map import BoxMap
+    from fkp.vision.detect.detector import FaceDetector
+
     finder = _finder(name.removesuffix(WHOLE))
     given = (box_maps or {}).get(finder.name)
     return FaceDetector(finder, finder.box_map if given is None else BoxMap.from_json(given, finder), not name.endswith(WHOLE))

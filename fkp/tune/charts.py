@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from fkp import page
 from fkp.folder import write
-from tune import figures, pictures
-from tune.compare import Comparison, compare
-from tune.live import duration, setting
-from tune.results import Cost, Trial, best, cost, ranked, short_names, table
+from fkp.tune import figures, pictures
+from fkp.tune.compare import Comparison, compare
+from fkp.tune.live import duration, setting
+from fkp.tune.results import Cost, Trial, best, cost, ranked, short_names, table
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -16,8 +16,8 @@ from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
 
 if TYPE_CHECKING:
-    from tune.settings import Settings
-    from tune.space import Space
+    from fkp.tune.settings import Settings
+    from fkp.tune.space import Space
 
 #: Key of a report: why a trial cannot be trained. Its NME then is `WORST_NME`.
 FAILED = "failed"
@@ -88,7 +88,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
 
     from fkp.train import loop
     from fkp.train.ray_backend import ReportCheckpoint, resumed_from, who_decodes
-    from tune.follow import FollowSample
+    from fkp.tune.follow import FollowSample
 
     began = time.process_time()
 

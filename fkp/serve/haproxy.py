@@ -25,9 +25,9 @@ import psutil
 
 from fkp.errors import FkpError
 from fkp.ports import free_port, probe
-from serve.admission import BURST, CROWDED_PER_S
-from serve.guard import TIMEOUT_S
-from serve.haproxy_run import Limits
+from fkp.serve.admission import BURST, CROWDED_PER_S
+from fkp.serve.guard import TIMEOUT_S
+from fkp.serve.haproxy_run import Limits
 
 _RUN = Path(__file__).with_name("haproxy_run.py")
 _PIDS = "pids"

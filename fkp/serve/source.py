@@ -1,6 +1,6 @@
 """Which bundle to serve, and where it lies on this machine.
 
-A bundle of the registry is downloaded by a process of its own (`python -m serve.source URI`): MLflow takes hundreds of
+A bundle of the registry is downloaded by a process of its own (`python -m fkp.serve.source URI`): MLflow takes hundreds of
 megabytes, which no replica should keep. On a cluster that process runs on the head, where MLflow's server listens on
 loopback, and the bundle reaches the other hosts through Ray.
 """
@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fkp.errors import FkpError
-from fkp.predict import DEFAULT_BUNDLE
+from fkp.shipped import DEFAULT_BUNDLE
 
 CHAMPION = "models:/fkp@champion"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
@@ -48,14 +48,8 @@ def find_bundle(bundle: str) -> Source:
         FkpError: There is none, or the registry cannot be reached.
     """
     if not bundle:
-        bundle = CHAMPION if os.environ.get("MLFLOW_TRACKING_URI") else str(default_folder())
+        bundle = CHAMPION if os.environ.get("MLFLOW_TRACKING_URI") else str(DEFAULT_BUNDLE)
     return _from_registry(bundle) if bundle.startswith("models:/") else Source(bundle)
-
-
-def default_folder() -> Path:
-    """saved_models/champion below the working folder, or beside this package where the cluster runs elsewhere."""
-    here = DEFAULT_BUNDLE.absolute()
-    return here if here.is_dir() else Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
 
 
 def _from_registry(address: str) -> Source:
@@ -65,7 +59,7 @@ def _from_registry(address: str) -> Source:
 
 
 def _download_here(address: str) -> Source:
-    command = [sys.executable, "-m", "serve.source", address]
+    command = [sys.executable, "-m", "fkp.serve.source", address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S, check=False)
     except subprocess.TimeoutExpired as error:

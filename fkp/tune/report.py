@@ -13,14 +13,14 @@ from fkp import config as configs
 from fkp import folder as folders
 from fkp import track
 from fkp.errors import FkpError
-from tune import results
-from tune.results import Trial
-from tune.study import PARENT
+from fkp.tune import results
+from fkp.tune.results import Trial
+from fkp.tune.study import PARENT
 
 if TYPE_CHECKING:
     from fkp.track.outbox import Status
-    from tune.study import Study
-    from tune.winner import Winner
+    from fkp.tune.study import Study
+    from fkp.tune.winner import Winner
 
 #: How long the end of a search waits for a record that does not answer, in seconds.
 _DELIVERY_S = 30.0
@@ -44,7 +44,7 @@ def finish(study: Study) -> Trial:
     Raises:
         FkpError: No trial succeeded; the table of trials is kept.
     """
-    from tune.charts import write_charts
+    from fkp.tune.charts import write_charts
 
     assert study.outbox is not None
     trials = study.ordered()

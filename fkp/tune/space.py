@@ -1,6 +1,6 @@
 """What is searched: settings by their dotted paths, read from a YAML file and checked against the Config.
 
-The default, `space.yaml` beside this file, also says what an entry may be.
+The default, `tune/space.yaml`, also says what an entry may be.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 from fkp import config as configs
 from fkp.config import Config
 from fkp.errors import FkpError
+from fkp.shipped import shipped
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-DEFAULT_SPACE = Path(__file__).with_name("space.yaml")
+DEFAULT_SPACE = shipped("tune/space.yaml")
 
 KINDS = ("log", "uniform", "int", "choice")
 

@@ -16,13 +16,13 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from fkp import __version__
+from fkp.serve import docs, schemas
+from fkp.serve.guard import Guard, Refusal, token_digests
+from fkp.serve.landmarks import page_landmarks
+from fkp.serve.model import Model, Prepared, face_json
+from fkp.serve.model import Query as Asked
+from fkp.serve.upload import FIELD, Upload, read_uploads
 from fkp.vision.crop import parse_box
-from serve import docs, schemas
-from serve.guard import Guard, Refusal, token_digests
-from serve.landmarks import page_landmarks
-from serve.model import Model, Prepared, face_json
-from serve.model import Query as Asked
-from serve.upload import FIELD, Upload, read_uploads
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -1,8 +1,7 @@
-"""What proposes trials and what stops them: Optuna, random, grid; ASHA, population-based training, BOHB, none."""
+"""What proposes trials and what stops them: Optuna, random, grid; ASHA, HyperBand, population-based training, none."""
 
 from __future__ import annotations
 
-import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from fkp.model.net import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 
 if TYPE_CHECKING:
-    from tune.study import Study
+    from fkp.tune.study import Study
 
 #: Settings that population-based training may change on the way: they do not shape the network.
 MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
@@ -42,20 +41,22 @@ def choose(study: Study, concurrent: int) -> Algorithm:
     """Build what the flags ask for.
 
     Raises:
-        FkpError: The packages of --scheduler bohb are not installed.
+        FkpError: --scheduler pbt has nothing in the space that it may change.
     """
     from ray import tune
     from ray.tune import schedulers
     from ray.tune.search import BasicVariantGenerator
 
     settings, space = study.settings, study.space
-    if settings.scheduler == "bohb":
-        return _bohb(study, concurrent)
     scheduler: Any = schedulers.FIFOScheduler()
     if settings.scheduler == "asha":
         scheduler = schedulers.ASHAScheduler(
             EPOCHS, max_t=settings.epochs, grace_period=settings.grace, reduction_factor=settings.reduction
         )
+    elif settings.scheduler == "hyperband":
+        from fkp.tune.hyperband import HyperBand
+
+        scheduler = HyperBand(concurrent, time_attr=EPOCHS, max_t=settings.epochs, reduction_factor=settings.reduction)
     elif settings.scheduler == "pbt":
         mutable = {entry.path: entry.domain() for entry in space.entries if entry.path.startswith(MUTABLE)}
         if not mutable:
@@ -83,17 +84,3 @@ def _optuna(study: Study, points: list[dict[str, Any]] | None) -> Any:
             n_startup_trials=_STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=study.settings.seed
         )
         return OptunaSearch(study.space.distributions(), metric=VAL_NME, mode="min", sampler=sampler, points_to_evaluate=points)
-
-
-def _bohb(study: Study, concurrent: int) -> Algorithm:
-    from ray.tune.schedulers import HyperBandForBOHB
-
-    try:
-        from ray.tune.search.bohb import TuneBOHB
-
-        logging.getLogger("hpbandster").setLevel(logging.WARNING)
-        search_alg = TuneBOHB(metric=VAL_NME, mode="min", seed=study.settings.seed)
-    except (ImportError, AssertionError) as error:
-        raise FkpError("--scheduler bohb needs hpbandster and ConfigSpace: `make install` brings both") from error
-    scheduler = HyperBandForBOHB(EPOCHS, max_t=study.settings.epochs, reduction_factor=study.settings.reduction)
-    return Algorithm(search_alg, scheduler, study.space.domains(), concurrent)

@@ -11,10 +11,10 @@ from typing import Any
 from fkp import config as configs
 from fkp.config import Config
 from fkp.errors import FkpError
-from tune.space import DEFAULT_SPACE
+from fkp.shipped import shipped
 
 ALGORITHMS = ("optuna", "random", "grid")
-SCHEDULERS = ("asha", "pbt", "bohb", "none")
+SCHEDULERS = ("asha", "hyperband", "pbt", "none")
 
 _ABOUT = """\
 Search learning rate, architecture and more with Ray Tune, and record it all in MLflow.
@@ -28,7 +28,7 @@ Every other setting is one of a run, as in `python -m fkp.train --help`: --confi
 class Settings:
     """A search; see the flags for what each field means."""
 
-    space: str = str(DEFAULT_SPACE)
+    space: str = str(shipped("tune/space.yaml"))
     trials: int | None = None
     epochs: int = 9
     grace: int = 1
@@ -73,7 +73,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     flag("--grace", type=int, default=own.grace, help="epochs before a trial may be stopped (%(default)s)")
     flag("--reduction", type=int, default=own.reduction, help="one in so many trials goes on at each halt (%(default)s)")
     flag("--algo", choices=ALGORITHMS, default=own.algo, help="what proposes trials (%(default)s: multivariate TPE)")
-    flag("--scheduler", choices=SCHEDULERS, default=own.scheduler, help="what stops bad trials (%(default)s); bohb also proposes them")
+    flag("--scheduler", type=_scheduler, choices=SCHEDULERS, default=own.scheduler, help="what stops bad trials (%(default)s)")
     flag("--workers", type=int, default=own.workers, help="Ray Train workers of a trial (%(default)s: in the trial's own process)")
     flag("--gpus", type=float, help="GPUs of a worker, a fraction shares one (by default 1 where the cluster has any)")
     flag("--concurrent", type=int, help="most trials at once, for a new search (by default as many as the cluster holds)")
@@ -108,8 +108,16 @@ def _check(settings: Settings) -> None:
         raise FkpError("--resume needs the --name of the search to go on with")
     if settings.scheduler == "pbt" and settings.workers > 1:
         raise FkpError("--scheduler pbt moves checkpoints between trials of one worker: leave out --workers")
-    if settings.scheduler in ("pbt", "bohb") and settings.algo == "grid":
-        raise FkpError(f"--scheduler {settings.scheduler} proposes trials itself: leave out --algo grid")
+    if settings.scheduler == "pbt" and settings.algo == "grid":
+        raise FkpError("--scheduler pbt proposes trials itself: leave out --algo grid")
+    if settings.scheduler == "hyperband" and settings.workers > 1:
+        raise FkpError("--scheduler hyperband lets trials wait for each other, which those of one worker can: leave out --workers")
+
+
+def _scheduler(name: str) -> str:
+    if name == "bohb":
+        raise FkpError("--scheduler bohb has left with its abandoned package: --scheduler hyperband, with Optuna, does the same")
+    return name
 
 
 class _Parser(argparse.ArgumentParser):

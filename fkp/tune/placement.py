@@ -9,7 +9,7 @@ from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray rea
 
 from fkp.config import Config
 from fkp.errors import FkpError
-from tune.settings import Settings
+from fkp.tune.settings import Settings
 
 #: What the process that drives a trial's Ray Train workers takes. It only waits, and must take no part of a core: with a
 #: hundredth of one, two workers would wait for ever on a machine of two cores.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tune.results import Trial, short_names, varied
+from fkp.tune.results import Trial, short_names, varied
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serve.guard import BODY_LIMIT_BYTES, Refusal
+from fkp.serve.guard import BODY_LIMIT_BYTES, Refusal
 
 if TYPE_CHECKING:
     from starlette.requests import Request

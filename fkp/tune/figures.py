@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune.compare import EVALUATOR, Comparison, evaluator, log_nme
-from tune.pictures import BLUE, GREY, PALE, drawing_order, line_style
-from tune.results import Cost, Trial, best
+from fkp.tune.compare import EVALUATOR, Comparison, evaluator, log_nme
+from fkp.tune.pictures import BLUE, GREY, PALE, drawing_order, line_style
+from fkp.tune.results import Cost, Trial, best
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from serve.guard import BODY_LIMIT_BYTES, TIMEOUT_S, Refusal, declared_bytes, refuse, request_id_of, too_large, too_slow
+from fkp.serve.guard import BODY_LIMIT_BYTES, TIMEOUT_S, Refusal, declared_bytes, refuse, request_id_of, too_large, too_slow
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware

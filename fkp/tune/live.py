@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tune.results import Trial, best, ranked, short_names, varied
+from fkp.tune.results import Trial, best, ranked, short_names, varied
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

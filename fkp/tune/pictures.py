@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fkp import page
-from tune.compare import EVALUATOR, Comparison
-from tune.live import setting
-from tune.results import Cost, Trial, best
+from fkp.tune.compare import EVALUATOR, Comparison
+from fkp.tune.live import setting
+from fkp.tune.results import Cost, Trial, best
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

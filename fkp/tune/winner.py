@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkp import config as configs
-from tune.results import Trial
+from fkp.tune.results import Trial
 
 if TYPE_CHECKING:
-    from tune.study import Study
+    from fkp.tune.study import Study
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,322 @@
+"""The endpoint as a Ray Serve application: `serve run serve.app:build`, `serve deploy serve/config.yaml`.
+
+One deployment holds everything a request needs: guard, decoding, detection, the network and its batches. A second one for
+the network alone would cost each request another hop between processes, which is dearer than the network itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+
+from fkp import drift
+from fkp.errors import FkpError
+from fkp.serve import TOKEN_VARIABLE, haproxy
+from fkp.serve.admission import RETRY_AFTER_S, Admission
+from fkp.serve.api import ROUTES, build_api
+from fkp.serve.guard import TIMEOUT_S, check_host, token_digests
+from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
+from fkp.serve.model import Model, Prepared, Query, load_model
+from fkp.serve.settings import Settings, read_settings
+from fkp.serve.source import Source, find_bundle
+from fkp.serve.store import Store, listening_host
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+    from fkp.predict import Face
+    from fkp.serve.guard import Guard
+
+DEPLOYMENT = "Landmarks"
+MAX_ONGOING_REQUESTS = 32
+MAX_QUEUED_REQUESTS = 64
+GPU_BATCH_SIZE = 16
+#: Ray's own limit stands above the guard's, whose answer is the better one.
+PROXY_TIMEOUT_S = TIMEOUT_S + 2
+
+_ACCEPTED = "accepted"
+_NUMBERS = "numbers/"
+_TELL_S = 1.0
+
+#: Below Serve's own, whose level is set so that it writes no line for each request.
+logger = logging.getLogger("ray.serve.fkp")
+
+Answer = tuple[np.ndarray, np.ndarray]
+
+
+@serve.ingress()
+class Landmarks:
+    """One replica.
+
+    Args:
+        digests: Of the valid tokens, see `guard.token_digests`.
+        timeout_s: Longest time of a request.
+    """
+
+    def __init__(self, digests: Sequence[str] = (), timeout_s: float = TIMEOUT_S) -> None:
+        import cv2
+
+        logger.setLevel(logging.INFO)
+        cv2.setNumThreads(1)  # The threads of this replica decode several pictures at once instead.
+        check_host(listening_host(), digests)
+        self.model: Model | None = None
+        self.settings = Settings()
+        self.metrics = Metrics()
+        self._digests, self._timeout_s = tuple(digests), timeout_s
+        self._refused: dict[str, str] | None = None
+        self._pictures = ThreadPoolExecutor(self.settings.decode_threads, "picture")
+        self._network = ThreadPoolExecutor(1, "network")
+        self._store = Store()
+        self._key = _NUMBERS + serve.get_replica_context().replica_tag
+        self._telling: asyncio.Task[None] | None = None
+        self._batching = False
+
+    def __serve_build_asgi_app__(self) -> Guard:
+        """Called by Ray once this replica is made."""
+        guard = build_api(self, self._digests, self._timeout_s)
+        guard.app = Admission(guard.app, lambda: self.settings.max_in_progress)
+        return guard
+
+    # --- the model and its change -----------------------------------------------------------------------------------
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Take new settings; a new model is loaded and tried beside the old one, and takes its place between two requests.
+
+        A model that cannot be loaded or fails its golden picture is refused, and the old one stays: raising here would
+        make Ray replace this healthy replica by one that cannot start. A replica that starts while such a model is asked
+        for takes the last one that was accepted.
+
+        Raises:
+            FkpError: The first model of the first replica cannot be served, or the settings are wrong.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            settings = read_settings(user_config)
+        except FkpError as error:
+            if self.model is None:
+                raise
+            self._refuse(str(user_config.get("bundle", "")), str(error))
+            return
+        if self._telling is None:
+            self._telling = loop.create_task(self._tell())
+        try:
+            model = await loop.run_in_executor(None, self._load, settings)
+        except FkpError as error:
+            self._refuse(settings.bundle, str(error))
+            kept = self.model or await loop.run_in_executor(None, self._last_accepted, settings)
+            if kept is None:
+                raise
+            model = kept
+        self._apply(settings)
+        self.model = model
+        self.metrics.set("fkp_model_info", (model.digest, model.version), 1)
+
+    def _load(self, settings: Settings) -> Model:
+        source = find_bundle(settings.bundle)
+        model = load_model(source, settings.network_threads, settings.golden_nme_pct, settings.detector, _on_gpu(settings))
+        self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}\n{settings.detector}")
+        self.metrics.add("fkp_model_swaps_total", ("accepted",))
+        logger.info("serving model %s from %s", model.digest[:12], source.path)
+        return model
+
+    def _last_accepted(self, settings: Settings) -> Model | None:
+        known = self._store.get(_ACCEPTED)
+        if known is None:
+            return None
+        version, path, detector = known.split("\n")
+        source = Source(path, version or None)
+        return load_model(source, settings.network_threads, settings.golden_nme_pct, detector, _on_gpu(settings))
+
+    def _refuse(self, bundle: str, reason: str) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._refused = {"bundle": bundle or "champion", "reason": reason, "at": now}
+        self.metrics.add("fkp_model_swaps_total", ("refused",))
+        logger.error("model refused: %s", reason)
+
+    def _apply(self, settings: Settings) -> None:
+        size = settings.max_batch_size or (GPU_BATCH_SIZE if _on_gpu(settings) else 1)
+        self._batching = size > 1
+        self._infer.set_max_batch_size(size)  # type: ignore[attr-defined]
+        self._infer.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
+        if settings.decode_threads != self.settings.decode_threads:
+            old, self._pictures = self._pictures, ThreadPoolExecutor(settings.decode_threads, "picture")
+            old.shutdown(wait=False)  # What it has begun it finishes.
+        self.settings = settings
+
+    def refused(self) -> dict[str, str] | None:
+        """The last model that was not taken."""
+        return self._refused
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+        """Find the faces of one encoded picture.
+
+        Args:
+            model: The one this request began with.
+            data: The file's bytes.
+            query: What is asked.
+            keep_image: Whether the picture is needed afterwards.
+
+        Raises:
+            Refusal: The picture or a box cannot be used.
+        """
+        asked = time.perf_counter()
+        self.metrics.add("fkp_pictures_in_progress")
+        try:
+            if self._batching:
+                prepared, faces = await self._find_batched(model, data, query, keep_image)
+            else:
+                loop = asyncio.get_running_loop()
+                prepared, faces = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+                worked_ms = sum(prepared.milliseconds.values())
+                prepared.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
+                self.metrics.observe("fkp_batch_crops", len(faces))
+        finally:
+            self.metrics.add("fkp_pictures_in_progress", (), -1)
+        self._observe_faces(prepared, faces)
+        return prepared, faces
+
+    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query)
+        faces = await self._answer(model, prepared, range(len(prepared.crops)))
+        if places := model.to_look_at_again(prepared, faces):
+            await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces, places)
+            model.take_second_looks(faces, places, await self._answer(model, prepared, places))
+        if not keep_image:
+            prepared.image = None
+        return prepared, faces
+
+    async def _answer(self, model: Model, prepared: Prepared, places: Sequence[int]) -> list[Face]:
+        """Run the network on some faces of a picture, beside those of other requests."""
+        asked = time.perf_counter()
+        jobs = [(model, prepared.pixels_u8[place]) for place in places]
+        answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
+        done = time.perf_counter()
+        network_s = max((seconds for _, seconds in answers), default=0.0)
+        for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
+            prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
+        return model.finish(prepared, places, [answer for answer, _ in answers])
+
+    @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
+    async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:
+        """Run the network on crops of several requests. During a swap they may belong to two models."""
+        self.metrics.observe("fkp_batch_crops", len(jobs))
+        answers: list[tuple[Answer, float] | None] = [None] * len(jobs)
+        loop = asyncio.get_running_loop()
+        for model in {id(model): model for model, _ in jobs}.values():
+            places = [place for place, (wanted, _) in enumerate(jobs) if wanted is model]
+            began = time.perf_counter()
+            crops_u8 = np.stack([jobs[place][1] for place in places])
+            points_px, error_px = await loop.run_in_executor(self._network, model.predictor.run, crops_u8)
+            seconds = time.perf_counter() - began
+            for row, place in enumerate(places):
+                answers[place] = (points_px[row], error_px[row]), seconds
+        return [answer for answer in answers if answer is not None]
+
+    async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
+        """Draw faces into the picture, as a PNG file."""
+        return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, prepared, faces)
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        route = path if path in ROUTES else "other"
+        self.metrics.add("fkp_requests_total", (route, str(status)))
+        self.metrics.observe("fkp_request_seconds", seconds, (route,))
+
+    def count_error(self, code: str) -> None:
+        """Count a refusal."""
+        self.metrics.add("fkp_errors_total", (code,))
+
+    async def metrics_text(self) -> str:
+        """Everything counted by all replicas, in Prometheus's format."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._sum)
+
+    def _sum(self) -> str:
+        reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
+        numbers = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()])
+        if socket_path := os.environ.get(haproxy.SOCKET_VARIABLE):
+            try:
+                numbers[PROXY_REFUSED]["[]"] = float(haproxy.refused(socket_path))
+            except OSError as error:  # On another machine than HAProxy, or while that is exchanged: better no number than a wrong one.
+                logger.warning("HAProxy does not tell what it refused: %s", error)
+        return render(numbers, reference)
+
+    def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
+        for stage, milliseconds in prepared.milliseconds.items():
+            self.metrics.observe("fkp_stage_seconds", milliseconds / 1000, (stage,))
+        self.metrics.add("fkp_faces_total", (), len(faces))
+        for face, pixels_u8 in zip(faces, prepared.pixels_u8, strict=True):
+            self.metrics.observe(drift.ERROR_RATIO, drift.error_ratio(face.expected_error_px, face.box_xyxy))
+            self.metrics.observe(drift.BRIGHTNESS, drift.brightness(pixels_u8))
+
+    async def _tell(self) -> None:
+        """Write this replica's numbers where the others find them, as long as it lives."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.run_in_executor(None, self._store.put, self._key, self.metrics.snapshot())
+            await asyncio.sleep(_TELL_S)
+
+
+def build(args: Mapping[str, Any] | None = None) -> Application:
+    """Make the application; Ray calls this for `serve run` and `serve deploy`, with the `args` of config.yaml.
+
+    Args:
+        args: bundle (see `Settings.bundle`), timeout_s, token_digests (see `guard.token_digests`; by default those of
+            FKP_API_TOKEN where this is called); all may be missing.
+
+    Raises:
+        FkpError: An argument is unknown, or a token is too short.
+    """
+    given = dict(args or {})
+    bundle, timeout_s = str(given.pop("bundle", "")), float(given.pop("timeout_s", TIMEOUT_S))
+    digests = given.pop("token_digests", None)
+    if given:
+        raise FkpError(f"unknown argument {', '.join(map(str, given))}: there are bundle, timeout_s and token_digests")
+    if digests is None:
+        digests = token_digests(os.environ.get(TOKEN_VARIABLE))
+    # Its type is that of a decorator with arguments; with a class it is the deployment.
+    deployment: Any = serve.deployment(
+        Landmarks,
+        name=DEPLOYMENT,
+        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=1),
+        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        max_queued_requests=MAX_QUEUED_REQUESTS,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
+        ray_actor_options={"num_cpus": 1},
+        logging_config={"log_level": "WARNING"},  # No line for each request: /metrics counts, the guard logs what fails.
+        user_config=Settings(bundle=bundle).model_dump(),
+        health_check_period_s=2,
+        health_check_timeout_s=15,
+        graceful_shutdown_timeout_s=TIMEOUT_S + 5,
+    )
+    return deployment.bind(list(digests), timeout_s)
+
+
+def _on_gpu(settings: Settings) -> bool:
+    return settings.device == "gpu" or (settings.device == "auto" and bool(ray.get_gpu_ids()))
+
+
+def _draw(prepared: Prepared, faces: Sequence[Face]) -> bytes:
+    from fkp.vision.draw import draw_face
+    from fkp.vision.image import encode
+
+    assert prepared.image is not None
+    canvas = prepared.image
+    for face in faces:
+        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
+    return encode(canvas, ".png")

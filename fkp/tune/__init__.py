@@ -1,0 +1,1 @@
+"""Hyperparameter search: Ray Tune over the same Config that one training takes."""

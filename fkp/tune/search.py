@@ -1,0 +1,202 @@
+"""Search settings with Ray Tune, on this machine or on the cluster that RAY_ADDRESS names.
+
+python tune/search.py [--config FILE.yaml] [--trials N] [--refit] [--section.key VALUE ...]
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from fkp.errors import FkpError, run_command
+
+if TYPE_CHECKING:
+    from ray.tune import Tuner
+
+    from fkp.config import Config
+    from fkp.track.outbox import Status
+    from fkp.tune.placement import Placement
+    from fkp.tune.settings import Settings
+    from fkp.tune.space import Space
+    from fkp.tune.study import Study
+
+#: A driver that dies loses what Tune has not saved: it saves its state this often, in seconds.
+_SAVE_EVERY_S = "2"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Search, show what was found, and train the best again when asked to."""
+    from fkp.tune.settings import parse
+
+    settings, config = parse(sys.argv[1:] if argv is None else argv)
+    undelivered = search(settings, config)
+    if undelivered:
+        raise FkpError(undelivered)
+
+
+def search(settings: Settings, config: Config) -> str:
+    """Run a search from its start or its last state to its end.
+
+    Returns:
+        What is missing in the record, in one sentence; empty when nothing is.
+
+    Raises:
+        FkpError: Anything the user can mend; finished trials are kept.
+    """
+    from fkp import storage
+    from fkp.config import build
+    from fkp.data.dataset import open_cache
+    from fkp.track.outbox import Outbox
+    from fkp.train.driver import make_synthetic, with_absolute_paths
+    from fkp.tune import report, winner
+    from fkp.tune.space import read_space
+    from fkp.tune.study import open_study
+    from fkp.tune.trial import check_batch
+
+    # What can be wrong with the input shows before anything starts: the space, the frames, the place, the record.
+    name = config.track.run_name or f"search-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    config = with_absolute_paths(build(config.model_dump(), {"track.run_name": name, **_for_scheduler(settings, config)}))
+    space = read_space(settings.space, config)
+    _check_grid(settings, space)
+    check_batch(settings, config, space)
+    storage.check_writable(config.track.storage)
+    make_synthetic(config)
+    data_digest = open_cache(config).digest
+    with open_study(settings, config, space) as study:
+        study.outbox = Outbox.open(study.folder / "outbox.jsonl", config.track.experiment)
+        study.save()  # From here on the name is taken.
+        status: Status = "FINISHED"
+        try:
+            if not study.finished:
+                report.begin(study, data_digest)
+                _run(study)
+            best = report.finish(study)
+        except BaseException as error:
+            status = report.failed(study, error)
+            raise
+        finally:
+            undelivered = report.close(study, status)
+            if status != "FINISHED" and undelivered:
+                print(undelivered, file=sys.stderr)  # The error, not this, is the command's one sentence.
+        trained = None
+        try:
+            trained = winner.refit(study, best) if settings.refit else None
+        except BaseException:
+            if undelivered:
+                print(undelivered, file=sys.stderr)
+            raise
+        finally:
+            report.say(study, best, trained)
+        return undelivered
+
+
+def _for_scheduler(settings: Settings, config: Config) -> dict[str, Any]:
+    """Population-based training finds the learning rate's course itself and needs a run that has none."""
+    return {"optim.schedule": "constant"} if settings.scheduler == "pbt" else {}
+
+
+def _check_grid(settings: Settings, space: Space) -> None:
+    if settings.algo == "grid" and settings.trials is not None and settings.trials != len(space.grid_points()):
+        raise FkpError(f"the grid has {len(space.grid_points())} points and --trials is {settings.trials}: leave --trials out")
+
+
+def _run(study: Study) -> None:
+    """Let Tune run the trials that are not done yet."""
+    from fkp.train import cluster
+    from fkp.tune.live import LiveTable
+    from fkp.tune.placement import place
+
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SAVE_EVERY_S)
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # What a trial raised stands in the table and the record; its traceback in error.txt of its folder.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    with cluster.joined():
+        placement = place(study.settings, study.config)
+        study.cores, study.concurrent = placement.cores, placement.concurrent
+        with LiveTable(study.planned) as study.live:
+            _tuner(study, placement).fit()
+        study.live = None
+    if not study.close():
+        raise FkpError(f"search {study.name} was interrupted: the same command with --name {study.name} --resume goes on with it")
+
+
+def _tuner(study: Study, placement: Placement) -> Tuner:
+    """Tune as configured, from its last state when it has one."""
+    from ray import tune
+    from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+
+    from fkp import storage
+    from fkp.model.net import VAL_NME
+    from fkp.tune.algorithm import choose
+    from fkp.tune.study import TellStudy, WhenTimeIsOver
+    from fkp.tune.trial import train_trial
+
+    settings, config = study.settings, study.config
+    job = {
+        "base": config.model_dump(mode="json"),
+        "epochs": settings.epochs,
+        "workers": settings.workers,
+        "gpus": placement.gpus,
+        "crops": _put_crops(study.space, config),
+        "pipelines": placement.concurrent * settings.workers,
+        "folder": storage.join(study.place, "train"),
+        "follow": settings.scheduler == "pbt",
+    }
+    trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), placement.trial_resources)
+    state = storage.join(study.place, "tune")
+    if Tuner.can_restore(state):
+        return Tuner.restore(state, trainable, resume_unfinished=True)
+    algorithm = choose(study, placement.concurrent)
+    return Tuner(
+        trainable,
+        param_space=algorithm.param_space,
+        tune_config=TuneConfig(
+            metric=VAL_NME,
+            mode="min",
+            num_samples=1 if settings.algo == "grid" else study.planned,
+            search_alg=algorithm.search_alg,
+            scheduler=algorithm.scheduler,
+            max_concurrent_trials=algorithm.concurrent,
+            reuse_actors=settings.workers == 1,
+        ),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=study.place,
+            callbacks=[TellStudy(study)],
+            stop=WhenTimeIsOver(study),
+            failure_config=FailureConfig(max_failures=config.scale.max_failures),
+            # Population-based training copies checkpoints of other trials, also those before the last.
+            checkpoint_config=CheckpointConfig(num_to_keep=None if settings.scheduler == "pbt" else 2),
+            verbose=0,
+        ),
+    )
+
+
+def _put_crops(space: Space, config: Config) -> dict[str, Any]:
+    """Decode the crops of every setting that changes them, once, and share them through Ray's object store."""
+    import numpy as np
+    import ray
+
+    from fkp.config import build
+    from fkp.data.dataset import CropCache, CropSet, open_cache
+    from fkp.tune.trial import crops_key
+
+    def plain(part: CropSet) -> CropSet:
+        # The object store shares plain arrays, and would copy a memory map into every process.
+        return CropSet(np.array(part.crops_u8), np.array(part.points_px), np.array(part.rows))
+
+    crops = {}
+    for sample in space.crop_settings():
+        run = build(config.model_dump(), sample)
+        cache = open_cache(run)
+        crops[crops_key(run)] = ray.put(CropCache(cache.train and plain(cache.train), plain(cache.val), cache.digest))
+    return crops
+
+
+if __name__ == "__main__":
+    run_command(main)
