@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,23 @@ class Record:
         with store_errors(self.uri):
             for key, value in tags.items():
                 self.client.set_tag(self.run_id, key, value[:MAX_TAG])
+
+    def log_dataset(self, name: str, digest: str, source: str, faces: int | None) -> None:
+        """Say what the run is trained on.
+
+        Args:
+            name: Of the set.
+            digest: Of its content; MLflow keeps the first 36 characters.
+            source: Its folder or address.
+            faces: How many faces train, if that is known before.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+        profile = None if faces is None else json.dumps({"num_rows": faces})
+        dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
+        with store_errors(self.uri):
+            self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
 
     def log_artifacts(self, path: Path, name: str) -> None:
         """Upload a file into, or the files of a folder as, the artifact folder `name`."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S = 5.0
 _SQLITE = "sqlite:///"
 
+#: Without it MLflow's page shows an experiment as one of language models. The value stands in its web client only.
+_KIND = "mlflow.experimentKind"
+_MODEL_TRAINING = (_KIND, "custom_model_development")
+
 
 def tracking_uri() -> str:
     """The store's address; a local database is absolute, because workers start in other folders."""
@@ -102,10 +106,13 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     with store_errors(uri), _alone(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
+            if _KIND not in experiment.tags:
+                client.set_experiment_tag(experiment.experiment_id, *_MODEL_TRAINING)
             return experiment.experiment_id
         # Beside a local database MLflow would put artifacts into the working folder of whoever writes first.
         beside = Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts" / name if uri.startswith(_SQLITE) else None
-        return client.create_experiment(name, artifact_location=None if beside is None else beside.as_uri())
+        location = None if beside is None else beside.as_uri()
+        return client.create_experiment(name, artifact_location=location, tags=dict([_MODEL_TRAINING]))
 
 
 def _check_reachable(uri: str) -> None:

@@ -63,6 +63,8 @@ def train(config: Config) -> Outcome:
         with track.recording(run.config, tags, run.mlflow_run_id) as record:
             run.mlflow_run_id = record.run_id
             run.save()
+            faces = None if cache.train is None else len(cache.train.rows)
+            record.log_dataset(config.data.source, cache.digest, str(absolute.data.root), faces)
             began = time.monotonic()
             best = _fit(run, record)
             minutes = (time.monotonic() - began) / 60

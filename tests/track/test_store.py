@@ -35,6 +35,15 @@ def test_processes_that_make_a_database_at_once_wait_for_each_other(tmp_path: Pa
     assert mlflow.MlflowClient(uri).get_experiment(found[0]).name == "faces"
 
 
+def test_mlflow_shows_an_experiment_as_model_training_also_one_of_an_older_version(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = store.open_client(uri)
+    client.create_experiment("old")
+    for name in ("old", "new", "new"):
+        found = client.get_experiment(store.experiment_id(client, uri, name))
+        assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_no_error_tells_the_password() -> None:
     uri = "http://name:secret-word@127.0.0.1:5000/mlflow"
     with pytest.raises(FkpError) as caught, store.store_errors(uri):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,9 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     assert once.metrics()["nme_interocular_pct"] == pytest.approx(best, rel=0.02)
     assert any(key.startswith("lr-") for key in run.data.metrics)
     assert run.data.tags["data_digest"] == bundle.metrics["data_digest"]
+    (trained_on,) = run.inputs.dataset_inputs
+    assert (trained_on.dataset.name, trained_on.dataset.digest) == ("synthetic", bundle.metrics["data_digest"][:36])
+    assert json.loads(trained_on.dataset.profile) == {"num_rows": len(catalog.rows("train", bundle.config.data))}
     assert {item.path for item in store.list_artifacts(run.info.run_id, "bundle")} >= {"bundle/model.onnx", "bundle/SHA256SUMS"}
     assert {item.path for item in store.list_artifacts(run.info.run_id, "evaluation")} >= {
         "evaluation/ced.png",
