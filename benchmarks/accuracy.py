@@ -56,7 +56,7 @@ def _settings(name: str, minutes: float, rest: list[str]) -> Config:
     given = configs.from_args(["--config", f"configs/{name}.yaml", *rest], "accuracy.py", "")
     # A name of its own, so that the benchmark never goes on with somebody's run.
     name = f"accuracy-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return configs.build(given.model_dump(), {"train.max_minutes": minutes, "track.run_name": name, "data.split": "identity"})
+    return given.updated({"train.max_minutes": minutes, "track.run_name": name, "data.split": "identity"})
 
 
 def _about(config: Config) -> str:

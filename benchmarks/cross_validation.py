@@ -49,13 +49,13 @@ def main() -> None:
     print(f"{name}, {given.train.epochs} epochs; normaliser: {NORMALISER}; each pair: labels without their shift / raw labels\n")
     print(f"| test faces | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}")
     if arguments.published:
-        found = _figures(configs.build(given.model_dump(), {"data.split": "published", "track.run_name": f"published-{name}"}))
+        found = _figures(given.updated({"data.split": "published", "track.run_name": f"published-{name}"}))
         print(_row(f"the published test file ({found['faces']})", found))
         return
     table = []
     for fold in arguments.folds:
         changes = {"data.split": "identity", "data.test_fold": fold, "data.val_fold": (fold + 1) % NUM_FOLDS}
-        found = _figures(configs.build(given.model_dump(), changes, {"track.run_name": f"folds-{name}-{fold}"}))
+        found = _figures(given.updated(changes, {"track.run_name": f"folds-{name}-{fold}"}))
         table.append(found)
         print(_row(f"fold {fold} ({found['faces']})", found), flush=True)
     known = [key for key in COLUMNS if all(key in found["raw"] for found in table)]

@@ -144,7 +144,7 @@ def _train(given: Config, workers: int, batch: int) -> float:
             "train": {"epochs": 2},
             "track": {"storage": storage, "run_name": name},
         }
-        config = with_absolute_paths(configs.build(given.model_dump(), changes))
+        config = with_absolute_paths(given.updated(changes))
         make_synthetic(config)
         seen: list[float] = []
 

@@ -63,13 +63,13 @@ def speed(config: Config, scratch: Path, repeats: int) -> list[Row]:
     packed = pack(DataConfig(source="folder", root=config.data.root), place, 64)
     mib = sum(shard.size_bytes for shard in packed.shards) / 2**20
     print(f"packed {len(packed)} frames, {mib:.0f} MiB, in {time.monotonic() - began:.1f} s")
-    streamed = configs.build(config.model_dump(), {"data": {"backend": "stream", "root": place}})
+    streamed = config.updated({"data": {"backend": "stream", "root": place}})
     seen: dict[str, list[Fit]] = {"memory": [], "stream": []}
     with cluster(num_cpus=2):
         for repeat in range(repeats):
             for name, settings in (("memory", config), ("stream", streamed)):
                 print(f"  turn {repeat + 1} of {repeats}: {name}", file=sys.stderr)
-                seen[name].append(fit(configs.build(settings.model_dump(), {"track.run_name": f"{name}-{repeat}"})))
+                seen[name].append(fit(settings.updated({"track.run_name": f"{name}-{repeat}"})))
     whole, steps = ([[getattr(f, kind) for f in seen[n]] for n in ("stream", "memory")] for kind in ("images_per_s", "steps_images_per_s"))
     return [
         Row("streamed : crops in memory, 1 worker", "images/s", *whole, ">= 0.85"),

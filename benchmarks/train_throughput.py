@@ -113,12 +113,12 @@ def prepare(config: Config, scratch: Path) -> Config:
     }
     if config.data.cache_dir == configs.DataConfig().cache_dir:
         changes["data"] = {"cache_dir": str(scratch / "cache")}
-    config = with_absolute_paths(configs.build(config.model_dump(), changes))
+    config = with_absolute_paths(config.updated(changes))
     csv = catalogs.root_of(config.data) / f"{catalogs.PARTS[0]}_frames_keypoints.csv"
     absent = config.data.source == "ytfaces" and not csv.is_file()
     if absent:
         print(f"The YouTube-Faces set is not at {config.data.root}: SYNTHETIC faces instead. Name its folder with --data.root.")
-        config = configs.build(config.model_dump(), {"data": {"source": "synthetic", "root": str(scratch / "synthetic")}})
+        config = config.updated({"data": {"source": "synthetic", "root": str(scratch / "synthetic")}})
     if config.data.source == "synthetic":
         from fkp.data.synthetic import write_set
 
@@ -174,7 +174,7 @@ def fixed_step(config: Config) -> Any:
     """One training step, by hand, on one batch that never changes: no loader, no augmentation, no Trainer."""
     data = _faces(config)
     batch = data.augment(*next(iter(data.train_dataloader())), torch.Generator().manual_seed(0))
-    constant = configs.build(config.model_dump(), {"optim": {"schedule": "constant"}})
+    constant = config.updated({"optim": {"schedule": "constant"}})
     net = Net(constant.model_dump(mode="json")).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer, optim = net.configure_optimizers(), config.optim
     average = AveragedModel(net, avg_fn=get_ema_avg_fn(optim.ema_decay), use_buffers=True) if optim.ema_decay else None
@@ -201,7 +201,7 @@ def loop_against_step(config: Config) -> Row:
     if steps < _STEPS_A_TURN:
         raise FkpError(f"{steps} steps an epoch are too few to time: it takes {_STEPS_A_TURN * batch} training faces or a smaller batch")
     epochs = math.ceil(_TURNS / (steps // _STEPS_A_TURN))
-    loop_config = configs.build(config.model_dump(), {"train": {"epochs": epochs}})
+    loop_config = config.updated({"train": {"epochs": epochs}})
     turns = _Turns(loop_config)
     loop.fit(loop_config, world_size=1, report=lambda _: None, logger=False, callbacks=[turns], checkpoint=None, on_gpu=False)
     loop_rate, fixed_rate = ([batch / s for s in seconds] for seconds in (turns.loop_s, turns.fixed_s))
@@ -258,7 +258,7 @@ def fit_in_turns(config: Config, repeats: int) -> dict[str, list[Fit]]:
                 "optim": {"global_batch_size": size},
                 "track": {"run_name": f"{name[:3]}{size}-{repeat}"},
             }
-            seen[name].append(fit(configs.build(config.model_dump(), changes)))
+            seen[name].append(fit(config.updated(changes)))
     finally:
         ray.shutdown()
     startup = {name: statistics.median(f.startup_s for f in fits) for name, fits in seen.items()}
@@ -375,7 +375,7 @@ class _SeedFrames(Dataset[Any]):
 def input_path(config: Config, turns: int) -> list[Row]:
     """Samples/s without a model: ours and the seed's, each in two processes of one thread."""
     plain = {"rotate_deg": 0.0, "scale": 0.0, "light": 0.0, "noise": 0.0, "blur": 0.0, "downscale": 0.0, "jpeg": 0.0, "occlude": 0.0}
-    shifted = configs.build(config.model_dump(), {"augment": {**plain, "flip": 0.0}})
+    shifted = config.updated({"augment": {**plain, "flip": 0.0}})
     shift_rate, full_rate, load_rate, seed_rate = [], [], [], []
     with multiprocessing.get_context("spawn").Pool(_PROCESSES) as pool:
         for _ in range(turns):

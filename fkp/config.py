@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,8 +19,19 @@ from fkp.shipped import here_or_shipped
 PACKED_SUFFIX = "-packed"
 
 
+_AnySection = TypeVar("_AnySection", bound="_Section")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def updated(self: _AnySection, *changes: Mapping[str, Any]) -> _AnySection:
+        """The same settings but for some, nested or dotted, later ones first in rank; checked as `build` checks.
+
+        Raises:
+            FkpError: A name is unknown or a value is out of range.
+        """
+        return _merge(type(self), self.model_dump(), *changes)
 
 
 class DataConfig(_Section):
@@ -194,12 +205,16 @@ def build(*layers: Mapping[str, Any]) -> Config:
     Raises:
         FkpError: A key is unknown or a value is out of range; every fault is named by its dotted path.
     """
+    return _merge(Config, *layers)
+
+
+def _merge(section: type[_AnySection], *layers: Mapping[str, Any]) -> _AnySection:
     merged: dict[str, Any] = {}
     for layer in layers:
         for path, value in dotted(layer):
             _put(merged, path.split("."), value)
     try:
-        return Config.model_validate(merged)
+        return section.model_validate(merged)
     except ValidationError as error:
         raise FkpError("; ".join(_explain(fault) for fault in error.errors())) from error
 

@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     catalog = load(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
-        evaluation = evaluate(finder, catalog, data.model_copy(update={"split": split}), predictor.bundle, arguments.part)
+        evaluation = evaluate(finder, catalog, data.updated({"split": split}), predictor.bundle, arguments.part)
         print(format_table(evaluation), end="\n\n", flush=True)
         evaluations.append(evaluation)
     figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
@@ -306,7 +306,7 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
         update = {"source": source, "root": None, "label_shift_px": None}
     if root is not None:
         update["root"] = root
-    return trained.model_copy(update=update)
+    return trained.updated(update)
 
 
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:

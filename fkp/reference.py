@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     predictor = Predictor(arguments.bundle)
     data = predictor.config.data
     if arguments.root is not None:
-        data = data.model_copy(update={"root": arguments.root})
+        data = data.updated({"root": arguments.root})
     catalog = load(data)
     trained_on = predictor.bundle.metrics.get("labels_sha256")
     if trained_on is not None and trained_on != catalog.digest:

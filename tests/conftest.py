@@ -54,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Keep together what shares something dear, and a file's tests besides; begin with what takes longest."""
     for item in items:
+        for mark in (*item.iter_markers("slow"), *item.iter_markers("over_5s")):
+            if not mark.args:
+                raise pytest.UsageError(f"{item.nodeid} is marked {mark.name} without a reason: {mark.name}(why)")
         if item.get_closest_marker("xdist_group") is None:
             dear = [group for fixture, group in DEAR.items() if fixture in getattr(item, "fixturenames", ())]
             item.add_marker(pytest.mark.xdist_group(dear[0] if dear else str(item.path.relative_to(REPO))))

@@ -79,7 +79,7 @@ class Perfect:
     """Answers the labels without their shift, and keeps the boxes it was given."""
 
     def __init__(self, catalog: Catalog, split: str, data: configs.DataConfig) -> None:
-        rows = catalog.rows("test", data.model_copy(update={"split": split}))
+        rows = catalog.rows("test", data.updated({"split": split}))
         self.answers: Iterator[np.ndarray] = iter(catalog.points_px[rows])
         self.boxes: list[np.ndarray] = []
 
@@ -89,7 +89,7 @@ class Perfect:
 
 
 def _split(bundle: Bundle, split: str) -> configs.DataConfig:
-    return bundle.config.data.model_copy(update={"split": split})
+    return bundle.config.data.updated({"split": split})
 
 
 @pytest.mark.parametrize(("split", "count"), [("identity", 3), ("published", 5)])
@@ -146,7 +146,7 @@ def test_the_published_split_is_called_flattered(bundle: Bundle, catalog: Catalo
 
 
 def test_a_model_of_the_published_split_has_seen_the_persons_of_the_identity_split(bundle: Bundle, catalog: Catalog) -> None:
-    config = configs.build(bundle.config.model_dump(), {"data.split": "published"})
+    config = bundle.config.updated({"data.split": "published"})
     other = replace(bundle, config=config)
     seen = exposure(other, catalog, _split(bundle, "identity"))
     assert (seen.frames_trained, seen.persons_trained, seen.frames_chosen) == (2, 1, 0)
@@ -156,7 +156,7 @@ def test_a_model_of_the_published_split_has_seen_the_persons_of_the_identity_spl
 
 
 def test_another_set_is_said_to_be_another(bundle: Bundle, catalog: Catalog, tmp_path: Path) -> None:
-    folder = bundle.config.data.model_copy(update={"source": "folder"})
+    folder = bundle.config.data.updated({"source": "folder"})
     assert exposure(bundle, catalog, folder).note.startswith("another set: the bundle was trained on ytfaces")
     of_folder = replace(bundle, config=configs.build({"data": {"source": "folder", "root": str(tmp_path)}}))
     assert exposure(of_folder, catalog, folder).note.startswith("another set")
@@ -174,7 +174,7 @@ def test_faces_of_persons_that_trained_are_not_held_out(bundle: Bundle, catalog:
     assert len(trained) and not set(held_out(everybody, bundle, catalog, data)) & set(trained)
     np.testing.assert_array_equal(held_out(rest, bundle, catalog, data), rest)
     # Where the published file trained, its persons are no longer held out in other frames.
-    of_files = replace(bundle, config=configs.build(bundle.config.model_dump(), {"data.split": "published"}))
+    of_files = replace(bundle, config=bundle.config.updated({"data.split": "published"}))
     persons = set(catalog.table["identity"].iloc[catalog.rows("train", of_files.config.data)])
     left = held_out(everybody, of_files, catalog, data)
     assert 0 < len(left) < len(catalog) and not set(catalog.table["identity"].iloc[left]) & persons
@@ -192,7 +192,7 @@ def test_the_validation_part_is_said_to_have_chosen(bundle: Bundle, catalog: Cat
         == "chosen by: 3 of these 3 frames served to choose the bundle's checkpoint; it was trained on none of them"
     )
     assert not evaluation.exposure.held_out
-    share = replace(evaluation, data=evaluation.data.model_copy(update={"val_share": 0.25}))
+    share = replace(evaluation, data=evaluation.data.updated({"val_share": 0.25}))
     assert "validation part (a share of 0.25 of the persons of fold 1)" in share.title
     published = evaluate(predictor, catalog, _split(bundle, "published"), bundle, part="val")
     assert published.title.startswith("published split, validation part (persons of fold 1 of the training CSV file): 2 faces")
@@ -231,7 +231,7 @@ def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalo
 
 
 def test_flags_move_the_set_and_its_shift(bundle: Bundle) -> None:
-    trained = bundle.config.data.model_copy(update={"label_shift_px": (9.0, 9.0)})
+    trained = bundle.config.data.updated({"label_shift_px": (9.0, 9.0)})
     moved = evaluates._data(trained, None, "elsewhere")
     assert (moved.source, moved.root, moved.label_shift_px) == ("ytfaces", "elsewhere", (9.0, 9.0))
     other = evaluates._data(trained, "synthetic", None)

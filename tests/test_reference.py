@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fkp import config as configs
 from fkp import drift, reference
 from fkp.bundle import Bundle, open_bundle
 from fkp.data import catalog as catalogs
@@ -63,7 +62,7 @@ def test_the_shipped_bundle_knows_its_faces(real_root: Path) -> None:
     known = reference_counts(predictor.bundle.metrics)
     assert set(known) == {ERROR_RATIO, BRIGHTNESS}
     assert sum(known[BRIGHTNESS]) == predictor.bundle.metrics["validation"]["faces"]
-    data = configs.build(predictor.config.model_dump(), {"data.root": str(real_root)}).data
+    data = predictor.config.updated({"data.root": str(real_root)}).data
     catalog = catalogs.load(data)
     rows = catalog.rows("test", data)[::2]
     same, dark = served(predictor, catalog, rows), served(predictor, catalog, rows, 0.5)

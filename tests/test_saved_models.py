@@ -41,7 +41,7 @@ def test_it_finds_the_points_of_drawn_faces(model: Bundle, synthetic_root: Path)
 
 
 def test_it_is_as_good_as_it_says_on_persons_it_has_not_seen(model: Bundle, real_root: Path) -> None:
-    data = model.config.data.model_copy(update={"root": str(real_root)})
+    data = model.config.data.updated({"root": str(real_root)})
     catalog = catalogs.load(data)
     found = evaluate(Predictor(model), catalog, data, model)
     stated = model.metrics["test"]["identity"]
@@ -55,7 +55,7 @@ def test_it_is_as_good_as_it_says_on_persons_it_has_not_seen(model: Bundle, real
 def test_a_whole_photograph_through_the_detector(model: Bundle, real_root: Path) -> None:
     from fkp.vision import image as images
 
-    data = model.config.data.model_copy(update={"root": str(real_root)})
+    data = model.config.data.updated({"root": str(real_root)})
     catalog = catalogs.load(data)
     predictor = Predictor(model)
     errors = []

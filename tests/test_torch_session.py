@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from fkp import config as configs
 from fkp.bundle import Bundle, load_network, open_bundle, write_bundle
 from fkp.errors import FkpError
 from fkp.predict import DEFAULT_BUNDLE, Predictor
@@ -27,7 +26,7 @@ def shipped() -> Bundle:
 @pytest.fixture(scope="module")
 def onnx(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """The shipped network in floats: what torch computes with, too."""
-    config = configs.build(shipped.config.model_dump(), {"model.int8": False})
+    config = shipped.config.updated({"model.int8": False})
     return Predictor(write_bundle(tmp_path_factory.mktemp("floats") / "bundle", load_network(shipped), config, {}, ""))
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fkp import config as configs
 from fkp import storage
 from fkp.config import Config
 from fkp.data import catalog as catalogs
@@ -69,7 +68,7 @@ def train(config: Config) -> Outcome:
             best = _fit(run, record)
             minutes = (time.monotonic() - began) / 60
             # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
-            given = configs.build(config.model_dump(), {"track": {"run_name": run.name}})
+            given = config.updated({"track": {"run_name": run.name}})
             outcome = _publish(run, best, given, cache, record, minutes)
         run.finish()
     return outcome
@@ -93,7 +92,7 @@ def with_absolute_paths(config: Config) -> Config:
         "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
         "track.storage": storage.absolute(config.track.storage),
     }
-    return configs.build(config.model_dump(), changes)
+    return config.updated(changes)
 
 
 def make_synthetic(config: Config) -> None:
@@ -153,7 +152,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record
     known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
     known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
-    splits = [run.config.data.model_copy(update={"split": split}) for split in SPLITS]
+    splits = [run.config.data.updated({"split": split}) for split in SPLITS]
     # A set of one's own may have nothing in one of its CSV files, and so no test part of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
     figures = to_json(evaluations, bundle)

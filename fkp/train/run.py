@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fkp import config as configs
 from fkp import folder, storage
 from fkp.bundle import SUMS
 from fkp.config import Config
@@ -84,7 +83,7 @@ def open_run(config: Config) -> Iterator[Run]:
     name = config.track.run_name or f"{config.model.arch}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     place, path = _where(config, name)
     with folder.claimed(path, f"run {name}"):
-        yield _load(place, path, configs.build(config.model_dump(), {"track": {"run_name": name}}))
+        yield _load(place, path, config.updated({"track": {"run_name": name}}))
 
 
 def finished_run(config: Config) -> Run | None:

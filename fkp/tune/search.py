@@ -47,7 +47,6 @@ def search(settings: Settings, config: Config) -> str:
         FkpError: Anything the user can mend; finished trials are kept.
     """
     from fkp import storage
-    from fkp.config import build
     from fkp.data.dataset import open_cache
     from fkp.track.outbox import Outbox
     from fkp.train.driver import make_synthetic, with_absolute_paths
@@ -58,7 +57,7 @@ def search(settings: Settings, config: Config) -> str:
 
     # What can be wrong with the input shows before anything starts: the space, the frames, the place, the record.
     name = config.track.run_name or f"search-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    config = with_absolute_paths(build(config.model_dump(), {"track.run_name": name, **_for_scheduler(settings, config)}))
+    config = with_absolute_paths(config.updated({"track.run_name": name, **_for_scheduler(settings, config)}))
     space = read_space(settings.space, config)
     _check_grid(settings, space)
     check_batch(settings, config, space)

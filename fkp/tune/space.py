@@ -158,7 +158,7 @@ def read_space(path: str | Path, base: Config) -> Space:
     for entry in entries:
         for value in (*entry.ends(), *([] if entry.default is None else [entry.default])):
             try:
-                changed = configs.build(base.model_dump(), {entry.path: value})
+                changed = base.updated({entry.path: value})
             except FkpError as error:
                 raise FkpError(f"space {path}: {error}") from error
             if entry.path == "model.arch":

@@ -119,7 +119,7 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
     _tell_address()
     place = storage.join(job["folder"], tune.get_context().get_trial_id())
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
-    config = configs.build(config.model_dump(), {"scale.max_failures": 0})
+    config = config.updated({"scale.max_failures": 0})
     shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"]}
     ray_backend.fit(ray_backend.torch_trainer(config, place, job["gpus"], shared, [TuneReportCallback()]))
 

@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from fkp import config as configs
 from fkp.config import Config
 from fkp.data import catalog as catalogs
 from fkp.data import dataset
@@ -56,7 +55,7 @@ def small(tmp_path: Path, tiny_config: Config, write_frames: Callable[..., Path]
                 frames[f"{person(fold)}_0{number}.jpg"] = (blob_face(points_px, number), points_px + shift_px)
         root = write_frames(tmp_path / "set", frames, {})
         data = {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache")}
-        return configs.build(tiny_config.model_dump(mode="json"), {"data": data, "data.label_shift_px": shift_px}, changes)
+        return tiny_config.updated({"data": data, "data.label_shift_px": shift_px}, changes)
 
     return make
 
@@ -71,7 +70,7 @@ def frame_path(config: Config, fold: int) -> Path:
 
 
 def with_(config: Config, **settings: Any) -> Config:
-    return configs.build(config.model_dump(mode="json"), {path.replace("__", "."): value for path, value in settings.items()})
+    return config.updated({path.replace("__", "."): value for path, value in settings.items()})
 
 
 # --- content ----------------------------------------------------------------------------------------------------
@@ -384,7 +383,7 @@ def test_two_workers_share_the_faces(tiny_config: Config) -> None:
 
 def test_an_epoch_has_as_many_steps_for_any_number_of_workers(tiny_config: Config) -> None:
     """A run that goes on with fewer workers must not have more steps than its schedule: 47 faces padded for 2 workers are 48."""
-    few = configs.build(tiny_config.model_dump(), {"data.limit": 47})
+    few = tiny_config.updated({"data.limit": 47})
     steps = [len(train_rows(module_of(few, batch_size=16 // workers, world_size=workers, global_rank=0))) for workers in (1, 2, 4)]
     assert steps == [2, 2, 2]
 

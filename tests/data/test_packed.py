@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fkp import config as configs
 from fkp.config import Config, DataConfig
 from fkp.data import __main__ as cli
 from fkp.data import catalog as catalogs
@@ -46,9 +45,7 @@ def test_a_packed_set_is_the_set_that_was_packed(synthetic_root: Path, packed_ro
 
 def test_training_says_the_same_of_the_data_whatever_it_reads(tiny_config: Config, packed_root: Path, tmp_path: Path) -> None:
     packed = {"root": str(packed_root), "cache_dir": str(tmp_path)}
-    files, kept, streamed = (
-        open_cache(configs.build(tiny_config.model_dump(), {"data": data})) for data in ({}, packed, {**packed, "backend": "stream"})
-    )
+    files, kept, streamed = (open_cache(tiny_config.updated({"data": data})) for data in ({}, packed, {**packed, "backend": "stream"}))
     assert files.digest == kept.digest == streamed.digest
     assert streamed.train is None
     for cache in (kept, streamed):
@@ -62,7 +59,7 @@ def test_plain_crops_are_read_group_by_group(tiny_config: Config, packed_root: P
     read_group = PackedSet.read_group
     monkeypatch.setattr("fkp.data.packed._KEPT_GROUPS", 1)  # As if the set were much larger.
     monkeypatch.setattr(PackedSet, "read_group", lambda self, *group: (reads.append(group), read_group(self, *group))[1])
-    config = configs.build(tiny_config.model_dump(), {"data.root": str(packed_root)})
+    config = tiny_config.updated({"data.root": str(packed_root)})
     catalog = catalogs.load(config.data)
     crops, points = plain_crops(catalog, config, "train")
     assert len(reads) == len(set(reads)) > 1

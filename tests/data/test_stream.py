@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from fkp import config as configs
 from fkp.config import Config
 from fkp.data import catalog as catalogs
 from fkp.data.dataset import CropCache, FacesDataModule, open_cache
@@ -21,7 +20,7 @@ from fkp.errors import FkpError
 
 @pytest.fixture(scope="module")
 def config(tiny_config: Config, packed_root: Path) -> Config:
-    return configs.build(tiny_config.model_dump(), {"data": {"root": str(packed_root), "backend": "stream"}, "train.epochs": 3})
+    return tiny_config.updated({"data": {"root": str(packed_root), "backend": "stream"}, "train.epochs": 3})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def test_each_face_comes_exactly_once_over_all_workers(config: Config, in_memory
 
 
 def test_the_order_follows_from_seed_and_epoch(config: Config, in_memory: CropCache) -> None:
-    other_seed = configs.build(config.model_dump(), {"train.seed": 1})
+    other_seed = config.updated({"train.seed": 1})
     first, again, later, seeded = (
         faces(FaceStream(settings, 16, 1, 0).batches(epoch), in_memory)
         for settings, epoch in ((config, 0), (config, 0), (config, 1), (other_seed, 0))
@@ -77,7 +76,7 @@ def test_the_training_faces_are_those_of_the_catalog(config: Config, packed_root
     packed = open_packed(str(packed_root))
     faces = {}
     for name, change in {"all": {}, "few": {"limit": 7}, "files": {"split": "published"}, "share": {"val_share": 0.5}}.items():
-        data = config.data.model_copy(update=change)
+        data = config.data.updated(change)
         catalog = catalogs.load(data)
         assert catalog.shard_index is not None
         places = train_places(packed, data)
@@ -87,7 +86,7 @@ def test_the_training_faces_are_those_of_the_catalog(config: Config, packed_root
 
 
 def test_more_workers_than_faces_are_refused(config: Config) -> None:
-    few = configs.build(config.model_dump(), {"data.limit": 3})
+    few = config.updated({"data.limit": 3})
     with pytest.raises(FkpError, match="3 training faces for 4 workers"):
         FaceStream(few, 8, 4, 0)
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from fkp import config as configs
 from fkp.config import AugmentConfig, Config
 from fkp.data import catalog as catalogs
 from fkp.data.dataset import open_cache
@@ -64,7 +63,7 @@ def nme_pct(points_px: np.ndarray, truth_px: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def trained(tiny_config: Config) -> Trained:
-    config = configs.build(tiny_config.model_dump(mode="json"), {"model.width": 16})
+    config = tiny_config.updated({"model.width": 16})
     cache = open_cache(config)
     catalog = catalogs.load(config.data)
     faces = [Face(images.read(catalog.path(row)), catalog.points_px[row]) for row in cache.train.rows[:FACES]]

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import fkp
-from fkp import config as configs
 from fkp.config import Config
 from fkp.data.dataset import FacesDataModule
 from fkp.errors import FkpError
@@ -101,7 +100,7 @@ def test_a_resumed_run_ends_where_the_unbroken_one_does(tiny_config: Config, tmp
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "plateau", "constant"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 def test_every_schedule_and_optimiser_makes_its_steps(tiny_config: Config, optimizer: str, schedule: str) -> None:
-    config = configs.build(tiny_config.model_dump(mode="json"), {"optim": {"optimizer": optimizer, "schedule": schedule, "warmup": 0.5}})
+    config = tiny_config.updated({"optim": {"optimizer": optimizer, "schedule": schedule, "warmup": 0.5}})
     net = net_of(config)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     trainer = fit(net, config, max_epochs=2, limit_val_batches=1)
@@ -117,7 +116,7 @@ def test_every_schedule_and_optimiser_makes_its_steps(tiny_config: Config, optim
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
 @pytest.mark.parametrize(("warmup", "steps"), [(0.0, 4), (0.1, 4), (0.1, 1), (0.5, 2)], ids=str)
 def test_short_runs_have_a_schedule_too(tiny_config: Config, schedule: str, warmup: float, steps: int) -> None:
-    config = configs.build(tiny_config.model_dump(mode="json"), {"optim": {"schedule": schedule, "warmup": warmup}})
+    config = tiny_config.updated({"optim": {"schedule": schedule, "warmup": warmup}})
     trainer = fit(net_of(config), config, limit_train_batches=steps, limit_val_batches=0)
     assert trainer.global_step == steps
 
@@ -133,7 +132,7 @@ def test_learning_rate_over_a_run(tiny_config: Config) -> None:
             self.into.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     for schedule, into in rates.items():
-        config = configs.build(tiny_config.model_dump(mode="json"), {"optim": {"schedule": schedule, "warmup": 0.4, "lr": 0.01}})
+        config = tiny_config.updated({"optim": {"schedule": schedule, "warmup": 0.4, "lr": 0.01}})
         fit(net_of(config), config, max_epochs=5, limit_train_batches=2, limit_val_batches=0, callbacks=[Note(into)])
         assert len(into) == 10
         peak = into.index(max(into))
@@ -145,7 +144,7 @@ def test_learning_rate_over_a_run(tiny_config: Config) -> None:
 
 
 def test_biases_and_normalisation_are_not_decayed(tiny_config: Config) -> None:
-    net = net_of(configs.build(tiny_config.model_dump(mode="json"), {"optim": {"weight_decay": 0.3, "schedule": "constant"}}))
+    net = net_of(tiny_config.updated({"optim": {"weight_decay": 0.3, "schedule": "constant"}}))
     optimizer = net.configure_optimizers()
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     assert len(decay) == len(list(net.parameters()))
@@ -185,7 +184,7 @@ def test_sample_answers_in_evaluation_mode_and_leaves_the_mode(tiny_config: Conf
 
 def test_unknown_architecture(tiny_config: Config) -> None:
     with pytest.raises(FkpError, match="unknown architecture 'vit'"):
-        net_of(configs.build(tiny_config.model_dump(mode="json"), {"model.arch": "vit"}))
+        net_of(tiny_config.updated({"model.arch": "vit"}))
 
 
 # --- the figure -------------------------------------------------------------------------------------------------

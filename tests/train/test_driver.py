@@ -76,7 +76,7 @@ def test_a_set_without_a_test_file_has_no_figures_of_the_published_split(
 @pytest.mark.slow("a training with all that follows it")
 def test_the_bundle_keeps_the_settings_as_given(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = train(small_run(train__epochs=1).model_copy(update={"track": small_run().track.model_copy(update={"storage": "there"})}))
+    outcome = train(small_run(train__epochs=1).updated({"track.storage": "there"}))
     assert open_bundle(outcome.bundle_path).config.track.storage == "there", "no path of this machine travels with a model"
 
 

@@ -117,7 +117,7 @@ def test_mirroring_alone_is_exact() -> None:
     points_wide = some_points(20, wide_size_px(SIZE))
     still = AugmentConfig(**CLEAR, **STILL)
     crops, points = Augment(still, SIZE)(wide, points_wide, seeded())
-    maybe, maybe_points = Augment(still.model_copy(update={"flip": 0.5}), SIZE)(wide, points_wide, seeded())
+    maybe, maybe_points = Augment(still.updated({"flip": 0.5}), SIZE)(wide, points_wide, seeded())
     flipped = [row for row in range(20) if not torch.equal(maybe_points[row], points[row])]
     assert 4 < len(flipped) < 16
     for row in range(20):
