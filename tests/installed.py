@@ -121,6 +121,7 @@ def ask_endpoint(fkp: str, folder: Path) -> None:
         request = urllib.request.Request("http://127.0.0.1:8765/v1/keypoints", (folder / "photo.jpg").read_bytes(), method="POST")
         with urllib.request.urlopen(request, timeout=60) as answer:
             expect(len(json.load(answer)["faces"]) == 1, "the endpoint finds one face")
+        print("  fkp serve answers", flush=True)
     finally:
         process.terminate()
         process.wait(timeout=120)

@@ -19,7 +19,7 @@ SCHEDULERS = ("asha", "hyperband", "pbt", "none")
 _ABOUT = """\
 Search learning rate, architecture and more with Ray Tune, and record it all in MLflow.
 
-Every other setting is one of a run, as in `python -m fkp.train --help`: --config FILE, --optim.lr 0.01, ...
+Every other setting is one of a run, as in `fkp train --help`: --config FILE, --optim.lr 0.01, ...
 --train.epochs is the full budget, which only --refit spends; --epochs is what a trial of the search may spend.
 """
 
@@ -62,9 +62,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
         FkpError: A flag or a value that there is not, or a budget of nothing.
         SystemExit: After `--help`.
     """
-    parser = _Parser(
-        prog="python tune/search.py", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = _Parser(prog="fkp tune", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     own = Settings()
     flag = parser.add_argument
     flag("--space", default=own.space, metavar="YAML", help="what is searched; by default tune/space.yaml, which says how to write one")
@@ -87,7 +85,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     settings = Settings(**vars(known))
     _check(settings)
     name = {} if settings.name is None else {"track.run_name": settings.name}
-    config = configs.from_args(others, "python tune/search.py", "Settings of every run of the search.")
+    config = configs.from_args(others, "fkp tune", "Settings of every run of the search.")
     if config.track.run_name is not None:
         raise FkpError("a search has one --name: leave out track.run_name")
     return settings, configs.build(config.model_dump(), name)
