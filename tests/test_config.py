@@ -231,8 +231,8 @@ def test_help_prints_the_text_of_every_field(capsys: pytest.CaptureFixture[str],
 
 def test_an_update_is_checked_like_everything_else() -> None:
     config = configs.build({"optim.lr": 0.01})
-    changed = config.updated({"optim.lr": 0.02, "data": {"test_fold": 1}}, {"optim.lr": 0.03})
-    assert (changed.optim.lr, changed.data.test_fold, config.optim.lr) == (0.03, 1, 0.01)
+    changed = config.updated({"optim.lr": 0.02, "data": {"test_fold": 3}}, {"optim.lr": 0.03})
+    assert (changed.optim.lr, changed.data.test_fold, config.optim.lr) == (0.03, 3, 0.01)
     assert config.data.updated({"test_fold": 2}) == changed.updated({"data.test_fold": 2}).data
     with pytest.raises(FkpError, match=r"unknown setting optim\.lrr: did you mean optim\.lr\?"):
         config.updated({"optim.lrr": 1})
