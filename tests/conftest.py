@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("left behind by the tests", red=True)
         terminalreporter.write_line("\n".join(found))
     calls = [report for report in terminalreporter.getreports("passed") if report.when == "call" and report.duration > _LIMIT_S]
-    if unsaid := [report for report in calls if not {"over_5s", "slow"} & set(report.keywords)]:
+    if unsaid := [report for report in calls if not {"over_5s", "slow", "hosts"} & set(report.keywords)]:
         terminalreporter.section(f"over {_LIMIT_S:g} s without a reason: mark it over_5s(why) or slow(why)", yellow=True)
         terminalreporter.write_line("\n".join(f"{report.duration:6.1f} s  {report.nodeid}" for report in unsaid))
 
