@@ -33,6 +33,7 @@ def imported_by(statement: str) -> set[str]:
         ("import fkp, fkp.data.dataset; fkp.Net", ("ray", "mlflow", "onnxruntime")),
     ],
 )
+@pytest.mark.over_5s("torch is imported anew")
 def test_importing_stays_light(statement: str, absent: tuple[str, ...]) -> None:
     found = imported_by(statement)
     assert "fkp" in found

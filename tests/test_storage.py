@@ -26,6 +26,7 @@ def test_a_place_that_can_be_written_is_left_as_it_was(bucket: str) -> None:
         ("ftp://host/a", {}, r"cannot use ftp://host/a: .*: name a folder, s3://BUCKET/PATH or gs://BUCKET/PATH"),
     ],
 )
+@pytest.mark.over_5s("Arrow asks again before it gives up")
 def test_what_cannot_keep_a_run_is_one_sentence(
     bucket: str, monkeypatch: pytest.MonkeyPatch, place: str, environment: dict[str, str], sentence: str
 ) -> None:

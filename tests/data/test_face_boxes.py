@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from fkp.config import DataConfig
 from fkp.data import catalog as catalogs
 from fkp.data import face_boxes
-from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector
+from fkp.vision.detect import BoxMap, FaceDetector, blazeface, iou, open_detector
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +50,9 @@ def test_too_few_faces_are_a_warning(synthetic_root: Path, caplog: pytest.LogCap
 
 
 def test_a_training_is_not_lost_to_a_missing_detector(
-    synthetic_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    synthetic_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "none.onnx")
     data = DataConfig(source="synthetic", root=str(synthetic_root))
     with caplog.at_level(logging.WARNING):
         assert face_boxes.calibrate(catalogs.load(data), data) == {}

@@ -34,14 +34,19 @@ pytestmark = pytest.mark.xdist_group("processes")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what a checkout brings, where the demo has run once, smaller than `make demo` runs it."""
+def place(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """A folder with what a checkout brings, where the demo has run once, smaller than `make demo` runs it.
+
+    In the fast tier it trains without its two Ray workers: test_ray_backend.py has such.
+    """
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("configs", "saved_models", "tune", "data/manifest.csv"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
     small = ["--data.synthetic_faces=120", "--input.size_px=64", "--model.width=8", "--train.epochs=2", "--optim.global_batch_size=16"]
+    if "not slow" in pytestconfig.option.markexpr:
+        small.append("--scale.num_workers=0")
     inherited = {key: value for key, value in os.environ.items() if key not in _UNSET}
     done = Process(["fkp.demo", *small], folder, inherited, folder / "demo").completed()
     assert done.returncode == 0, done.stderr[-3000:]

@@ -23,6 +23,8 @@ from fkp.vision.crop import Crop, box_of_points
 #: Brings points of a changed picture back into the face's own picture.
 Back = Callable[[np.ndarray], np.ndarray]
 
+pytestmark = pytest.mark.slow("a network is trained until it knows eight faces by heart")
+
 FACES = 8
 STEPS = 350
 #: Enough for the invariances below, little enough for a short run.

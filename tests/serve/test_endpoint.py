@@ -448,6 +448,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
     assert endpoint.post(KEYPOINTS, photo).status_code == 200
 
 
+@pytest.mark.slow("the application is deployed twice; test_guard.py asks for tokens in this process")
 def test_with_tokens_nothing_is_open_but_the_health(endpoint: Endpoint, photo: bytes) -> None:
     from fkp.serve.guard import token_digests
 

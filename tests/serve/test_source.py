@@ -11,6 +11,7 @@ from fkp.errors import FkpError
 from fkp.serve.source import CHAMPION, find_bundle
 
 
+@pytest.mark.slow("five processes that import MLflow")
 def test_champion_and_versions_are_downloaded_once(
     store: tuple[str, list[Bundle]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

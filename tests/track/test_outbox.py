@@ -337,7 +337,7 @@ def test_the_environment_is_as_before(store: MlflowClient, tmp_path: Path, monke
     assert dict(os.environ) == before
 
 
-@pytest.mark.over_5s("an MLflow server starts twice")
+@pytest.mark.slow("an MLflow server starts twice; test_registry.py talks to one in the fast tier")
 def test_a_server_killed_in_the_middle_gets_every_figure_of_every_step(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def wait_until(check: Any) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.over_5s("an actor of Ray starts")
 def test_figures_are_written_in_order_and_progress_is_shown(tmp_path: Path) -> None:
     from fkp.train import board
 
@@ -59,6 +60,7 @@ def test_figures_are_written_in_order_and_progress_is_shown(tmp_path: Path) -> N
     assert not (tmp_path / "figures.jsonl").exists()
 
 
+@pytest.mark.slow("an actor of Ray starts, and a store is waited for")
 def test_a_store_that_is_away_delays_the_record_and_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from fkp.train import board
 
@@ -112,6 +114,7 @@ def test_a_checkpoint_takes_along_what_is_not_in_the_record_yet(tmp_path: Path) 
     assert record.steps == [(3, {"loss": 1.0})]
 
 
+@pytest.mark.slow("an actor of Ray starts")
 def test_the_training_s_own_error_is_the_one_that_is_told(tmp_path: Path) -> None:
     from fkp.train import board
 
