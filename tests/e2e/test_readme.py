@@ -152,10 +152,11 @@ def test_stats_as_typed_name_the_missing_set(place: Path, run: Run) -> None:
 
 
 def test_training_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
+    before = set((place / "runs/first").rglob("*"))
     done = run(*typed(r"python -m fkp\.train --config configs/ytfaces\.yaml --optim"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
-    assert not (place / "runs/first/checkpoints").exists()
+    assert set((place / "runs/first").rglob("*")) == before
 
 
 def test_a_search_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
