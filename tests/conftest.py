@@ -85,7 +85,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name what was left behind, and the tests of the fast tier that take long and do not say why."""
+    """Name what was left behind, the tests that take long and do not say why, and where a failed run keeps its files."""
+    leftovers = config.stash.get(_LEFTOVERS, None)
+    if leftovers is not None and leftovers.temp.exists():
+        terminalreporter.write_line(f"the temporary files of this run are kept in {leftovers.temp}")
     if found := config.stash.get(_FOUND, []):
         terminalreporter.section("left behind by the tests", red=True)
         terminalreporter.write_line("\n".join(found))
