@@ -38,7 +38,7 @@ test-all: lint ## Before a merge: every test but those on three hosts
 	$(PYTEST) -m "not hosts"
 
 cluster-test: $(INSTALLED) ## `ray up` on three hosts of this machine, with faults: needs root, iproute2 and an OpenSSH server
-	$(PY) -m pytest -m hosts tests/cluster -x -p no:randomly
+	$(PY) -m pytest -m hosts tests/cluster -x
 
 coverage: $(INSTALLED) ## Which lines of fkp, tune and serve `make test-all` runs, in processes and Ray workers too
 	$(PY) -m coverage erase

@@ -63,9 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield  # xdist reads the groups in here, and the order is shuffled.
     rank = {group: place for place, group in enumerate(LONGEST)}
 
-    def place_of(item: pytest.Item) -> int:
+    def place_of(item: pytest.Item) -> tuple[int, int]:
         mark = item.get_closest_marker("xdist_group")
-        return rank.get(mark.args[0] if mark else "", len(rank))
+        # Those on three hosts build on each other, in the order of their file.
+        line = (item.location[1] or 0) if item.get_closest_marker("hosts") else 0
+        return rank.get(mark.args[0] if mark else "", len(rank)), line
 
     items.sort(key=place_of)
 
