@@ -40,7 +40,7 @@ test-all: lint ## Before a merge: every test but those on three hosts
 cluster-test: $(INSTALLED) ## `ray up` on three hosts of this machine, with faults: needs root, iproute2 and an OpenSSH server
 	$(PY) -m pytest -m hosts tests/cluster -x
 
-coverage: $(INSTALLED) ## Which lines of fkp, tune and serve `make test-all` runs, in processes and Ray workers too
+coverage: $(INSTALLED) ## Which lines of fkp `make test-all` runs, in processes and Ray workers too
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not hosts"
 	$(PY) -m coverage combine --quiet

@@ -26,7 +26,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def updated(self: _AnySection, *changes: Mapping[str, Any]) -> _AnySection:
-        """The same settings but for some, nested or dotted, later ones first in rank; checked as `build` checks.
+        """The same settings but for some, nested or dotted, later ones win; checked as `build` checks.
 
         Raises:
             FkpError: A name is unknown or a value is out of range.
@@ -68,6 +68,13 @@ class DataConfig(_Section):
         if self.split == "identity" and self.test_fold == self.val_fold:
             raise ValueError(f"test_fold and val_fold are both {self.test_fold}: choose different folds")
         return self
+
+    def under_split(self, split: str) -> DataConfig:
+        """The same set under another split, to measure by it.
+
+        Folds that the run's own split does not use may be equal, and nobody trains by these settings: that is not checked.
+        """
+        return self.model_copy(update={"split": split})
 
 
 class InputConfig(_Section):
@@ -216,7 +223,8 @@ def _merge(section: type[_AnySection], *layers: Mapping[str, Any]) -> _AnySectio
     try:
         return section.model_validate(merged)
     except ValidationError as error:
-        raise FkpError("; ".join(_explain(fault) for fault in error.errors())) from error
+        prefix = "".join(f"{name}." for name, field in Config.model_fields.items() if field.annotation is section)
+        raise FkpError("; ".join(_explain(fault, prefix) for fault in error.errors())) from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -308,8 +316,8 @@ def unknown(path: str) -> str:
     return f"unknown setting {path}" + (f": did you mean {near[0]}?" if near else ": --help lists them all")
 
 
-def _explain(fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"])
+def _explain(fault: Any, prefix: str) -> str:
+    path = (prefix + ".".join(str(part) for part in fault["loc"])).removesuffix(".")
     if fault["type"] == "extra_forbidden":
         return unknown(path)
     message = fault["msg"].removeprefix("Value error, ")

@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     catalog = load(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
-        evaluation = evaluate(finder, catalog, data.updated({"split": split}), predictor.bundle, arguments.part)
+        evaluation = evaluate(finder, catalog, data.under_split(split), predictor.bundle, arguments.part)
         print(format_table(evaluation), end="\n\n", flush=True)
         evaluations.append(evaluation)
     figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))

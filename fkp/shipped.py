@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _IN_WHEEL = Path(__file__).with_name("_shipped")
-_MANIFEST = Path("data/manifest.csv")
+_FILES = (Path("data/manifest.csv"), Path("tune/space.yaml"), Path("serve/config.yaml"))
 _ROOT = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[1]
 
 
@@ -30,4 +30,4 @@ def here_or_shipped(path: str | Path) -> Path:
     if named.is_absolute() or named.exists() or not named.parts or ".." in named.parts:
         return named
     own = _ROOT / named
-    return own if (named.parts[0] in ("configs", "saved_models") or named == _MANIFEST) and own.exists() else named
+    return own if (named.parts[0] in ("configs", "saved_models") or named in _FILES) and own.exists() else named

@@ -125,6 +125,8 @@ def _become(args: list[str], cwd: str, environment: Mapping[str, str], out: str,
     name = args[0]
     # Its code runs once more under another name, as it does with `python -m` when somebody else imports it.
     warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
+    if "coverage" in sys.modules:  # That of the process it is forked from; multiprocessing starts one for the fork.
+        atexit.unregister(sys.modules["coverage"].process_startup.coverage._atexit)
     try:
         if name == "-c":
             sys.argv = ["-c", *args[2:]]

@@ -60,6 +60,14 @@ def test_each_verb_has_help_under_its_own_name(verb: str, capsys: pytest.Capture
     assert f"usage: fkp {verb} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["tune/search.py"], ["-m", "fkp.train"], ["-m", "fkp.track"], ["-m", "fkp.data"], ["-m", "fkp.predict"]])
+def test_what_documents_type_starts_in_a_fresh_interpreter(words: list[str]) -> None:
+    """The other tests run commands in forks of a process that has imported everything."""
+    done = subprocess.run([sys.executable, *words, "--help"], cwd=REPO, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
 def test_help_loads_nothing_heavy() -> None:
     heavy = ("torch", "ray", "mlflow", "pytorch_lightning", "pandas", "pyarrow", "optuna", "matplotlib", "scipy")
     for verb in cli.VERBS:
@@ -120,7 +128,6 @@ def test_the_old_name_of_the_search_is_understood() -> None:
     ],
 )
 def test_the_shell_completes(line: str, offered: set[str], tmp_path: Path) -> None:
-    pytest.importorskip("argcomplete")
     answer = tmp_path / "answer"
     asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
     environment = os.environ | asked

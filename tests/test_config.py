@@ -229,6 +229,11 @@ def test_help_prints_the_text_of_every_field(capsys: pytest.CaptureFixture[str],
         assert "".join(text.split()) in printed, path
 
 
+def test_a_run_whose_unused_folds_are_equal_is_measured_by_the_other_split_too() -> None:
+    data = configs.build({"data": {"split": "published", "test_fold": 1, "val_fold": 1}}).data
+    assert data.under_split("identity").split == "identity"
+
+
 def test_an_update_is_checked_like_everything_else() -> None:
     config = configs.build({"optim.lr": 0.01})
     changed = config.updated({"optim.lr": 0.02, "data": {"test_fold": 3}}, {"optim.lr": 0.03})
@@ -236,5 +241,9 @@ def test_an_update_is_checked_like_everything_else() -> None:
     assert config.data.updated({"test_fold": 2}) == changed.updated({"data.test_fold": 2}).data
     with pytest.raises(FkpError, match=r"unknown setting optim\.lrr: did you mean optim\.lr\?"):
         config.updated({"optim.lrr": 1})
-    with pytest.raises(FkpError, match="split"):
+    with pytest.raises(FkpError, match=r"^setting data\.split: .*got 'nothing'"):
         config.data.updated({"split": "nothing"})
+    with pytest.raises(FkpError, match=r"^unknown setting data\.rooot: did you mean data\.root\?$"):
+        config.data.updated({"rooot": "here"})
+    with pytest.raises(FkpError, match=r"^setting data: test_fold and val_fold are both 1"):
+        config.data.updated({"test_fold": 1})

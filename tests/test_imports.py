@@ -46,7 +46,7 @@ def test_no_library_reports_home(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in names}
     code = (
         "import fkp, numpy, os;"
-        f"fkp.Predictor({str(REPO / DEFAULT_BUNDLE)!r})(numpy.zeros((64, 64, 3), numpy.uint8));"
+        f"fkp.Predictor({str(DEFAULT_BUNDLE)!r})(numpy.zeros((64, 64, 3), numpy.uint8));"
         f"print([os.environ.get(name) for name in {names[:3]}])"
     )
     places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}

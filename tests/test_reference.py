@@ -58,7 +58,7 @@ def test_another_set_than_the_trained_one_is_refused(tiny_bundle: Bundle, synthe
 
 def test_the_shipped_bundle_knows_its_faces(real_root: Path) -> None:
     """On persons that it has not seen: no drift; on the same frames at half the light: drift."""
-    predictor = Predictor(REPO / DEFAULT_BUNDLE)
+    predictor = Predictor(DEFAULT_BUNDLE)
     known = reference_counts(predictor.bundle.metrics)
     assert set(known) == {ERROR_RATIO, BRIGHTNESS}
     assert sum(known[BRIGHTNESS]) == predictor.bundle.metrics["validation"]["faces"]

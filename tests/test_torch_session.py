@@ -20,7 +20,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def shipped() -> Bundle:
-    return open_bundle(REPO / DEFAULT_BUNDLE)
+    return open_bundle(DEFAULT_BUNDLE)
 
 
 @pytest.fixture(scope="module")

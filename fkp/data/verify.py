@@ -187,7 +187,7 @@ def describe(data: DataConfig) -> Stats:
     clip = faces.table["identity"] + "_" + faces.table["video"].astype(str)
     splits, shared = {}, {}
     for split in get_args(DataConfig.model_fields["split"].annotation):
-        train, val, test = (faces.rows(part, data.updated({"split": split})) for part in ("train", "val", "test"))
+        train, val, test = (faces.rows(part, data.under_split(split)) for part in ("train", "val", "test"))
         splits[split] = (len(train), len(val), len(test))
         known = np.concatenate([train, val])
         shared[split] = (_in_both(faces.table["identity"], test, known), _in_both(clip, test, known))

@@ -24,10 +24,10 @@ _OPEN = ("frontend prometheus\n", "listen stats\n")
 _FRONT = "frontend http_frontend\n"
 _MARK = "    # fkp\n"
 #: From the first byte of a request until HAProxy has its headers and what it holds of the body: Ray bounds only the pause
-#: between two bytes, so that one header could be sent for ever. As long as serve.guard.TIMEOUT_S.
+#: between two bytes, so that one header could be sent for ever. As long as fkp.serve.guard.TIMEOUT_S.
 REQUEST_S = 10
 
-#: HAProxy's own errors, in the envelope of serve.schemas.Error.
+#: HAProxy's own errors, in the envelope of fkp.serve.schemas.Error.
 _OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in 1 s")
 _CLOSED = ("not_found", "/-/routes: Not Found; /docs lists what there is")
 _ERRORS = {
@@ -43,7 +43,7 @@ class UnknownConfiguration(Exception):
 
 
 class Limits(NamedTuple):
-    """How many POST requests may be in progress, see serve.admission: the next one is refused here, before it costs a replica
+    """How many POST requests may be in progress, see fkp.serve.admission: the next one is refused here, before it costs a replica
     anything (a median of 10 ms against 59 ms from the replica, both at 200 requests/s on two busy cores).
 
     Attributes:

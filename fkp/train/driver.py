@@ -152,7 +152,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record
     known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
     known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
-    splits = [run.config.data.updated({"split": split}) for split in SPLITS]
+    splits = [run.config.data.under_split(split) for split in SPLITS]
     # A set of one's own may have nothing in one of its CSV files, and so no test part of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
     figures = to_json(evaluations, bundle)

@@ -40,9 +40,12 @@ class HyperBand(HyperBandScheduler):
         trials = tune_controller.get_trials()
         active = sum(trial.status in (Trial.RUNNING, Trial.PENDING) for trial in trials)
         waiting = [trial for trial in trials if trial.status == Trial.PAUSED and not self._survived(trial)]
-        searcher = tune_controller.search_alg
-        getattr(searcher, "searcher", searcher).max_concurrent = self._concurrent + len(waiting)
-        if waiting and not active:  # No more will come for their brackets.
+        searcher = getattr(tune_controller.search_alg, "searcher", tune_controller.search_alg)
+        limit = self._concurrent + len(waiting)
+        # Ray asks the searcher before it calls this. Whether more will come shows only where it was asked with room for more.
+        had_room = searcher.max_concurrent == limit
+        searcher.max_concurrent = limit
+        if waiting and not active and had_room:  # No more will come for their brackets.
             for bracket in {id(bracket): bracket for bracket in (self._trial_info[trial][0] for trial in waiting)}.values():
                 super()._process_bracket(tune_controller, bracket)
                 bracket.is_being_processed = False

@@ -80,7 +80,7 @@ def finish(study: Study) -> Trial:
 
 def write_best(study: Study, best: Trial) -> None:
     """Write the best trial's settings with the full budget as best.yaml, for `fkp.train --config`."""
-    config = configs.build(study.config.model_dump(mode="json"), best.sample)
+    config = study.config.updated(best.sample)
     plain = config.model_dump(mode="json")
     plain["track"].pop("run_name")
     head = f"# The best of search {study.name}: trial {best.number}, validation NME {best.best_nme:.2f} % after {best.epochs} epochs.\n"

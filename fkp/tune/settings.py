@@ -88,7 +88,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     config = configs.from_args(others, "fkp tune", "Settings of every run of the search.")
     if config.track.run_name is not None:
         raise FkpError("a search has one --name: leave out track.run_name")
-    return settings, configs.build(config.model_dump(), name)
+    return settings, config.updated(name)
 
 
 def _check(settings: Settings) -> None:
@@ -114,7 +114,7 @@ def _check(settings: Settings) -> None:
 
 def _scheduler(name: str) -> str:
     if name == "bohb":
-        raise FkpError("--scheduler bohb has left with its abandoned package: --scheduler hyperband, with Optuna, does the same")
+        raise FkpError("--scheduler bohb was removed, for nobody maintains its package: use --scheduler hyperband, with Optuna")
     return name
 
 

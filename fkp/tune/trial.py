@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fkp import config as configs
 from fkp import storage
 from fkp.config import Config
 from fkp.errors import FkpError
@@ -39,7 +38,7 @@ def crops_key(config: Config) -> str:
 def trial_config(base: Config, sample: Mapping[str, Any], epochs: int, workers: int) -> Config:
     """The run of a trial: the search's own settings, the sample, and the budget of a trial."""
     budget = {"train": {"epochs": epochs, "max_minutes": None, "early_stop_epochs": None}, "scale.num_workers": workers}
-    return configs.build(base.model_dump(), sample, budget)
+    return base.updated(sample, budget)
 
 
 def check_batch(settings: Settings, base: Config, space: Space) -> None:

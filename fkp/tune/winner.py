@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkp import config as configs
 from fkp.tune.results import Trial
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def refit(study: Study, best: Trial) -> Winner:
     from fkp.train.run import finished_run
 
     registry = Registry()  # What is wrong with the store shows before the training.
-    config = configs.build(study.config.model_dump(), best.sample, {"track.run_name": f"{study.name}-winner"})
+    config = study.config.updated(best.sample, {"track.run_name": f"{study.name}-winner"})
     run = finished_run(config)
     if run is None or run.mlflow_run_id is None:
         outcome = train(config)

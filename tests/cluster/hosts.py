@@ -115,15 +115,24 @@ class Cluster:
 
     Attributes:
         lab: The hosts.
+        serving: Whether the endpoint is deployed.
     """
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self.serving = False
 
     def up(self) -> None:
         """`ray up`, until all workers have joined."""
         self.lab.operator("ray up -y cluster/local.yaml", 150)
         wait_for("cluster of three hosts", lambda: self.alive() == 3, 120, 2)
+
+    def deploy_endpoint(self) -> None:
+        """Serve the shipped champion from the registry, once."""
+        if not self.serving:
+            self.lab.on(HEAD, "python -m fkp.track register saved_models/champion --promote", 120)
+            self.lab.on(HEAD, "serve deploy serve/config.yaml --address http://127.0.0.1:8265", 120)
+            self.serving = True
 
     def alive(self) -> int:
         """How many hosts Ray counts."""

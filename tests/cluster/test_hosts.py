@@ -126,15 +126,14 @@ def test_training_goes_on_when_its_driver_is_lost_and_mlflow_is_away_and_no_stra
 def test_a_search_uses_both_hosts(cluster: Cluster) -> None:
     flags = f"{_FACES} --track.storage /mnt/shared/runs"
     cluster.submit("search", f"python tune/search.py {flags} --trials 4 --epochs 2 --name search --algo random")
-    # The next test's endpoint starts meanwhile: first its controller, and its replicas when the search leaves them cores.
-    cluster.lab.on(HEAD, "python -m fkp.track register saved_models/champion --promote", 120)
-    cluster.lab.on(HEAD, "serve deploy serve/config.yaml --address http://127.0.0.1:8265", 120)
+    cluster.deploy_endpoint()  # For the next test; it starts meanwhile, its replicas when the search leaves them cores.
     cluster.finish("search", 300)
     (state,) = (cluster.lab.shared / "runs/search/tune").glob("experiment_state-*.json")
     assert set(re.findall(r"node_ip\W+(10\.77\.0\.\d)", state.read_text())) == {f"10.77.0.{host}" for host in WORKERS}
 
 
 def test_the_endpoint_outlives_a_host(cluster: Cluster) -> None:
+    cluster.deploy_endpoint()
     ready = "curl --silent -o /dev/null -w '%{http_code}' http://127.0.0.1:8000/readyz"
     wait_for("endpoint", lambda: cluster.lab.on(HEAD, ready, check=False).stdout == "200", 120)
     replicas = [host for host in WORKERS if "ServeReplica" in cluster.lab.on(host, "ps -eo args").stdout]

@@ -48,7 +48,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
     if "not slow" in pytestconfig.option.markexpr:
         small.append("--scale.num_workers=0")
     inherited = {key: value for key, value in os.environ.items() if key not in _UNSET}
-    done = Process(["fkp.demo", *small], folder, inherited, folder / "demo").completed()
+    demo = Process(["fkp.demo", *small], folder, inherited, folder / "demo")
+    try:
+        done = demo.completed(280)
+    finally:
+        demo.kill()
     assert done.returncode == 0, done.stderr[-3000:]
     shutil.copytree(folder / "runs/demo", folder / "runs/first")
     shutil.copyfile(next((folder / "data/synthetic/test").iterdir()), folder / "photo.jpg")

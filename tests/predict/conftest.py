@@ -27,4 +27,4 @@ def face(tiny_config: Config) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def champion() -> Bundle:
     """The shipped model: only a trained one can follow a face."""
-    return open_bundle(REPO / DEFAULT_BUNDLE)
+    return open_bundle(DEFAULT_BUNDLE)

@@ -61,7 +61,7 @@ class Endpoint:
 
 @pytest.fixture(scope="session")
 def champion() -> Bundle:
-    return open_bundle(REPO / DEFAULT_BUNDLE)
+    return open_bundle(DEFAULT_BUNDLE)
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,26 @@ def test_a_bracket_of_hyperband_takes_no_more_than_its_members(study_of: Callabl
     assert scheduler.choose_trial_to_run(controller) is trials[2]
 
 
+def test_a_bracket_waits_for_its_members_also_where_one_trial_runs_at_a_time(study_of: Callable[..., Study]) -> None:
+    scheduler = choose(study_of(scheduler="hyperband", epochs=3, reduction=3), 1).scheduler
+    scheduler.set_search_properties("nme", "min")
+    controller, trials = Mock(), [Mock(status="RUNNING", is_saving=False) for _ in range(4)]
+    for trial in trials[:2]:  # The first bracket's.
+        scheduler.on_trial_add(controller, trial)
+        scheduler.on_trial_complete(controller, trial, {})
+    for nme, trial in enumerate(trials[2:]):  # Two of the three of the second.
+        scheduler.on_trial_add(controller, trial)
+        assert scheduler.on_trial_result(controller, trial, {"epochs": 1, "nme": float(nme)}) == "PAUSE"
+        trial.status = "PAUSED"
+        controller.get_trials.return_value = trials[2:3] if nme == 0 else trials[2:]
+        # The searcher was asked with room for none; now it has room for the next.
+        assert scheduler.choose_trial_to_run(controller) is None
+        controller.stop_trial.assert_not_called()
+    # Asked again, it has brought none: the bracket halts with what it has.
+    assert scheduler.choose_trial_to_run(controller) is trials[2]
+    controller.stop_trial.assert_called_once_with(trials[3])
+
+
 def test_hyperband_misses_a_trial_that_fails_after_a_halt(study_of: Callable[..., Study]) -> None:
     scheduler = choose(study_of(scheduler="hyperband", epochs=4, reduction=2), 2).scheduler
     scheduler.set_search_properties("nme", "min")

@@ -280,8 +280,9 @@ def test_population_based_training_moves_a_bad_trial_to_another_ones_weights(run
 
 
 @pytest.mark.slow("a search of five trials")
-def test_hyperband_stops_all_but_the_best_of_a_bracket(run_search: Callable[..., Searched], tmp_path: Path) -> None:
-    found = run_search(tmp_path, {"optim.lr": {"log": [1e-4, 0.02]}}, trials=5, scheduler="hyperband", concurrent=2)
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_hyperband_stops_all_but_the_best_of_a_bracket(run_search: Callable[..., Searched], tmp_path: Path, concurrent: int) -> None:
+    found = run_search(tmp_path, {"optim.lr": {"log": [1e-4, 0.02]}}, trials=5, scheduler="hyperband", concurrent=concurrent)
     assert found.error is None
     # The first bracket is of two trials that nobody stops, the second of three, of which one goes on after an epoch.
     assert [trial.state for trial in found.trials[:2]] == ["finished"] * 2

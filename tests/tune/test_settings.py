@@ -31,7 +31,7 @@ def test_flags_of_the_search_and_settings_of_the_runs_stand_side_by_side() -> No
         (["--resume"], "--resume needs the --name"),
         (["--scheduler", "pbt", "--algo", "grid"], "--scheduler pbt proposes trials itself"),
         (["--scheduler", "pbt", "--workers", "2"], "--scheduler pbt moves checkpoints between trials of one worker"),
-        (["--scheduler", "bohb"], "--scheduler bohb has left .*: --scheduler hyperband"),
+        (["--scheduler", "bohb"], "--scheduler bohb was removed, .*: use --scheduler hyperband"),
         (["--scheduler", "hyperband", "--workers", "2"], "--scheduler hyperband lets trials wait .*: leave out --workers"),
         (["--algo", "hyperopt"], r"argument --algo: invalid choice: 'hyperopt'.*--help lists the flags"),
         (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
