@@ -448,8 +448,16 @@ def command(*args: str, file_limit: int | None = None) -> subprocess.CompletedPr
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 
     repo = Path(__file__).parents[2]
+    # The limit would also be that of what coverage writes.
+    environment = {name: value for name, value in os.environ.items() if file_limit is None or not name.startswith("COVERAGE_")}
     return subprocess.run(
-        [sys.executable, "-m", "fkp.data", "fetch", *args], cwd=repo, capture_output=True, text=True, timeout=60, preexec_fn=limit
+        [sys.executable, "-m", "fkp.data", "fetch", *args],
+        cwd=repo,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=limit,
     )
 
 
