@@ -53,7 +53,12 @@ class Leftovers:
 
     def remove(self) -> None:
         """Delete home and temporary files, those of the tests among them."""
-        shutil.rmtree(self.temp)
+        for _ in range(5):  # multiprocessing's helpers, which are about to end, delete folders of their own meanwhile.
+            shutil.rmtree(self.temp, ignore_errors=True)
+            if not self.temp.exists():
+                return
+            time.sleep(0.1)
+        raise OSError(f"cannot delete {self.temp}")
 
     def _processes(self) -> list[str]:
         found = []

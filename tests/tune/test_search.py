@@ -410,6 +410,18 @@ def test_what_can_never_work_is_refused_before_anything_starts(
         search(settings, small_run())
 
 
+def test_what_a_search_pickled_under_the_old_name_of_the_package_is_found(run_process: Callable[..., Any], tmp_path: Path) -> None:
+    code = """
+import pickle
+from fkp.tune import search, study, settings
+search.know_old_names()
+assert pickle.loads(b"ctune.study\\nTellStudy\\n.") is study.TellStudy
+assert pickle.loads(b"ctune.settings\\nSettings\\n.") is settings.Settings
+"""
+    done = run_process("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_more_than_can_ever_fit_is_refused_at_once(run_search: Callable[..., Searched], tmp_path: Path) -> None:
     found = run_search(tmp_path, RATES, trials=2, workers=64, optim__global_batch_size=64)
