@@ -82,14 +82,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     session.config.stash[_FOUND] = found = leftovers.find()
     if found and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if session.exitstatus == pytest.ExitCode.OK:
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         leftovers.remove()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name what was left behind, the tests that take long and do not say why, and where a failed run keeps its files."""
     leftovers = config.stash.get(_LEFTOVERS, None)
-    if leftovers is not None and leftovers.temp.exists():
+    if leftovers is not None and leftovers.kept:
         terminalreporter.write_line(f"the temporary files of this run are kept in {leftovers.temp}")
     if found := config.stash.get(_FOUND, []):
         terminalreporter.section("left behind by the tests", red=True)

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psutil
@@ -28,10 +29,12 @@ class Leftovers:
 
     Attributes:
         temp: The folder for temporary files, with a name that is short enough for Ray's sockets in it.
+        kept: Whether it stays.
     """
 
     def __init__(self, repo: Path) -> None:
         self._repo = repo
+        self.kept = True
         self._before = self._files()
         self.temp = Path(tempfile.mkdtemp(prefix="fkp-"))
         self._home = self.temp / "home"
@@ -52,13 +55,10 @@ class Leftovers:
         return processes + [f"file {path}" for path in sorted([*left, *(self._files() - self._before)])]
 
     def remove(self) -> None:
-        """Delete home and temporary files, those of the tests among them."""
-        for _ in range(5):  # multiprocessing's helpers, which are about to end, delete folders of their own meanwhile.
-            shutil.rmtree(self.temp, ignore_errors=True)
-            if not self.temp.exists():
-                return
-            time.sleep(0.1)
-        raise OSError(f"cannot delete {self.temp}")
+        """Delete home and temporary files, those of the tests among them, when this process ends."""
+        self.kept = False
+        # After multiprocessing's own folder in there, whose priority is -100.
+        Finalize(None, shutil.rmtree, args=(self.temp,), exitpriority=-200)
 
     def _processes(self) -> list[str]:
         found = []

@@ -30,7 +30,7 @@ print(*run.find(), sep="\\n")
 server.kill()
 server.wait()
 run.remove()
-print(run.temp.exists())
+print(run.temp)
 """
 
 
@@ -38,12 +38,12 @@ def test_processes_ports_and_files_that_are_left_are_named(tmp_path: Path) -> No
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/old").touch()
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], cwd=REPO, capture_output=True, text=True, timeout=60, check=True)
-    before, port, server, *files, after = done.stdout.splitlines()
+    before, port, server, *files, temp = done.stdout.splitlines()
     assert before == "[]"
     assert server.startswith("process ") and f", listens on 127.0.0.1:{port}: {sys.executable} -c import http.server" in server
     assert f"file {tmp_path}/inner/new" in files
     assert [Path(line).name for line in files] == ["new"] * 3
-    assert after == "False"
+    assert not Path(temp).exists()
 
 
 def test_what_is_missing_is_skipped_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -410,6 +410,7 @@ def test_what_can_never_work_is_refused_before_anything_starts(
         search(settings, small_run())
 
 
+@pytest.mark.over_5s("Tune is imported, in a fork that is the first of its process")
 def test_what_a_search_pickled_under_the_old_name_of_the_package_is_found(run_process: Callable[..., Any], tmp_path: Path) -> None:
     code = """
 import pickle
