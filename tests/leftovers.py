@@ -18,7 +18,7 @@ MARK = "FKP_TEST_RUN"
 _TOOLS = {".git", ".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", ".import_linter_cache", ".coverage", "__pycache__"}
 #: pytest keeps the folders of its last runs, Ray the logs of its sessions, torch a folder for compiled code, and `fkp serve` the lock
 #: of its port.
-_TEMPORARY = ("pytest-of-", "ray", "pymp-", "torchinductor_", f"fkp-{os.getuid()}-")
+_TEMPORARY = ("pytest-of-", "ray", "_ray_lockfiles", "pymp-", "torchinductor_", f"fkp-{os.getuid()}-")
 #: What Ray and chromium write at home.
 _HOME = {".ray", ".cache", ".config", ".local", ".pki"}
 _ENDING_S = 20.0
@@ -51,6 +51,8 @@ class Leftovers:
         while (processes := self._processes()) and time.monotonic() < until:
             time.sleep(0.2)
         left = [path for path in self.temp.iterdir() if path != self._home and not path.name.startswith(_TEMPORARY)]
+        # A process that a test kills, or Tune with its trial, leaves the empty folder of a checkpoint that has gone its way.
+        left = [path for path in left if not path.is_dir() or any(path.iterdir())]
         left += [path for path in self._home.iterdir() if path.name not in _HOME]
         return processes + [f"file {path}" for path in sorted([*left, *(self._files() - self._before)])]
 
