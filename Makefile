@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 # What shares something dear runs in one process, longest first: see tests/conftest.py.
-PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -32,17 +32,17 @@ champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion a
 	$(PY) -m fkp.train --config configs/tiny.yaml --track.run_name tiny
 
 test: lint ## Before each commit: style, types, contracts, and the tests that are fast
-	$(PYTEST) -m "not slow and not hosts"
+	$(PY) $(PYTEST) -m "not slow and not hosts"
 
 test-all: lint ## Before a merge: every test but those on three hosts
-	$(PYTEST) -m "not hosts"
+	$(PY) $(PYTEST) -m "not hosts"
 
 cluster-test: $(INSTALLED) ## `ray up` on three hosts of this machine, with faults: needs root, iproute2 and an OpenSSH server
 	$(PY) -m pytest -m hosts tests/cluster -x
 
 coverage: $(INSTALLED) ## Which lines of fkp `make test-all` runs, in processes and Ray workers too
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not hosts"
+	$(PY) -m coverage run $(PYTEST) -m "not hosts"
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 

@@ -9,9 +9,8 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 
-# Read when ray is imported: nothing leaves the machine, Train adds no prefix to what workers print, and its controller
-# looks at the workers' reports more often than every two seconds, for which each epoch would wait.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Read when ray is imported: Train adds no prefix to what workers print, and its controller looks at the workers' reports
+# more often than every two seconds, for which each epoch would wait.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -48,7 +48,6 @@ def run(arguments: argparse.Namespace) -> None:
     bundle, version = _check_bundle(arguments.bundle)
     chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
     config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with haproxy.claimed(port) as folder:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)

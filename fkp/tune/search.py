@@ -193,7 +193,6 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
     import numpy as np
     import ray
 
-    from fkp.config import build
     from fkp.data.dataset import CropCache, CropSet, open_cache
     from fkp.tune.trial import crops_key
 
@@ -203,7 +202,7 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
 
     crops = {}
     for sample in space.crop_settings():
-        run = build(config.model_dump(), sample)
+        run = config.updated(sample)
         cache = open_cache(run)
         crops[crops_key(run)] = ray.put(CropCache(cache.train and plain(cache.train), plain(cache.val), cache.digest))
     return crops
