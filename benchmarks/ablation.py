@@ -94,7 +94,7 @@ def _train(config: Config, folder: Path) -> dict[str, Any]:
     from fkp.train.loop import fit_in_process
 
     speeds = list[float]()
-    checkpoint = fit_in_process(config, folder / "checkpoints", lambda told: speeds.append(told["images_per_s"]), logger=False)
+    checkpoint = fit_in_process(config, folder / "checkpoints", lambda told: speeds.append(told["images_per_s"]))
     network = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
     predictor = Predictor(write_bundle(folder / "bundle", network, config, {}, ""))
     catalog = catalogs.load(config.data)

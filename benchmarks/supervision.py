@@ -187,7 +187,7 @@ def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
     result = folder / "result.json"
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        best = fit_in_process(config, folder, lambda _: None, logger=False, cache=cache)
+        best = fit_in_process(config, folder, lambda _: None, cache=cache)
         write_json(result, {"checkpoint": best.name, "config": config.model_dump(mode="json")})
     found = json.loads(result.read_text(encoding="utf-8"))
     check_same(config.model_dump(mode="json"), found["config"], f"network {folder.name}")

@@ -203,7 +203,7 @@ def loop_against_step(config: Config) -> Row:
     epochs = math.ceil(_TURNS / (steps // _STEPS_A_TURN))
     loop_config = config.updated({"train": {"epochs": epochs}})
     turns = _Turns(loop_config)
-    loop.fit(loop_config, world_size=1, report=lambda _: None, logger=False, callbacks=[turns], checkpoint=None, on_gpu=False)
+    loop.fit(loop_config, world_size=1, report=lambda _: None, callbacks=[turns], checkpoint=None, on_gpu=False)
     loop_rate, fixed_rate = ([batch / s for s in seconds] for seconds in (turns.loop_s, turns.fixed_s))
     return Row("1 full loop : same step on one fixed batch", "images/s", loop_rate, fixed_rate, ">= 0.90")
 
@@ -312,7 +312,7 @@ def fit(config: Config) -> Fit:
             fit_on_ray(run, lambda *figures: None, show)
             saved = run.folder.glob("checkpoint_*/*.ckpt")
         else:
-            loop.fit_in_process(config, run.folder / "checkpoints", show, False)
+            loop.fit_in_process(config, run.folder / "checkpoints", show)
             saved = run.folder.glob("checkpoints/best-*.ckpt")
         ends = sorted(path.stat().st_mtime for path in saved)
     if len(ends) != _EPOCHS:

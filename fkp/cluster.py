@@ -38,6 +38,8 @@ def joined(environment: Mapping[str, str] | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if not os.environ.get("RAY_ADDRESS"):  # The only host is not taken away: Train needs no process that waits for that.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with connecting():
         # The dashboard process also answers Train's questions about the state of its workers: without it Train warns
         # every second, and a training inside a search never ends. It listens on loopback only.

@@ -2,7 +2,7 @@
 
 - store.py: the store's address, and what can be wrong with it
 - record.py: one run, written directly
-- outbox.py, delivery.py, journal.py: the runs of a search, written ahead, so that a lost server loses nothing
+- write_ahead_log.py, delivery.py: runs of a search and metrics of a training, written ahead, so that a lost server loses nothing
 - registry.py, version.py, model.py: versions of the model, and which of them is the champion
 - `python -m fkp.track` lists, registers, promotes, rolls back and uploads
 
@@ -11,10 +11,10 @@ Importing it imports no mlflow.
 
 from __future__ import annotations
 
-from fkp.track.outbox import Outbox
 from fkp.track.record import Record, git_commit, recording
 from fkp.track.registry import ALIAS, MODEL_NAME, NotBetter, Registry
 from fkp.track.store import tracking_uri
 from fkp.track.version import Version
+from fkp.track.write_ahead_log import WriteAheadLog
 
-__all__ = ["ALIAS", "MODEL_NAME", "NotBetter", "Outbox", "Record", "Registry", "Version", "git_commit", "recording", "tracking_uri"]
+__all__ = ["ALIAS", "MODEL_NAME", "NotBetter", "Record", "Registry", "Version", "WriteAheadLog", "git_commit", "recording", "tracking_uri"]

@@ -89,7 +89,7 @@ def _champion_line(champion: Version) -> str:
 
 
 def _upload(file: Path, store: str | None) -> int:
-    from fkp.track.outbox import upload
+    from fkp.track.write_ahead_log import upload
 
     delivered, refused, left = upload(file, store)
     print(f"{delivered - refused} operations delivered" + (f", {refused} refused by MLflow and left out" if refused else ""))
@@ -99,7 +99,7 @@ def _upload(file: Path, store: str | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = "Registered models, and records of searches that MLflow has not got yet. MLFLOW_TRACKING_URI names the store."
+    about = "Registered models, and records that MLflow has not got yet. MLFLOW_TRACKING_URI names the store."
     parser = argparse.ArgumentParser(prog="fkp track", description=about)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = argparse.ArgumentParser(add_help=False)
@@ -117,8 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     promote.add_argument("version", type=int, metavar="VERSION", help="number of the version")
     commands.add_parser("rollback", parents=[named], help="withdraw the champion's promotion; the best one left takes its place")
-    upload = commands.add_parser("upload", help="deliver what a search has written while MLflow was lost")
-    upload.add_argument("file", type=Path, metavar="FILE", help="the file that the search printed")
+    upload = commands.add_parser("upload", help="deliver what a training or a search has written while MLflow was lost")
+    upload.add_argument("file", type=Path, metavar="FILE", help="the file that the command printed")
     upload.add_argument("--store", metavar="URI", help="where the store is now, if it has moved")
     return parser
 

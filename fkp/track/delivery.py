@@ -1,6 +1,6 @@
-"""Operations of a search, written into an MLflow store. Every one of them may be done twice and is then done once.
+"""Operations of a write-ahead log, written into an MLflow store. Every one of them may be done twice and is then done once.
 
-A run is found again by a tag, a figure by its key, step and time, an artifact by its name; the rest replaces itself.
+A run is found again by a tag, a metric by its key, step and time, an artifact by its name; the rest replaces itself.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fkp.track.record import MAX_TAG
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-#: Tag that finds a run of a journal again: `<id of the journal>/<key of the run>`.
+#: Tag that finds a run of a log again: `<id of the log>/<key of the run>`.
 KEY_TAG = "fkp.outbox_key"
 
-# Limits of one request; MLflow's own for parameters and tags is 100, for figures 1000.
+# Limits of one request; MLflow's own for parameters and tags is 100, for metrics 1000.
 _MAX_BATCH = 100
 _MAX_METRICS = 1000
 # What a store answers to a request that will be wrong next time too. Everything else is worth another attempt: MLflow
@@ -33,19 +33,19 @@ class Refused(Exception):
 
 
 class Delivery:
-    """Delivers the operations of one journal.
+    """Delivers the operations of one log.
 
     Args:
         client: Talks to the store.
         experiment: Id of the experiment.
-        journal: Id of the journal.
+        log: Id of the log.
         runs: MLflow run of each key; grows.
     """
 
-    def __init__(self, client: MlflowClient, experiment: str, journal: str, runs: dict[str, str]) -> None:
+    def __init__(self, client: MlflowClient, experiment: str, log: str, runs: dict[str, str]) -> None:
         self.client = client
         self.experiment = experiment
-        self.journal = journal
+        self.log = log
         self.runs = runs
         self._doubts = 0
 
@@ -63,6 +63,9 @@ class Delivery:
         try:
             if kind == "begin":
                 self._begin(key, **fields)
+                return
+            if kind == "adopt":
+                self.runs[key] = fields["run_id"]
                 return
             if key not in self.runs:
                 raise Refused(f"run {key} could not be begun")
@@ -84,7 +87,7 @@ class Delivery:
         if parent is not None:
             tags = {**tags, MLFLOW_PARENT_RUN_ID: self.runs[parent]} if parent in self.runs else tags
         if key not in self.runs:
-            mark = f"{self.journal}/{key}"
+            mark = f"{self.log}/{key}"
             # A process may have died, or an answer been lost, between the making of the run and the noting of its id.
             found = self.client.search_runs([self.experiment], f"tags.`{KEY_TAG}` = '{mark}'", max_results=1)
             run = found[0] if found else self.client.create_run(self.experiment, time_ms, {KEY_TAG: mark}, name)

@@ -39,17 +39,10 @@ class Record:
     run_id: str
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log final figures."""
+        """Log final metrics."""
         with store_errors(self.uri):
             for key, value in metrics.items():
                 self.client.log_metric(self.run_id, key, value)
-
-    def log_step(self, step: int, time_ms: int, values: Mapping[str, float]) -> None:
-        """Log the figures of one step, found at a time in milliseconds since 1970."""
-        from mlflow.entities import Metric
-
-        with store_errors(self.uri):
-            self.client.log_batch(self.run_id, [Metric(key, value, time_ms, step) for key, value in values.items()])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -105,13 +98,21 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
     import mlflow
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+    class Monitor(SystemMetricsMonitor):
+        """Measures on where a request fails, which ends MLflow's own for good."""
+
+        def monitor(self) -> None:
+            while not self._shutdown_event.is_set():
+                super().monitor()
+
     experiment = experiment_id(client, uri, config.track.experiment)
     with store_errors(uri):
         run_id = _begin(client, experiment, config, run_id)
     record = Record(client, uri, run_id)
     record.log_tags({**tags, "git_commit": git_commit()})
     mlflow.set_tracking_uri(uri)  # The system metrics have no address of their own.
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=10, samples_before_logging=1, resume_logging=True)
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # The write-ahead log says once that the store is away.
+    monitor = Monitor(run_id, sampling_interval=10, samples_before_logging=1, resume_logging=True)
     monitor.start()
     try:
         yield record

@@ -105,17 +105,17 @@ def make_synthetic(config: Config) -> None:
 
 def _fit(run: Run, record: Record) -> Path:
     """Train and return the best checkpoint."""
+    from fkp.train.metric_log import writing_ahead
     from fkp.train.progress import ProgressBar
 
-    with ProgressBar(run.name) as bar:
+    with writing_ahead(run, record) as write, ProgressBar(run.name) as bar:
         if run.config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 
-            return fit_on_ray(run, record.log_step, bar.update)
+            return fit_on_ray(run, write, bar.update)
         from fkp.train import loop
-        from fkp.train.figures import FiguresLogger
 
-        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, FiguresLogger(record.log_step))
+        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, write)
 
 
 def _publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer, WeightAveraging
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fkp.config import Config
@@ -24,6 +23,7 @@ from fkp.data.dataset import CropCache, FacesDataModule
 from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
+from fkp.train.metric_log import MetricLog, WriteMetrics
 from fkp.train.precision import precision
 
 Report = Callable[[Mapping[str, float]], None]
@@ -98,7 +98,6 @@ def fit(
     *,
     world_size: int,
     report: Report,
-    logger: Logger | bool,
     callbacks: list[pl.Callback],
     checkpoint: Path | None,
     on_gpu: bool,
@@ -113,8 +112,7 @@ def fit(
         config: The run.
         world_size: Workers in the group; the global batch is divided by it here and nowhere else.
         report: Called about once a second on rank 0 with step, steps, epoch, nme and images_per_s.
-        logger: Where rank 0 logs metrics, or False.
-        callbacks: What keeps the checkpoints.
+        callbacks: What keeps the metrics and the checkpoints.
         checkpoint: Where to go on from.
         on_gpu: Whether each worker has a GPU.
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
@@ -137,8 +135,9 @@ def fit(
         max_epochs=train.epochs,
         precision=precision(config, on_gpu),  # type: ignore[arg-type]
         gradient_clip_val=config.optim.grad_clip or None,
-        callbacks=[*_callbacks(config, logger), ProgressReport(report), *callbacks],
-        logger=logger,
+        # What is not finite is logged before the report that ends the run. Lightning moves checkpoints to the end.
+        callbacks=[*_callbacks(config), *callbacks, ProgressReport(report)],
+        logger=False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         use_distributed_sampler=False,  # The data module brings its own.
         enable_progress_bar=False,
@@ -155,14 +154,14 @@ def fit(
         data.close()
 
 
-def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger | bool, cache: CropCache | None = None) -> Path:
+def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMetrics | None = None, cache: CropCache | None = None) -> Path:
     """Train in this process, without Ray; goes on from the folder's last checkpoint.
 
     Args:
         config: The run.
         folder: For checkpoints.
         report: See `fit`.
-        logger: See `fit`.
+        write: Takes the metrics, where they are wanted.
         cache: See `fit`.
 
     Returns:
@@ -179,7 +178,8 @@ def fit_in_process(config: Config, folder: Path, report: Report, logger: Logger 
     on_gpu = config.scale.use_gpu != "no" and torch.cuda.is_available()
     if config.scale.use_gpu == "yes" and not on_gpu:
         raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
-    fit(config, world_size=1, report=report, logger=logger, callbacks=[keep, every], checkpoint=checkpoint, on_gpu=on_gpu, cache=cache)
+    callbacks = [keep, every, *([MetricLog(write)] if write else [])]
+    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=checkpoint, on_gpu=on_gpu, cache=cache)
     return Path(keep.best_model_path)
 
 
@@ -195,10 +195,8 @@ def worker_batch_size(config: Config, world_size: int) -> int:
     return size
 
 
-def _callbacks(config: Config, logger: Logger | bool) -> list[pl.Callback]:
+def _callbacks(config: Config) -> list[pl.Callback]:
     train, callbacks = config.train, list[pl.Callback]()
-    if logger:
-        callbacks.append(LearningRateMonitor("epoch"))
     if config.optim.ema_decay:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(config.optim.ema_decay)))
     if train.early_stop_epochs is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,21 @@ from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray rea
 
 import ray
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare_trainer
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fkp import storage
 from fkp.config import Config
 from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME
-from fkp.train import board, loop, snapshot
-from fkp.train.figures import WriteFigures
+from fkp.train import loop, snapshot
+from fkp.train.metric_log import MetricLog, WriteMetrics, left_by_earlier_version
 from fkp.train.run import Run
 
 #: Key of a report: epochs that are done. Unlike Tune's own count it goes on where a restarted training goes on.
@@ -45,37 +49,28 @@ class ReportCheckpoint(Checkpoint):
     Args:
         report: `ray.train.report`, or `ray.tune.report` in a trial that trains in its own process.
         checkpoint_class: `Checkpoint` of the same of the two: they are different classes.
-        logger: Of the first worker; what it has logged and the record does not hold yet goes with the checkpoint.
     """
 
-    def __init__(
-        self,
-        report: Callable[..., None] = ray.train.report,
-        checkpoint_class: Any = ray.train.Checkpoint,
-        logger: board.BoardLogger | None = None,
-    ) -> None:
+    def __init__(self, report: Callable[..., None] = ray.train.report, checkpoint_class: Any = ray.train.Checkpoint) -> None:
         self._report = report
         self._checkpoint_class = checkpoint_class
-        self._logger = logger
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         metrics |= {"epoch": trainer.current_epoch, EPOCHS: trainer.current_epoch + 1, "step": trainer.global_step}
         with tempfile.TemporaryDirectory() as folder:
             trainer.save_checkpoint(Path(folder) / _CHECKPOINT_NAME)  # Every worker must call it; only the first writes.
-            if self._logger is not None:
-                self._logger.keep(Path(folder))
             checkpoint = self._checkpoint_class.from_directory(folder) if trainer.is_global_zero else None
             self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
 
 
-def fit_on_ray(run: Run, write: WriteFigures, show: Callable[[Mapping[str, float]], None]) -> Path:
+def fit_on_ray(run: Run, write: WriteMetrics, show: Callable[[Mapping[str, float]], None]) -> Path:
     """Train a run on Ray Train workers, from its newest checkpoint when it has one.
 
     Args:
         run: Its config's paths must be absolute: workers may start in another folder.
-        write: Called in this process with each step's figures, see `fkp.train.board`.
-        show: Called in this process with the newest progress.
+        write: Called in this process with each step's metrics, by a thread.
+        show: Called with the progress, by the same thread.
 
     Returns:
         The checkpoint of the least validation error.
@@ -88,12 +83,38 @@ def fit_on_ray(run: Run, write: WriteFigures, show: Callable[[Mapping[str, float
         loop.worker_batch_size(config, workers)
     with cluster.joined():
         gpus = 1.0 if cluster.check_resources(config) else 0.0
-        with board.standing(run.folder / "figures.jsonl", write, show) as name:
-            result = fit(torch_trainer(config, run.place, gpus, {"board": name}))
+        with _relay(write, show) as queue:
+            result = fit(torch_trainer(config, run.place, gpus, {"relay": queue}))
     best = result.get_best_checkpoint(VAL_NME, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"
     folder = best.to_directory(run.folder / "best") if storage.is_uri(run.place) else best.path
     return Path(folder) / _CHECKPOINT_NAME
+
+
+@contextlib.contextmanager
+def _relay(write: WriteMetrics, show: Callable[[Mapping[str, float]], None]) -> Iterator[Queue]:
+    """A queue on this host for the first worker, which may be on another and then cannot reach what the driver reaches.
+
+    Its items are arguments: three for `write`, one for `show`. Ray Train's callbacks would not do: they run in a process of their
+    own, once an epoch. What the queue loses with the driver is in the checkpoints.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+    def forward() -> None:
+        for item in iter(queue.get, None):
+            (write if len(item) == 3 else show)(*item)
+
+    pool = ThreadPoolExecutor(1, "relay")
+    forwarded = pool.submit(forward)
+    try:
+        yield queue
+    finally:
+        with contextlib.suppress(RayActorError):  # Without its queue the training has failed, and says so.
+            queue.put(None)
+        pool.shutdown()
+        queue.shutdown(force=True)
+    forwarded.result()
 
 
 def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> TorchTrainer:
@@ -103,7 +124,7 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
         config: Its paths must be absolute.
         place: Where checkpoints go, and where to go on from when it has some: a folder that all hosts see, or an address.
         gpus: Of each worker; 0 trains on the CPU.
-        job: For the workers: `board`, name of the one that the first tells progress and figures; `crops`, reference of a
+        job: For the workers: `relay`, a queue for progress and metrics of the first; `crops`, reference of a
             `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be missing.
         callbacks: Told of every report, in the process that calls `fit`.
     """
@@ -136,22 +157,20 @@ def _worker(job: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     config = Config.model_validate(job["config"])
     context = ray.train.get_context()
-    told = board.find(job["board"]) if context.get_world_rank() == 0 and "board" in job else None
-    logger = None if told is None else board.BoardLogger(told)
+    relay = job.get("relay") if context.get_world_rank() == 0 else None
 
-    def report(progress: Mapping[str, float]) -> None:
-        if told is not None:
-            told.put.remote(dict(progress))
+    def tell(*item: Any) -> None:
+        if relay is not None:
+            relay.put(item)
 
     with resumed_from(ray.train.get_checkpoint()) as checkpoint:
-        if logger is not None and checkpoint is not None:
-            logger.take(checkpoint.parent)
+        for entry in left_by_earlier_version(checkpoint.parent) if checkpoint else []:
+            tell(*entry)
         loop.fit(
             config,
             world_size=context.get_world_size(),
-            report=report,
-            logger=logger or False,
-            callbacks=[ReportCheckpoint(logger=logger)],
+            report=tell,
+            callbacks=[MetricLog(tell), ReportCheckpoint()],
             checkpoint=checkpoint,
             on_gpu=job["on_gpu"],
             cache=ray.get(job["crops"]) if "crops" in job else None,

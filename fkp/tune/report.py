@@ -18,7 +18,7 @@ from fkp.tune.results import Trial
 from fkp.tune.study import PARENT
 
 if TYPE_CHECKING:
-    from fkp.track.outbox import Status
+    from fkp.track.write_ahead_log import Status
     from fkp.tune.study import Study
     from fkp.tune.winner import Winner
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ray.tune import Tuner
 
     from fkp.config import Config
-    from fkp.track.outbox import Status
+    from fkp.track.write_ahead_log import Status
     from fkp.tune.placement import Placement
     from fkp.tune.settings import Settings
     from fkp.tune.space import Space
@@ -48,7 +48,7 @@ def search(settings: Settings, config: Config) -> str:
     """
     from fkp import storage
     from fkp.data.dataset import open_cache
-    from fkp.track.outbox import Outbox
+    from fkp.track.write_ahead_log import WriteAheadLog
     from fkp.train.driver import make_synthetic, with_absolute_paths
     from fkp.tune import report, winner
     from fkp.tune.space import read_space
@@ -65,7 +65,7 @@ def search(settings: Settings, config: Config) -> str:
     make_synthetic(config)
     data_digest = open_cache(config).digest
     with open_study(settings, config, space) as study:
-        study.outbox = Outbox.open(study.folder / "outbox.jsonl", config.track.experiment)
+        study.outbox = WriteAheadLog.open(study.folder / "outbox.jsonl", config.track.experiment)
         study.save()  # From here on the name is taken.
         status: Status = "FINISHED"
         try:

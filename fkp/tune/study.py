@@ -29,7 +29,7 @@ from fkp.tune.space import Space
 from fkp.tune.trial import CPU_SECONDS, FAILED, trial_config
 
 if TYPE_CHECKING:
-    from fkp.track.outbox import Outbox
+    from fkp.track.write_ahead_log import WriteAheadLog
     from fkp.tune.live import LiveTable
 
 #: What of a report goes into a trial's record each epoch.
@@ -63,7 +63,7 @@ class Study:
     trials: dict[str, Trial] = field(default_factory=dict)
     finished: bool = False
     seconds: float = 0.0
-    outbox: Outbox | None = None
+    outbox: WriteAheadLog | None = None
     live: LiveTable | None = None
     cores: float = 1.0
     concurrent: int = 1

@@ -99,7 +99,6 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
             config,
             world_size=1,
             report=lambda progress: None,
-            logger=False,
             callbacks=[ReportCheckpoint(report, tune.Checkpoint), *([FollowSample(config)] if job["follow"] else [])],
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,

@@ -69,15 +69,6 @@ def test_a_resumed_run_is_the_same_run(store: MlflowClient) -> None:
     assert store.get_run(first.run_id).info.status == "FINISHED"
 
 
-def test_figures_that_are_written_twice_are_in_the_record_once(store: MlflowClient) -> None:
-    with track.recording(build(), {}) as record:
-        for values in ({"loss": 0.5}, {"loss": 0.5, "rate": 0.1}):  # As after a restart, see fkp.train.board.
-            record.log_step(7, 1_700_000_000_000, values)
-        record.log_step(8, 1_700_000_001_000, {"loss": 0.5})
-    assert [entry.step for entry in store.get_metric_history(record.run_id, "loss")] == [7, 8]
-    assert [entry.step for entry in store.get_metric_history(record.run_id, "rate")] == [7]
-
-
 def test_a_failure_is_recorded_with_its_reason(store: MlflowClient) -> None:
     with pytest.raises(FkpError), track.recording(build(), {}) as record:
         raise FkpError("the reason")

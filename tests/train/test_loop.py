@@ -17,7 +17,7 @@ from fkp.train import loop
 
 def fit(config: Config, folder: Path) -> tuple[Path, list[Mapping[str, float]]]:
     told: list[Mapping[str, float]] = []
-    return loop.fit_in_process(config, folder, told.append, False), told
+    return loop.fit_in_process(config, folder, told.append), told
 
 
 def test_the_error_falls_and_the_best_checkpoint_is_kept(small_run: Callable[..., Config], tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
 
     monkeypatch.setattr(loop.ProgressReport, "EVERY_S", 0.0)
     with pytest.raises(Killed):
-        loop.fit_in_process(config, tmp_path / "broken", break_off, False)
+        loop.fit_in_process(config, tmp_path / "broken", break_off)
     fit(config, tmp_path / "broken")
     unbroken, broken = (
         torch.load(tmp_path / name / loop.LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")

@@ -24,6 +24,7 @@ from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
 from fkp.train import loop
+from fkp.train.metric_log import writing_ahead
 from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run import open_run
 from fkp.train.snapshot import SNAPSHOT
@@ -37,7 +38,8 @@ def fit(config: Config, show: Callable[[Mapping[str, float]], None]) -> tuple[Pa
     with open_run(config) as run, track.recording(run.config, {}, run.mlflow_run_id) as record:
         run.mlflow_run_id = record.run_id
         run.save()
-        return fit_on_ray(run, record.log_step, show), record.run_id
+        with writing_ahead(run, record) as write:
+            return fit_on_ray(run, write, show), record.run_id
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
@@ -67,7 +69,7 @@ def test_a_reported_checkpoint_holds_all_that_the_end_of_its_epoch_moved(small_r
     config = small_run(train__epochs=50, train__early_stop_epochs=2, **never_better)
     told: list[dict[str, Any]] = []
     keep = ReportCheckpoint(lambda metrics, checkpoint: told.append({**metrics, **checkpoint.state}), Kept)
-    loop.fit(config, world_size=1, report=lambda progress: None, logger=False, callbacks=[keep], checkpoint=None, on_gpu=False)
+    loop.fit(config, world_size=1, report=lambda progress: None, callbacks=[keep], checkpoint=None, on_gpu=False)
     (patience,) = (state for name, state in told[-1]["callbacks"].items() if name.startswith("Patience"))
     assert patience["wait_count"] == 2
     assert [state["lr_schedulers"][0]["last_epoch"] for state in told] == [state["epochs"] for state in told]
@@ -81,7 +83,7 @@ def test_two_workers_train_one_model_and_write_one_record(small_run: Callable[..
     assert isinstance(Net.load_from_checkpoint(best, weights_only=True), Net)
     errors = history(run_id, VAL_NME)
     assert len(errors) == 3, "one value an epoch: only the first worker writes"
-    assert len(history(run_id, "images_per_s")) == 3
+    assert {len(history(run_id, key)) for key in ("images_per_s", "train_loss", "lr-AdamW/pg1")} == {3}
     assert told[-1]["images_per_s"] > 0
     run = MlflowClient(track.tracking_uri()).get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -111,6 +113,33 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(small_run: Callable[..
     # At the break the error goes on where it was; starting over would be several times higher.
     assert max(value for _, value in errors[8:]) < 0.6 * errors[0][1]
     assert Net.load_from_checkpoint(best, weights_only=True)
+
+
+@pytest.mark.over_5s("an actor of Ray starts")
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_relay_hands_on_in_order_and_its_error_is_told_at_the_end() -> None:
+    from fkp.train.ray_backend import _relay
+
+    told: list[Any] = []
+    with _relay(lambda *entry: told.append(entry), told.append) as queue:
+        for step in range(5):
+            queue.put((step, 1_700_000_000_000, {"loss": 1.0}))
+        queue.put(({"epoch": 3.0},))
+    assert told == [*((step, 1_700_000_000_000, {"loss": 1.0}) for step in range(5)), {"epoch": 3.0}]
+
+    def full(*entry: Any) -> None:
+        raise FkpError("the disk is full")
+
+    def train(error: type[Exception] | None) -> None:
+        with _relay(full, told.append) as queue:
+            queue.put((0, 0, {}))
+            if error:
+                raise error("lower the rate")
+
+    with pytest.raises(FkpError, match="the disk is full"):
+        train(None)
+    with pytest.raises(FkpError, match="lower the rate"):
+        train(FkpError)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -163,6 +192,7 @@ def check_a_killed_driver_goes_on(config: Config, train: Callable[[], Process]) 
         torn = Path(config.track.storage) / "small" / SNAPSHOT
         assert torn.stat().st_size > 0
         torn.write_text("")
+        leave_as_earlier_version(torn.parent)
     done = train().completed()
     assert done.returncode == 0, done.stderr[-2000:]
     assert run_id in done.stdout, "the record goes on in the same run"
@@ -170,9 +200,18 @@ def check_a_killed_driver_goes_on(config: Config, train: Callable[[], Process]) 
     assert len(set(steps)) == epochs, "every epoch was trained"
     assert len(steps) <= epochs + 4, "the second command did not start over"
     assert MlflowClient(track.tracking_uri()).get_run(run_id).info.status == "FINISHED"
+    if config.scale.num_workers:
+        assert history(run_id, "earlier") == [(1, 0.1), (2, 0.2)]
     refused = train().completed()
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: run small is finished: its model is ")
+
+
+def leave_as_earlier_version(folder: Path) -> None:
+    """Metrics that version 0.1 had not delivered yet lay in the run's folder and in its checkpoints, among them the last one."""
+    (folder / "figures.jsonl").write_text('[1, 1700000000000, {"earlier": 0.1}]\n')
+    for checkpoint in folder.glob("checkpoint_2*"):
+        (checkpoint / "figures.json").write_text('[[2, 1700000001000, {"earlier": 0.2}]]')
 
 
 def wait_for_epochs(place: str, driver: Process, epochs: int) -> str:
@@ -218,7 +257,7 @@ def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(
     place = f"{bucket}/small"
     driver = start_process(*command(config, tmp_path))
     run_id = wait_for_epochs(place, driver, 3)
-    # It writes no more, its workers go on: the figures of the next epochs are in their checkpoints and nowhere else.
+    # It writes no more, its workers go on: the metrics of the next epochs are in their checkpoints and nowhere else.
     # Nobody reads the store meanwhile: it may have been stopped in the middle of a transaction, whose lock only its end lifts.
     driver.send_signal(signal.SIGSTOP)
     wait_for_checkpoints(place, 4)
@@ -231,7 +270,8 @@ def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"kept in    {place}" in done.stdout
     steps = [step for step, _ in history(run_id, VAL_NME)]
-    assert len(set(steps)) == epochs, "every epoch was trained, and its figures are in the record"
+    assert len(set(steps)) == epochs, "every epoch was trained, and its metrics are in the record"
+    assert {step for step, _ in history(run_id, "train_loss")} == set(steps)
     assert len(steps) <= epochs + 4, "the second command did not start over"
     assert json.loads(storage.read_bytes(f"{place}/run.json"))["finished"]
     arrived = storage.sizes_bytes(f"{place}/bundle")

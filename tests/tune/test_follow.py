@@ -22,7 +22,6 @@ def train(config: Config, folder: Path, checkpoint: Path | None, *more: pl.Callb
         config,
         world_size=1,
         report=lambda progress: None,
-        logger=False,
         callbacks=[keep, *more],
         checkpoint=checkpoint,
         on_gpu=False,

@@ -111,9 +111,9 @@ def test_an_error_that_is_no_number_fails_the_trial_and_not_the_search(study: St
 
 
 def test_a_search_without_a_trial_that_succeeded_says_why_and_keeps_its_table(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fkp.track.outbox import Outbox
+    from fkp.track.write_ahead_log import WriteAheadLog
 
-    study.outbox = Outbox.open(study.folder / "outbox.jsonl", "fkp")
+    study.outbox = WriteAheadLog.open(study.folder / "outbox.jsonl", "fkp")
     report.begin(study, "digest")
     for name in ("a", "b"):
         begin(study, name)

@@ -1,30 +1,38 @@
-"""The record of a search, written ahead: first into a file, then, by a thread, into MLflow.
+"""A write-ahead log for MLflow: every operation goes into a file first, and a thread flushes the file into the store.
 
 A store that is lost in the middle stops nothing and loses nothing. What is left at the end is delivered by
 `python -m fkp.track upload FILE`, or by the next process that opens the file.
+
+`FILE` begins with a header; then it holds an operation a line, as JSON. `FILE.state` says how far they are delivered, and is
+replaced in one step after each delivery. One process at a time holds both.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fkp.errors import FkpError
-from fkp.track import journal as journals
+from fkp.folder import write_json
 from fkp.track.delivery import Delivery, Refused
-from fkp.track.journal import Journal
 from fkp.track.store import experiment_id, open_client, reason_of, tracking_uri, without_password
 
 _LOG = logging.getLogger(__name__)
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+_KIND = "fkp outbox 1"  # The log's name when the format was made.
+_START = f'{{"kind": "{_KIND}"'.encode()
 _LONGEST_WAIT_S = 5.0
-#: The outbox tries again by itself. MLflow's own seven attempts would hold a delivery, and the end of the process, for
+#: The log tries again by itself. MLflow's own seven attempts would hold a delivery, and the end of the process, for
 #: four minutes. The timeout is for a server that hangs; storing a large artifact must fit into it. And MLflow would print
 #: two lines into the progress of a search whenever a trial ends.
 _ENVIRONMENT = {
@@ -34,8 +42,36 @@ _ENVIRONMENT = {
 }
 
 
-class Outbox:
-    """Runs of a search on their way into MLflow. `Outbox.open` makes it, `close` ends it.
+@dataclass(frozen=True)
+class _Header:
+    """The file's first line: an id that marks its runs in the store, their experiment, and the store without a password."""
+
+    id: str
+    experiment: str
+    uri: str
+
+
+@dataclass
+class _State:
+    """How far a file was delivered.
+
+    Attributes:
+        offset: Bytes of the file that were delivered; 0: nothing, not even the header was looked at.
+        delivered: Operations that were delivered, those that were dropped among them.
+        dropped: Operations that the store refuses for ever.
+        runs: MLflow run of each key.
+        uri: Of the store, where it has moved since the file was begun.
+    """
+
+    offset: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    runs: dict[str, str] = field(default_factory=dict)
+    uri: str | None = None
+
+
+class WriteAheadLog:
+    """Operations on their way into MLflow. `WriteAheadLog.open` makes it, `close` ends it.
 
     A run is named by a key of the caller's own. Operations are done in the order in which they were called, also over
     processes: another process that opens the file writes the same runs. All methods may be called by several threads;
@@ -50,51 +86,51 @@ class Outbox:
     """
 
     @classmethod
-    def open(cls, path: str | Path, experiment: str | None = None, uri: str | None = None) -> Outbox:
-        """Begin a record or go on with it.
+    def open(cls, path: str | Path, experiment: str | None = None, uri: str | None = None) -> WriteAheadLog:
+        """Begin a log or resume it.
 
         Args:
             path: The file; another one, `<path>.state`, appears beside it.
-            experiment: Made where it is missing. None: the record must have been begun.
-            uri: Where the store is now, if it has moved since. By default the record stays where it was begun, and a new
+            experiment: Made where it is missing. None: the log must have been begun.
+            uri: Where the store is now, if it has moved since. By default the log stays where it was begun, and a new
                 one goes to `tracking_uri()`.
 
         Raises:
-            FkpError: The store cannot be reached or used, the record belongs to another store, another process holds the
+            FkpError: The store cannot be reached or used, the log belongs to another store, another process holds the
                 file, or it cannot be written.
         """
         place = Path(path).absolute()
-        header = journals.read_header(place)
+        header = _read_header(place)
         if header is None and experiment is None:
-            raise FkpError(f"{path} is missing or empty: name the file that the search printed")
-        state = journals.read_state(place) if header else journals.State()
+            raise FkpError(f"{path} is missing or empty: name the file that the command printed")
+        state = read_state(place) if header else _State()
         chosen = uri or _same_store(state.uri or (header.uri if header else None), resume=experiment is not None, path=place)
         client = open_client(chosen)
         experiment_now = experiment_id(client, chosen, header.experiment if header else str(experiment))
-        journal = Journal(place, str(experiment), without_password(chosen))
+        file = File(place, str(experiment), without_password(chosen))
         state.uri = without_password(chosen)
         try:
-            return cls(journal, state, Delivery(client, experiment_now, journal.header.id, state.runs), chosen)
+            return cls(file, state, Delivery(client, experiment_now, file.header.id, state.runs), chosen)
         except FkpError:
-            journal.close()
+            file.close()
             raise
 
-    def __init__(self, journal: Journal, state: journals.State, delivery: Delivery, uri: str) -> None:
-        self.path = journal.path
+    def __init__(self, file: File, state: _State, delivery: Delivery, uri: str) -> None:
+        self.path = file.path
         self.uri = uri
-        self._journal = journal
+        self._file = file
         self._state = state
         self._delivery = delivery
-        if state.offset > journal.end:
-            place = journals.state_path(self.path)
+        if state.offset > file.end:
+            place = state_path(self.path)
             raise FkpError(f"{self.path} is shorter than {place} says: delete {place.name}, everything is delivered again then")
-        written = [operation for operation, _ in journal.operations(0)]
+        written = [operation for operation, _ in file.operations(0)]
         self._count = len(written)
-        self._keys = {operation["key"] for operation in written if operation["op"] == "begin"}
+        self._keys = {operation["key"] for operation in written if operation["op"] in ("begin", "adopt")}
         self._changed = threading.Condition()
         self._closing = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._deliver_all, name=f"outbox {self.path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._flush, name=f"flush {self.path.name}", daemon=True)
         self._thread.start()
 
     @property
@@ -144,8 +180,19 @@ class Outbox:
         self._write("begin", key, name=name, parent=parent, params=_as_text(params), tags=_as_text(tags), time_ms=_now_ms())
         self._keys.add(key)
 
-    def metrics(self, key: str, step: int, values: Mapping[str, float]) -> None:
-        """Log the figures of one step.
+    def adopt(self, key: str, run_id: str) -> None:
+        """Give a key to a run that is in the store already, in the place of `begin`; raises FkpError like it."""
+        self._write("adopt", key, run_id=run_id)
+        self._keys.add(key)
+
+    def metrics(self, key: str, step: int, values: Mapping[str, float], time_ms: int | None = None) -> None:
+        """Log the metrics of one step. The store takes the same value of the same step and time once only.
+
+        Args:
+            key: Of the run.
+            step: Of the values.
+            values: By name.
+            time_ms: When they were found, in milliseconds since 1970; now by default.
 
         Raises:
             FkpError: The file cannot be written.
@@ -153,7 +200,7 @@ class Outbox:
         """
         self._check_begun(key)
         numbers = {name: float(value) for name, value in values.items()}
-        self._write("metrics", key, step=int(step), time_ms=_now_ms(), values=numbers)
+        self._write("metrics", key, step=int(step), time_ms=_now_ms() if time_ms is None else time_ms, values=numbers)
 
     def tags(self, key: str, tags: Mapping[str, Any]) -> None:
         """Set tags; raises like `metrics`."""
@@ -175,7 +222,7 @@ class Outbox:
             raise ValueError(f"a run ends as one of {', '.join(get_args(Status))}, not as {status!r}")
         self._write("end", key, status=status, time_ms=_now_ms())
 
-    def close(self, timeout_s: float) -> int:
+    def close(self, timeout_s: float = 30.0) -> int:
         """Deliver what is left and let go of the file.
 
         Args:
@@ -204,26 +251,26 @@ class Outbox:
     def _write(self, kind: str, key: str, **fields: Any) -> None:
         with self._changed:
             if self._closing:
-                raise ValueError(f"the record {self.path} is closed")
-            self._journal.append({"op": kind, "key": key, **fields})
+                raise ValueError(f"the log {self.path} is closed")
+            self._file.append({"op": kind, "key": key, **fields})
             self._count += 1
             self._changed.notify_all()
 
-    def _deliver_all(self) -> None:
+    def _flush(self) -> None:
         """The thread: one operation after the other, each until it succeeds or is refused."""
         set_here = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
         os.environ.update(set_here)
         try:
             while self._wait_for_more():
-                for operation, behind in self._journal.operations(self._state.offset):
+                for operation, behind in self._file.operations(self._state.offset):
                     if not self._deliver_one(operation, behind):
                         return
         except Exception:
-            _LOG.exception("the record %s is not delivered any further", self.path)
+            _LOG.exception("the log %s is not delivered any further", self.path)
         finally:
             for name in set_here:
                 os.environ.pop(name, None)
-            self._journal.close()
+            self._file.close()
 
     def _wait_for_more(self) -> bool:
         with self._changed:
@@ -256,13 +303,13 @@ class Outbox:
         return False
 
     def _advance(self, behind: int, dropped: int) -> None:
-        state = journals.State(behind, self._state.delivered + 1, dropped, self._state.runs, self._state.uri)
-        journals.write_state(self.path, state)
+        state = _State(behind, self._state.delivered + 1, dropped, self._state.runs, self._state.uri)
+        write_json(state_path(self.path), asdict(state))
         self._state = state
 
 
 def upload(path: str | Path, uri: str | None = None, timeout_s: float = 30.0) -> tuple[int, int, int]:
-    """Deliver what a search has left in its file.
+    """Deliver what a training or a search has left in its file.
 
     Args:
         path: The file.
@@ -273,16 +320,141 @@ def upload(path: str | Path, uri: str | None = None, timeout_s: float = 30.0) ->
         How many operations were delivered, how many of them the store refused for ever, how many are left.
 
     Raises:
-        FkpError: See `Outbox.open`.
+        FkpError: See `WriteAheadLog.open`.
     """
-    before = journals.read_state(Path(path).absolute())
-    outbox = Outbox.open(path, uri=uri)
-    left = outbox.close(timeout_s)
-    return outbox.delivered - before.delivered, outbox.dropped - before.dropped, left
+    before = read_state(Path(path).absolute())
+    log = WriteAheadLog.open(path, uri=uri)
+    left = log.close(timeout_s)
+    return log.delivered - before.delivered, log.dropped - before.dropped, left
+
+
+class File:
+    """The file of a log, held by this process; it is made where it is missing.
+
+    Args:
+        path: Of the file.
+        experiment: For the header of a new one.
+        uri: The same.
+
+    Attributes:
+        end: Size in bytes: whole lines.
+
+    Raises:
+        FkpError: Another process holds it, it is something else, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, experiment: str, uri: str) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise FkpError(f"cannot write {path}: {error.strerror}: choose another place") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _read_header(path)  # Refuses a file that is not ours before a byte of it is touched.
+            content = path.read_bytes()
+            self.end = content.rfind(b"\n") + 1
+            if self.end < len(content):  # A kill tore the last line off: its operation was never acknowledged.
+                os.ftruncate(self._descriptor, self.end)
+            if not self.end:
+                self.append({"kind": _KIND, **asdict(_Header(uuid.uuid4().hex, experiment, uri))})
+            header = _read_header(path)
+            assert header is not None
+            self.header = header
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise FkpError(f"{path} is held by another process: it delivers the record itself, wait until it ends") from error
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def append(self, content: dict[str, Any]) -> None:
+        """Write one line.
+
+        Raises:
+            FkpError: The disk is full or gone. The file keeps only whole lines.
+            ValueError: The content is no JSON.
+        """
+        line = (json.dumps(content) + "\n").encode()
+        try:
+            written = os.write(self._descriptor, line)
+            if written < len(line):
+                os.ftruncate(self._descriptor, self.end)
+                raise OSError(0, "No space left on device")
+        except OSError as error:
+            raise FkpError(f"cannot write {self.path}: {error.strerror}: free some space") from error
+        self.end += len(line)
+
+    def operations(self, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+        """Each operation from a place in the file to its present end, with the place behind it.
+
+        Raises:
+            FkpError: A line is broken, or the place is not the beginning of one.
+        """
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            lines = file.read(self.end - offset).splitlines(keepends=True)
+        for line in lines:
+            try:
+                content = json.loads(line)
+                is_header = content.get("kind") == _KIND
+            except (ValueError, AttributeError) as error:
+                raise FkpError(f"{self.path} is broken at byte {offset}: it was changed by something else") from error
+            offset += len(line)
+            if not is_header:
+                yield content, offset
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+
+def state_path(path: Path) -> Path:
+    """Where the state of a log lies."""
+    return path.with_name(f"{path.name}.state")
+
+
+def read_state(path: Path) -> _State:
+    """State of a log; a new one where there is none, because delivering twice does no harm.
+
+    Raises:
+        FkpError: It cannot be read.
+    """
+    place = state_path(path)
+    try:
+        return _State(**json.loads(place.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return _State()
+    except (OSError, ValueError, TypeError) as error:
+        raise FkpError(f"cannot read {place} ({error}): delete it, everything is delivered again then") from error
+
+
+def _read_header(path: Path) -> _Header | None:
+    """Header of a file; None where none was begun.
+
+    Raises:
+        FkpError: The file is something else, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FkpError(f"cannot read {path}: {error.strerror}") from error
+    if not line.endswith(b"\n") and line[: len(_START)] == _START[: len(line)]:
+        return None  # A kill tore the header off: nothing was written behind it.
+    try:
+        fields = json.loads(line)
+        assert fields.pop("kind") == _KIND
+        return _Header(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise FkpError(f"{path} is not the record of a training or a search: name the file that the command printed") from error
 
 
 def _same_store(begun: str | None, resume: bool, path: Path) -> str:
-    """The store to use for a record that was begun in a store, with the password that only the environment knows.
+    """The store to use for a log that was begun in a store, with the password that only the environment knows.
 
     Raises:
         FkpError: A search goes on in another store.
