@@ -115,7 +115,6 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(small_run: Callable[..
     assert Net.load_from_checkpoint(best, weights_only=True)
 
 
-@pytest.mark.over_5s("an actor of Ray starts")
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_relay_hands_on_in_order_and_its_error_is_told_at_the_end() -> None:
     from fkp.train.ray_backend import _relay
