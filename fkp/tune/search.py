@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from fkp.config import Config
     from fkp.track.outbox import Status
-    from fkp.tune.placement import Placement
-    from fkp.tune.settings import Settings
+    from fkp.tune.options import Settings
+    from fkp.tune.resources import Placement
     from fkp.tune.space import Space
     from fkp.tune.study import Study
 
@@ -29,7 +29,7 @@ _SAVE_EVERY_S = "2"
 
 def main(argv: list[str] | None = None) -> None:
     """Search, show what was found, and train the best again when asked to."""
-    from fkp.tune.settings import parse
+    from fkp.tune.options import parse
 
     settings, config = parse(sys.argv[1:] if argv is None else argv)
     undelivered = search(settings, config)
@@ -46,11 +46,11 @@ def search(settings: Settings, config: Config) -> str:
     Raises:
         FkpError: Anything the user can mend; finished trials are kept.
     """
-    from fkp import storage
-    from fkp.data.dataset import open_cache
+    from fkp.common import storage
+    from fkp.data.crop_cache import open_cache
     from fkp.track.outbox import Outbox
-    from fkp.train.driver import make_synthetic, with_absolute_paths
-    from fkp.tune import report, winner
+    from fkp.train.pipeline import make_synthetic, with_absolute_paths
+    from fkp.tune import record, refit
     from fkp.tune.space import read_space
     from fkp.tune.study import open_study
     from fkp.tune.trial import check_batch
@@ -70,25 +70,25 @@ def search(settings: Settings, config: Config) -> str:
         status: Status = "FINISHED"
         try:
             if not study.finished:
-                report.begin(study, data_digest)
+                record.begin(study, data_digest)
                 _run(study)
-            best = report.finish(study)
+            best = record.finish(study)
         except BaseException as error:
-            status = report.failed(study, error)
+            status = record.failed(study, error)
             raise
         finally:
-            undelivered = report.close(study, status)
+            undelivered = record.close(study, status)
             if status != "FINISHED" and undelivered:
                 print(undelivered, file=sys.stderr)  # The error, not this, is the command's one sentence.
         trained = None
         try:
-            trained = winner.refit(study, best) if settings.refit else None
+            trained = refit.refit(study, best) if settings.refit else None
         except BaseException:
             if undelivered:
                 print(undelivered, file=sys.stderr)
             raise
         finally:
-            report.say(study, best, trained)
+            record.say(study, best, trained)
         return undelivered
 
 
@@ -104,9 +104,10 @@ def _check_grid(settings: Settings, space: Space) -> None:
 
 def _run(study: Study) -> None:
     """Let Tune run the trials that are not done yet."""
-    from fkp.train import cluster
-    from fkp.tune.live import LiveTable
-    from fkp.tune.placement import place
+    from fkp.cluster.ray_session import joined
+    from fkp.train.loop import MALLOC_ENVIRONMENT
+    from fkp.tune.live_table import LiveTable
+    from fkp.tune.resources import place
 
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -114,7 +115,7 @@ def _run(study: Study) -> None:
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     # What a trial raised stands in the table and the record; its traceback in error.txt of its folder.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with cluster.joined():
+    with joined(MALLOC_ENVIRONMENT):
         placement = place(study.settings, study.config)
         study.cores, study.concurrent = placement.cores, placement.concurrent
         with LiveTable(study.planned) as study.live:
@@ -129,8 +130,8 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-    from fkp import storage
-    from fkp.model.net import VAL_NME
+    from fkp.common import storage
+    from fkp.model.lightning_module import VAL_NME
     from fkp.tune.algorithm import choose
     from fkp.tune.study import TellStudy, WhenTimeIsOver
     from fkp.tune.trial import train_trial
@@ -193,7 +194,7 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
     import numpy as np
     import ray
 
-    from fkp.data.dataset import CropCache, CropSet, open_cache
+    from fkp.data.crop_cache import CropCache, CropSet, open_cache
     from fkp.tune.trial import crops_key
 
     def plain(part: CropSet) -> CropSet:
