@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from fkp.compat import know_old_names
 from fkp.errors import FkpError, run_command
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), placement.trial_resources)
     state = storage.join(study.place, "tune")
     if Tuner.can_restore(state):
-        know_old_names()
+        know_old_names()  # Its state is pickled.
         return Tuner.restore(state, trainable, resume_unfinished=True)
     algorithm = choose(study, placement.concurrent)
     return Tuner(
@@ -176,17 +177,6 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
             verbose=0,
         ),
     )
-
-
-def know_old_names() -> None:
-    """Let the pickled state of a search that began when this package was called `tune` find its classes."""
-    try:
-        import tune  # noqa: F401  The thin folder of a checkout; an installed fkp has none.
-    except ModuleNotFoundError:
-        sys.modules["tune"] = sys.modules["fkp.tune"]
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fkp.tune."):
-            sys.modules.setdefault(name.removeprefix("fkp."), module)
 
 
 def _put_crops(space: Space, config: Config) -> dict[str, Any]:

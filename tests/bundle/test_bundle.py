@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fkp import bundle as bundles
 from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
+from fkp.bundle import bundle as bundles
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.network import Network

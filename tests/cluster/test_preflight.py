@@ -10,7 +10,7 @@ import pytest
 from fkp.cluster import preflight
 from fkp.errors import FkpError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from fkp.evaluation import drift_reference
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.vision.crop import box_of_points
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 
 def served(predictor: Predictor, catalog: catalogs.Catalog, rows: np.ndarray, exposure: float = 1.0) -> dict[str, list[int]]:

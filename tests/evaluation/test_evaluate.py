@@ -21,7 +21,7 @@ from fkp.data import labels as catalogs
 from fkp.data import splits
 from fkp.data.labels import Catalog
 from fkp.errors import FkpError
-from fkp.evaluation import evaluate as evaluates
+from fkp.evaluation import __main__ as command
 from fkp.evaluation import metrics
 from fkp.evaluation.__main__ import main
 from fkp.evaluation.evaluate import evaluate, format_table, to_json
@@ -234,11 +234,11 @@ def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalo
 
 def test_flags_move_the_set_and_its_shift(bundle: Bundle) -> None:
     trained = bundle.config.data.updated({"label_shift_px": (9.0, 9.0)})
-    moved = evaluates._data(trained, None, "elsewhere")
+    moved = command._data(trained, None, "elsewhere")
     assert (moved.source, moved.root, moved.label_shift_px) == ("ytfaces", "elsewhere", (9.0, 9.0))
-    other = evaluates._data(trained, "synthetic", None)
+    other = command._data(trained, "synthetic", None)
     assert (other.source, other.root, other.label_shift_px) == ("synthetic", None, None)
-    assert evaluates._data(trained, "ytfaces", None) == trained
+    assert command._data(trained, "ytfaces", None) == trained
 
 
 def test_broken_labels_and_frames_are_named(bundle: Bundle, catalog: Catalog) -> None:

@@ -15,7 +15,7 @@ from fkp.predict.torch_session import TorchSession, open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -393,7 +393,7 @@ def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
 def test_what_can_never_work_is_refused_before_anything_starts(
     small_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fkp.cluster.capacity.joined", lambda: pytest.fail("Ray was asked"))
+    monkeypatch.setattr("fkp.cluster.ray_session.joined", lambda *given: pytest.fail("Ray was asked"))
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(RATES))
     settings = Settings(space=str(tmp_path / "space.yaml"), name="small")
     with pytest.raises(FkpError, match=r"there is no search small in .*runs to resume: look at --name and --track\.storage"):
@@ -408,19 +408,6 @@ def test_what_can_never_work_is_refused_before_anything_starts(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(FkpError, match=r"^cannot reach MLflow at http://127\.0\.0\.1:9 "):
         search(settings, small_run())
-
-
-@pytest.mark.over_5s("Tune is imported, in a fork that is the first of its process")
-def test_what_a_search_pickled_under_the_old_name_of_the_package_is_found(run_process: Callable[..., Any], tmp_path: Path) -> None:
-    code = """
-import pickle
-from fkp.tune import search, study, settings
-search.know_old_names()
-assert pickle.loads(b"ctune.study\\nTellStudy\\n.") is study.TellStudy
-assert pickle.loads(b"ctune.settings\\nSettings\\n.") is settings.Settings
-"""
-    done = run_process("-c", code, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("ray_cluster")
