@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("search", "overhead"), help="one of the two parts")
     args = parser.parse_args()
     if not (Path(args.root) / "training_frames_keypoints.csv").is_file():
-        raise FkpError(f"no YouTube-Faces set in {args.root}: python -m fkp.data fetch, or name its folder with --root")
+        raise FkpError(f"no YouTube-Faces set in {args.root}: fkp data fetch, or name its folder with --root")
     args.out = args.out.absolute()
     args.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, object] = {}
@@ -100,7 +100,7 @@ def measure_overhead(args: argparse.Namespace) -> dict[str, float]:
 
 
 class Found:
-    """What a search left: its outbox has every epoch with its time."""
+    """What a search left: its log has every epoch with its time."""
 
     def __init__(self, folder: Path, wall_s: float) -> None:
         self.wall_s = wall_s

@@ -1,7 +1,7 @@
 """A write-ahead log for MLflow: every operation goes into a file first, and a thread flushes the file into the store.
 
 A store that is lost in the middle stops nothing and loses nothing. What is left at the end is delivered by
-`python -m fkp.track upload FILE`, or by the next process that opens the file.
+`fkp track upload FILE`, or by the next process that opens the file.
 
 `FILE` begins with a header; then it holds an operation a line, as JSON. `FILE.state` says how far they are delivered, and is
 replaced in one step after each delivery. One process at a time holds both.
@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fkp.common.files import write_json
 from fkp.errors import FkpError
-from fkp.folder import write_json
 from fkp.track.delivery import Delivery, Refused
 from fkp.track.store import experiment_id, open_client, reason_of, tracking_uri, without_password
 
@@ -465,7 +465,7 @@ def _same_store(begun: str | None, resume: bool, path: Path) -> str:
     if resume:
         raise FkpError(
             f"{path} was begun in the MLflow store {begun}, MLFLOW_TRACKING_URI is {without_password(now)} now: set it back, or, if the "
-            f"store has moved, run `python -m fkp.track upload {path} --store {without_password(now)}` first"
+            f"store has moved, run `fkp track upload {path} --store {without_password(now)}` first"
         )
     return begun
 

@@ -20,7 +20,7 @@ from fkp.track.write_ahead_log import WriteAheadLog
 
 if TYPE_CHECKING:
     from fkp.track import Record
-    from fkp.train.run import Run
+    from fkp.train.run_dir import Run
 
 WriteMetrics = Callable[[int, int, Mapping[str, float]], None]
 """Takes one step's metrics: the step, when they were found in milliseconds since 1970, their values by name."""

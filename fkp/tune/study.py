@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback, Stopper, Tuner
 
 from fkp import config as configs
-from fkp import folder as folders
-from fkp import storage
+from fkp.common import files as folders
+from fkp.common import storage
+from fkp.compat import with_todays_settings
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
+from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune import results
-from fkp.tune.algorithm import MUTABLE
+from fkp.tune.options import MUTABLE, Settings
 from fkp.tune.results import Trial
-from fkp.tune.settings import Settings
 from fkp.tune.space import Space
 from fkp.tune.trial import CPU_SECONDS, FAILED, trial_config
 
 if TYPE_CHECKING:
     from fkp.track.write_ahead_log import WriteAheadLog
-    from fkp.tune.live import LiveTable
+    from fkp.tune.live_table import LiveTable
 
 #: What of a report goes into a trial's record each epoch.
 _RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECONDS)
 
-#: Key of the search's own run in its outbox; the trials' keys are their ids.
+#: Key of the search's own run in its log; the trials' keys are their ids.
 PARENT = "search"
 
 _DEFAULT_TRIALS = 32
@@ -63,7 +63,7 @@ class Study:
     trials: dict[str, Trial] = field(default_factory=dict)
     finished: bool = False
     seconds: float = 0.0
-    outbox: WriteAheadLog | None = None
+    log: WriteAheadLog | None = None
     live: LiveTable | None = None
     cores: float = 1.0
     concurrent: int = 1
@@ -116,13 +116,13 @@ class Study:
     def started(self, trial_id: str, sample: Mapping[str, Any]) -> None:
         """A trial begins, or goes on."""
         self._put(dataclasses.replace(self.trials[trial_id], state="running", reason="", sample=dict(sample)))
-        if self.outbox is not None:
+        if self.log is not None:
             config = trial_config(self.config, sample, self.settings.epochs, self.settings.workers)
             params = {path: value for path, value in configs.dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
             for path in self._moving(sample):  # A parameter cannot change; these go into the record epoch by epoch.
                 del params[path]
             number = self.trials[trial_id].number
-            self.outbox.begin(trial_id, f"{self.name}-{number:03d}", PARENT, params, {"trial": str(number)})
+            self.log.begin(trial_id, f"{self.name}-{number:03d}", PARENT, params, {"trial": str(number)})
 
     def reported(self, trial_id: str, report: Mapping[str, Any]) -> None:
         """An epoch is done, or the trial has failed."""
@@ -140,9 +140,9 @@ class Study:
         # the weights of another, in population-based training, may leave some out: it has not trained those.
         self._reached[trial_id] = done
         self._put(dataclasses.replace(trial, nme_by_epoch=(*trial.nme_by_epoch[: done - 1], nme), seconds=seconds))
-        if self.outbox is not None:
+        if self.log is not None:
             moving = {path: float(trial.sample[path]) for path in self._moving(trial.sample)}
-            self.outbox.metrics(trial_id, done, {**{key: float(report[key]) for key in _RECORDED if key in report}, **moving})
+            self.log.metrics(trial_id, done, {**{key: float(report[key]) for key in _RECORDED if key in report}, **moving})
 
     def _moving(self, sample: Mapping[str, Any]) -> list[str]:
         """Settings of a sample that may change while its trial runs."""
@@ -163,11 +163,11 @@ class Study:
             trial = dataclasses.replace(trial, state="stopped", reason=reason)
         self._put(trial)
         self.save()
-        if self.outbox is not None:
+        if self.log is not None:
             best = {"best_val_nme": trial.best_nme} if trial.best_nme is not None else {}
-            self.outbox.metrics(trial_id, trial.epochs, {**best, "epochs": float(trial.epochs), "core_seconds": trial.core_seconds})
-            self.outbox.tags(trial_id, {"state": trial.state, "stop_reason": trial.reason or "all epochs are done"})
-            self.outbox.end(trial_id, "FAILED" if trial.state == "failed" else "FINISHED")
+            self.log.metrics(trial_id, trial.epochs, {**best, "epochs": float(trial.epochs), "core_seconds": trial.core_seconds})
+            self.log.tags(trial_id, {"state": trial.state, "stop_reason": trial.reason or "all epochs are done"})
+            self.log.end(trial_id, "FAILED" if trial.state == "failed" else "FINISHED")
 
     def close(self) -> bool:
         """Tune has returned: whether the search is complete, and not interrupted."""
@@ -286,7 +286,7 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
 
 
 def _load(study: Study, what: str) -> None:
-    state = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))
+    state = with_todays_settings(json.loads((study.folder / "study.json").read_text(encoding="utf-8")))
     study.finished, study.seconds = state.pop("finished"), state.pop("seconds")
     folders.check_same(study.identity(), state, what)
     if not study.settings.resume:
