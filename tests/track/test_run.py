@@ -13,6 +13,8 @@ from fkp import track
 from fkp.config import build
 from fkp.errors import FkpError
 
+from .conftest import lost
+
 
 def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("kept")
@@ -31,10 +33,12 @@ def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, 
 
 
 @pytest.mark.slow("MLflow measures every ten seconds")
-def test_system_metrics_are_recorded(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_metrics_are_recorded_also_after_the_store_was_away(store: MlflowClient, tmp_path: Path) -> None:
     import time
 
     with track.recording(build(), {}, None) as record:
+        with lost(tmp_path / "mlflow.db"):
+            time.sleep(12)
         until = time.monotonic() + 30
         while "system/cpu_utilization_percentage" not in store.get_run(record.run_id).data.metrics and time.monotonic() < until:
             time.sleep(0.5)

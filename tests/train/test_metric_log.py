@@ -146,6 +146,25 @@ def test_a_store_that_is_away_at_the_end_is_one_sentence_and_loses_nothing(
     assert [len(history(run_id, key)) for key in (VAL_NME, "train_loss")] == [3, 3], "each once"
 
 
+def test_a_run_that_was_deleted_in_the_middle_and_is_restored_has_every_epoch(small_run: Callable[..., Config], database: Path) -> None:
+    """The store refuses metrics of a deleted run for ever; the same command writes the history of the checkpoint again."""
+    config = small_run(train__epochs=3)
+    store = MlflowClient(track.tracking_uri())
+    note = Path(config.track.storage) / "small/run.json"
+
+    def delete(progress: Mapping[str, float]) -> None:
+        if progress["epoch"] == 1:
+            store.delete_run(json.loads(note.read_text())["mlflow_run_id"])
+
+    with pytest.raises(FkpError, match="must be in the 'active' state"):
+        fit(config, delete)
+    run_id = json.loads(note.read_text())["mlflow_run_id"]
+    store.restore_run(run_id)
+    assert len(history(run_id, VAL_NME)) < 3
+    assert fit(config) == run_id
+    assert [len(history(run_id, key)) for key in (VAL_NME, "train_loss")] == [3, 3]
+
+
 def test_the_training_s_own_error_is_the_one_that_is_told(small_run: Callable[..., Config], database: Path) -> None:
     began = time.monotonic()
 

@@ -257,6 +257,8 @@ def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(
     place = f"{bucket}/small"
     driver = start_process(*command(config, tmp_path))
     run_id = wait_for_epochs(place, driver, 3)
+    running = " ".join(" ".join(process.cmdline()) for process in psutil.Process(driver.pid).children(recursive=True))
+    assert "TrainController" in running and "PreemptionWatcher" not in running, "nothing waits for the only host to be taken away"
     # It writes no more, its workers go on: the metrics of the next epochs are in their checkpoints and nowhere else.
     # Nobody reads the store meanwhile: it may have been stopped in the middle of a transaction, whose lock only its end lifts.
     driver.send_signal(signal.SIGSTOP)
