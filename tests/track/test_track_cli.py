@@ -73,7 +73,7 @@ def test_a_bundle_without_a_run_gets_one(
     ("arguments", "sentence"),
     [
         (["list"], "error: cannot reach MLflow at http://127.0.0.1:9 ("),
-        (["upload", "nothing.jsonl"], "error: nothing.jsonl is missing or empty: name the file that the search printed"),
+        (["upload", "nothing.jsonl"], "error: nothing.jsonl is missing or empty: name the file that the command printed"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_status_1(
