@@ -1,4 +1,4 @@
-"""The record of a search that is written ahead: nothing is lost, nothing is written twice."""
+"""The write-ahead log: nothing is lost, nothing is written twice."""
 
 from __future__ import annotations
 
