@@ -18,6 +18,7 @@ import numpy as np
 from fkp.config import DataConfig
 from fkp.errors import FkpError, run_command
 from fkp.exposure import Exposure, exposure
+from fkp.folder import write_json
 from fkp.landmarks import OUTER_EYE_CORNERS, REGIONS
 from fkp.model import metrics
 from fkp.model.metrics import NORMALISER, TRUTHS, Truth
@@ -246,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     from fkp.data.catalog import load  # It brings pandas and pyarrow, and `--help` needs neither.
     from fkp.predict import Predictor
-    from fkp.report import write_json, write_report
+    from fkp.report import write_report
 
     predictor = Predictor(arguments.bundle)
     finder = predictor if arguments.endpoint is None else _endpoint(arguments.endpoint, predictor.bundle)

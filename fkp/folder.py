@@ -76,8 +76,12 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def write_json(path: Path, state: Mapping[str, Any]) -> Path:
-    """Make or replace a JSON file, see `write`."""
-    return write(path, json.dumps(state, indent=2) + "\n")
+    """Make or replace a JSON file, see `write`.
+
+    Raises:
+        ValueError: A number is not finite: JSON has none such.
+    """
+    return write(path, json.dumps(state, indent=2, allow_nan=False) + "\n")
 
 
 def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str) -> None:

@@ -1,13 +1,8 @@
-"""What a self-contained HTML page of ours is made of: templates that escape, one style, figures, and a write in one step."""
+"""What a self-contained HTML page of ours is made of: templates that escape, and one style."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from typing import Any
 
 #: Begins the style of every page; light or dark as the reader's system is.
 STYLE = """\
@@ -33,31 +28,3 @@ def render(template: str, **values: Any) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(style=Markup(STYLE), **values)
-
-
-def figure_png(drawers: Sequence[Callable[[Axes], None]], size_in: tuple[float, float], dpi: int) -> bytes:
-    """Draw charts side by side.
-
-    Args:
-        drawers: Each draws into axes of its own.
-        size_in: Width and height of the whole in inches.
-        dpi: Pixels an inch.
-
-    Returns:
-        A PNG file.
-    """
-    # Agg canvas and Figure by hand: pyplot would keep global state and look for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size_in, dpi=dpi, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    for place, draw in enumerate(drawers):
-        axes = figure.add_subplot(1, len(drawers), place + 1)
-        axes.set_axisbelow(True)
-        axes.grid(color="#e3e5e8", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
-    target = io.BytesIO()
-    canvas.print_png(target)
-    return target.getvalue()

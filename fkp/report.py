@@ -7,6 +7,7 @@ policy lets a browser load nothing at all.
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -69,15 +70,6 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
         config=json.dumps(bundle.config.model_dump(mode="json"), indent=2),
     )
     return folder.write(Path(path), html)
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> Path:
-    """Write figures as JSON in one step.
-
-    Raises:
-        FkpError: The file cannot be written.
-    """
-    return folder.write(Path(path), json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
@@ -169,7 +161,19 @@ def calibration_figure(evaluation: Evaluation) -> bytes:
 
 
 def _figure_png(draw: Callable[[Axes], None]) -> bytes:
-    return page.figure_png([draw], (6.4, 4.4), dpi=140)
+    # Agg canvas and Figure by hand: pyplot would keep global state and look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), dpi=140, layout="constrained", facecolor="white")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.grid(color="#e3e5e8", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    target = io.BytesIO()
+    canvas.print_png(target)
+    return target.getvalue()
 
 
 def _section(evaluation: Evaluation) -> dict[str, Any]:

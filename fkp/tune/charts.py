@@ -1,4 +1,4 @@
-"""A search as one HTML page that needs nothing beside it, its pictures, and its trials as CSV.
+"""A search as one HTML page that needs nothing beside it, and its trials as CSV.
 
 A trial's reason and its sampled texts are shown as they are: jinja2 and Plotly escape them, and the page's own content
 security policy lets a browser load nothing at all.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fkp import page
 from fkp.folder import write
-from fkp.tune import figures, pictures
+from fkp.tune import figures
 from fkp.tune.compare import Comparison, compare
 from fkp.tune.live import duration, setting
 from fkp.tune.results import Cost, Trial, best, cost, ranked, short_names, table
@@ -31,10 +31,7 @@ def write_charts(
     folder: str | Path,
     distributions: Mapping[str, BaseDistribution] | None = None,
 ) -> list[Path]:
-    """Write trials.csv, search.html, curves.png, cost.png, importance.png and parallel.png.
-
-    A picture of which there is nothing to show is left out, one that an earlier call left there goes away, and the page
-    says why in one sentence.
+    """Write trials.csv and search.html; a chart of which there is nothing to show is a sentence that says why.
 
     Args:
         trials: All trials of the search, ended or not.
@@ -51,22 +48,10 @@ def write_charts(
         ValueError: `max_epochs` or `grace_epochs` is not positive.
     """
     comparison, costs = compare(trials, grace_epochs, distributions), cost(trials, max_epochs)
-    files = {
-        "trials.csv": table(trials).to_csv(index=False, lineterminator="\n").encode(),
-        "search.html": _page(trials, max_epochs, comparison, costs).encode(),
-        "curves.png": pictures.curves_png(trials, max_epochs) if any(trial.epochs for trial in trials) else None,
-        "cost.png": pictures.cost_png(costs) if costs.trials else None,
-        "importance.png": pictures.importance_png(comparison) if comparison.importances else None,
-        "parallel.png": pictures.parallel_png(comparison) if comparison.study else None,
-    }
-    written = []
-    for name, content in files.items():
-        path = Path(folder) / name
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
-            written.append(write(path, content))
-    return written
+    return [
+        write(Path(folder) / "trials.csv", table(trials).to_csv(index=False, lineterminator="\n")),
+        write(Path(folder) / "search.html", _page(trials, max_epochs, comparison, costs)),
+    ]
 
 
 def _page(trials: Sequence[Trial], max_epochs: int, comparison: Comparison, costs: Cost) -> str:
