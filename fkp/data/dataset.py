@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +29,7 @@ from fkp.data.face_crop import crop_face, crop_size_px
 from fkp.data.packed import open_packed
 from fkp.data.stream import DecodeAll, FaceStream
 from fkp.errors import FkpError
+from fkp.folder import replacing_dir
 from fkp.vision.augment import WIDE, Augment
 
 #: Part of the cache's name; raise it when the crops' content changes for the same Config.
@@ -122,26 +120,16 @@ def _stamps(catalog: Catalog) -> Any:
 def _build(catalog: Catalog, config: Config, kept: Sequence[str], folder: Path) -> None:
     """Decode and crop every frame of the parts that are kept into `folder`."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+        # Another process may finish the same crops first: those are opened by then, and stay.
+        with replacing_dir(folder, keep=True) as unfinished:
+            digest = hashlib.sha256(catalog.digest.encode())
+            for part in ("train", "val", "test"):
+                for sha256 in _build_part(catalog, config, part, unfinished) if part in kept else _check_part(catalog, config, part):
+                    digest.update(sha256)
+            meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
+            (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     except OSError as error:
-        raise FkpError(f"cannot make the crop cache {folder.parent}: {error.strerror}: set data.cache_dir") from error
-    try:
-        digest = hashlib.sha256(catalog.digest.encode())
-        for part in ("train", "val", "test"):
-            for sha256 in _build_part(catalog, config, part, unfinished) if part in kept else _check_part(catalog, config, part):
-                digest.update(sha256)
-        meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
-        (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not folder.is_dir():  # Otherwise another process has just finished the same crops.
-                raise
-    except OSError as error:
-        raise FkpError(f"cannot write the crop cache {folder}: {error.strerror}: free some space or set data.cache_dir") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        raise FkpError(f"cannot make the crop cache {folder}: {error.strerror}: free some space or set data.cache_dir") from error
 
 
 def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> list[bytes]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fkp.errors import FkpError
+from fkp.folder import install_dir
 from fkp.shipped import DEFAULT_BUNDLE
 
 CHAMPION = "models:/fkp@champion"
@@ -143,8 +143,7 @@ def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) ->
     from fkp.bundle import open_bundle
 
     place = cache / digest
-    if not _holds(place, digest):
-        shutil.rmtree(place, ignore_errors=True)  # A disk may have lost a part of it.
+    if not _holds(place, digest):  # A disk may have lost a part of it.
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
             part = Path(folder, "bundle")
@@ -152,11 +151,7 @@ def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) ->
             fetched = fetch(part)
             if open_bundle(fetched).digest != digest:
                 raise FkpError(f"{what} is not the bundle that was registered: register it again")
-            try:
-                os.rename(fetched, place)
-            except OSError:  # Another replica was faster.
-                if not place.is_dir():
-                    raise
+            install_dir(fetched, place)
     return place
 
 
