@@ -75,7 +75,7 @@ def _page(trials: Sequence[Trial], max_epochs: int, comparison: Comparison, cost
     ]
     winner = best(trials)
     return page.render(
-        _PAGE,
+        "search",
         count=len(trials),
         states=", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in ranked(trials)).items()),
         best=winner,
@@ -119,66 +119,3 @@ _COST_NOTE = (
     "Both are of the trials that finished or were stopped. In full is each one's epochs at its own seconds per epoch, "
     "its start included, which makes the saved core-seconds of short trials somewhat too large."
 )
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline';
-  script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fkp search: {{ count }} trials</title>
-<style>
-{{ style }}.figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; overflow-x: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-thead th { color: var(--soft); font-weight: normal; } tr.best td { font-weight: 600; }
-</style>
-{% if script %}
-<script>{{ script }}</script>
-{% endif %}
-</head>
-<body>
-<header>
-<h1>{% if best %}Trial {{ best.number }}: {{ "%.2f" | format(best.best_nme) }} % NME{% else %}No result{% endif %}</h1>
-<p class="soft">{{ count }} trials{% if states %}: {{ states }}{% endif %}.
-NME is the validation error in percent of the inter-ocular distance.</p>
-{% if best %}
-<p>The best trial, {{ best.trial_id }} ({{ best.state }}), had this error after epoch {{ best_epoch }} of its {{ best.epochs }};
-it took {{ best_duration }}. Its settings:</p>
-<pre>{{ flags }}</pre>
-{% else %}
-<p>No trial finished an epoch without failing.</p>
-{% endif %}
-</header>
-{% for chart in charts %}
-<section id="{{ chart.id }}">
-<h2>{{ chart.heading }}</h2>
-{% if chart.html %}
-<div class="figure">{{ chart.html }}</div>
-{% else %}
-<p class="note">{{ chart.why_not }}</p>
-{% endif %}
-{% for note in chart.notes %}
-<p class="soft">{{ note }}</p>
-{% endfor %}
-</section>
-{% endfor %}
-<section id="trials">
-<h2>Trials</h2>
-<div class="wide">
-<table>
-<thead><tr>{% for head in rows[0] %}<th>{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in rows[1:] %}
-<tr{% if best and row[0] == best.number | string %} class="best"{% endif %}>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-</section>
-</body>
-</html>
-"""
