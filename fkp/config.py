@@ -38,14 +38,14 @@ class DataConfig(_Section):
     """Which faces, and which of them train, validate and test."""
 
     source: Literal["synthetic", "ytfaces", "folder"] = Field(
-        "synthetic", description="synthetic: made here; ytfaces: `python -m fkp.data fetch`; folder: your own set in the same layout"
+        "synthetic", description="synthetic: made here; ytfaces: `fkp data fetch`; folder: your own set in the same layout"
     )
     root: str | None = Field(
         None, description="folder of the set, or place of a packed one (also s3:// or gs://); by default data/synthetic or data/ytfaces"
     )
     backend: Literal["memory", "stream"] = Field(
         "memory",
-        description="memory: decoded once into cache_dir; stream: a packed set (`python -m fkp.data pack`), decoded anew in each epoch",
+        description="memory: decoded once into cache_dir; stream: a packed set (`fkp data pack`), decoded anew in each epoch",
     )
     split: Literal["identity", "published"] = Field(
         "identity", description="identity: whole persons by fold; published: the two CSV files, which share persons and clips"
@@ -107,7 +107,7 @@ class AugmentConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The network. The registry's names are checked where it is built: `python -m fkp.model` lists them."""
+    """The network. The registry's names are checked where it is built: `fkp models` lists them."""
 
     arch: str = Field("resnet", description="name in the registry: slim, resnet, mobile, convnext, seed_cnn")
     width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels of the first stage")

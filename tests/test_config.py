@@ -26,7 +26,7 @@ SAME = [
 
 
 def from_flags(*argv: str) -> Config:
-    return configs.from_args(list(argv), "python -m fkp.train", "Train.")
+    return configs.from_args(list(argv), "fkp train", "Train.")
 
 
 def write_yaml(folder: Path, text: str) -> Path:

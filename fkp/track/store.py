@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from fkp.common.files import locked
 from fkp.errors import FkpError
-from fkp.folder import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

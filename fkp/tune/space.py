@@ -239,7 +239,7 @@ def _allows(entry: Entry, value: Any) -> bool:
 
 
 def _check_arch(arch: str, where: str) -> None:
-    from fkp.model.registry import names
+    from fkp.model.network import names
 
     if arch not in names():
         raise FkpError(f"{where}: unknown architecture {arch!r}: model.arch is one of {', '.join(names())}")

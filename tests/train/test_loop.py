@@ -11,7 +11,7 @@ import torch
 from fkp.config import Config, build
 from fkp.errors import FkpError
 from fkp.model import losses
-from fkp.model.net import Net
+from fkp.model.lightning_module import Net
 from fkp.train import loop
 
 
