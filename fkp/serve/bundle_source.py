@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fkp.common.files import install_dir
+from fkp.common.ray_private import HEAD_RESOURCE
 from fkp.errors import FkpError
 from fkp.shipped import DEFAULT_BUNDLE
 
 CHAMPION = "models:/fkp@champion"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
 _DOWNLOAD_S = 120
-#: Ray gives it to the head alone.
-_HEAD = "node:__internal_head__"
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ def _on_another_host() -> bool:
     if not ray.is_initialized():
         return False
     here = ray.get_runtime_context().get_node_id()
-    return not any(node["NodeID"] == here and _HEAD in node["Resources"] for node in ray.nodes())
+    return not any(node["NodeID"] == here and HEAD_RESOURCE in node["Resources"] for node in ray.nodes())
 
 
 def _download_on_head(address: str) -> Source:
     import ray
 
-    fetch = ray.remote(_read_here).options(num_cpus=0, resources={_HEAD: 0.001})
+    fetch = ray.remote(_read_here).options(num_cpus=0, resources={HEAD_RESOURCE: 0.001})
     try:
         version, digest, files = ray.get(fetch.remote(address), timeout=2 * _DOWNLOAD_S)
     except ray.exceptions.GetTimeoutError as error:
