@@ -68,7 +68,7 @@ def main() -> None:
         run = {
             "train.epochs": arguments.epochs,
             "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
-            "model.int8": False,  # What is compared is the training.
+            "export.int8": False,  # What is compared is the training.
             **({"data.root": arguments.root} if arguments.root else {}),
         }
         found = _measured(configs.build(settings, change or {}, run), arguments.out / f"{name}-{arguments.epochs}")

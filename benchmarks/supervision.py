@@ -167,7 +167,7 @@ def main() -> None:
     run = {
         "train.epochs": arguments.epochs,
         "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
-        "model.int8": False,  # What is compared is the training.
+        "export.int8": False,  # What is compared is the training.
         "data.val_share": 1.0,  # And the more faces judge it, the better.
         **({"data.root": arguments.root} if arguments.root else {}),
     }

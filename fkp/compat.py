@@ -8,7 +8,8 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 #: Modules whose classes a search of before has pickled: old name -> today's.
 MODULES = {
@@ -22,6 +23,28 @@ MODULES = {
 }
 #: Classes of those: old module -> old name -> today's name.
 CLASSES: dict[str, dict[str, str]] = {}
+
+#: Settings: dotted path of before -> today's.
+SETTINGS = {
+    "data.label_shift_px": "data.label_bias_px",
+    "model.loss": "loss.kind",
+    "model.code_weight": "loss.heatmap_weight",
+    "model.int8": "export.int8",
+}
+
+
+def with_todays_settings(state: Any) -> Any:
+    """A copy of any JSON in which settings stand under today's names, whether sections are nested or dotted, at any depth."""
+    if isinstance(state, list):
+        return [with_todays_settings(value) for value in state]
+    if not isinstance(state, Mapping):
+        return state
+    today: dict[str, Any] = {SETTINGS.get(str(key), str(key)): with_todays_settings(value) for key, value in state.items()}
+    for old, new in SETTINGS.items():
+        (section, name), (new_section, new_name) = old.split("."), new.split(".")
+        if isinstance(today.get(section), dict) and name in today[section]:
+            today.setdefault(new_section, {}).setdefault(new_name, today[section].pop(name))
+    return today
 
 
 def know_old_names() -> None:

@@ -1,7 +1,7 @@
 """A trained model as a folder: weights, ONNX, config, metrics, card and checksums. No pickle anywhere.
 
 - weights.safetensors: state of the Network
-- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N; with `model.int8` in
+- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N; with `export.int8` in
   8-bit integers, see `fkp.bundle.quantize`
 - config.json: the whole run
 - metrics.json: whatever was measured, by name
@@ -111,16 +111,16 @@ def write_bundle(
         metrics: JSON-able measurements.
         card: Markdown.
         face_boxes: Calibrations by face detector, see `vision.detect.open_detector`; none: the built-in ones hold.
-        calibration_u8: (N, C, S, S) uint8, training crops for `model.int8`.
+        calibration_u8: (N, C, S, S) uint8, training crops for `export.int8`.
 
     Raises:
-        FkpError: The disk is full or the place cannot be written, or `model.int8` is set and there is no training crop.
+        FkpError: The disk is full or the place cannot be written, or `export.int8` is set and there is no training crop.
     """
     folder = Path(path).resolve()  # What a link names is replaced, not the link.
     if folder.exists() and not (folder / SUMS).is_file():
         raise FkpError(f"{folder} exists and is not a bundle: choose another place")
-    if config.model.int8 and calibration_u8 is None:
-        raise FkpError(f"bundle {folder}: model.int8 needs training crops to find the ranges of its integers")
+    if config.export.int8 and calibration_u8 is None:
+        raise FkpError(f"bundle {folder}: export.int8 needs training crops to find the ranges of its integers")
     with _replacing(folder) as unfinished:
         from safetensors.torch import save
 
@@ -132,7 +132,7 @@ def write_bundle(
         # Not by save_file: it makes the file private, and a full disk would not be an OSError.
         (unfinished / "weights.safetensors").write_bytes(save(state))
         export_onnx(network, config, unfinished / "model.onnx")
-        if config.model.int8 and calibration_u8 is not None:
+        if config.export.int8 and calibration_u8 is not None:
             from fkp.bundle.quantize import quantize
 
             quantize(unfinished / "model.onnx", calibration_u8)

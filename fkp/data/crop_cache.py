@@ -88,10 +88,10 @@ def _cache_key(config: Config) -> tuple[str, Catalog | None]:
     crops = [config.input.model_dump(), WIDE]
     if config.data.backend == "stream":
         packed = open_packed(catalogs.place_of(config.data))
-        parts = [_CACHE_VERSION, packed.digest, catalogs.label_shift(config.data).tolist(), data, *crops, "without train"]
+        parts = [_CACHE_VERSION, packed.digest, catalogs.label_bias(config.data).tolist(), data, *crops, "without train"]
         return _name_of(parts), None
     catalog = catalogs.load(config.data)
-    parts = [_CACHE_VERSION, catalog.digest, catalog.label_shift_px.tolist(), data, *crops, _stamps(catalog)]
+    parts = [_CACHE_VERSION, catalog.digest, catalog.label_bias_px.tolist(), data, *crops, _stamps(catalog)]
     return _name_of(parts), catalog
 
 

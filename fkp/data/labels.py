@@ -37,7 +37,7 @@ PARTS = ("training", "test")
 #: The constant error of each source's labels, (x, y) in image pixels: label = place of the feature + shift. The
 #: YouTube-Faces labels come from a machine. Networks of five families, each averaged with its own mirrored answer,
 #: place the features 1.15 px to the left of them; 0.8 px in y is less certain, because no mirror shows it.
-LABEL_SHIFT_PX: dict[str, tuple[float, float]] = {"ytfaces": (1.15, 0.8), "synthetic": (0.0, 0.0), "folder": (0.0, 0.0)}
+LABEL_BIAS_PX: dict[str, tuple[float, float]] = {"ytfaces": (1.15, 0.8), "synthetic": (0.0, 0.0), "folder": (0.0, 0.0)}
 
 #: A point further outside its frame than this part of the frame's longer side is a broken label, not a cut-off face.
 MAX_OUTSIDE = 0.5
@@ -55,7 +55,7 @@ class Catalog:
         root: Folder of the set.
         table: One row a frame: part ("training" or "test": the CSV it stands in), file, identity, video, frame, fold.
         points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files.
-        label_shift_px: (2,) float32, see `LABEL_SHIFT_PX`.
+        label_bias_px: (2,) float32, see `LABEL_BIAS_PX`.
         digest: Hex sha256 over the CSV files: the version of the labels.
         packed: Where the frames lie, unless they are files of their own.
         shard_index: (N, 2) then: shard of each frame, and its index in the shard.
@@ -65,7 +65,7 @@ class Catalog:
     root: Path
     table: pd.DataFrame
     points_raw_px: np.ndarray
-    label_shift_px: np.ndarray
+    label_bias_px: np.ndarray
     digest: str
     packed: PackedSet | None = None
     shard_index: np.ndarray | None = None
@@ -77,7 +77,7 @@ class Catalog:
     @cached_property
     def points_px(self) -> np.ndarray:
         """(N, 68, 2) float32, the labels with their constant shift taken out: where the features are in the frame."""
-        return unshift(self.points_raw_px, self.label_shift_px)
+        return remove_label_bias(self.points_raw_px, self.label_bias_px)
 
     def path(self, row: int) -> Path:
         """Where a frame lies on disk; of a packed set only its name."""
@@ -122,7 +122,7 @@ def load(data: DataConfig) -> Catalog:
             outside its frame's possible size, a file name of another form, or a frame listed twice; or `data.backend=stream`
             and the set is not packed.
     """
-    shift = label_shift(data)
+    shift = label_bias(data)
     if data.backend == "stream" or packs.is_packed(place_of(data)):
         return _load_packed(packs.open_packed(place_of(data)), shift)
     root = root_of(data)
@@ -182,20 +182,20 @@ def place_of(data: DataConfig) -> str:
     return f"data/{data.source}" + (PACKED_SUFFIX if data.backend == "stream" else "")
 
 
-def label_shift(data: DataConfig) -> np.ndarray:
+def label_bias(data: DataConfig) -> np.ndarray:
     """(2,) float32: the constant error of the configured set's labels."""
-    return np.array(data.label_shift_px if data.label_shift_px is not None else LABEL_SHIFT_PX[data.source], np.float32)
+    return np.array(data.label_bias_px if data.label_bias_px is not None else LABEL_BIAS_PX[data.source], np.float32)
 
 
-def unshift(points_raw_px: np.ndarray, label_shift_px: np.ndarray) -> np.ndarray:
+def remove_label_bias(points_raw_px: np.ndarray, label_bias_px: np.ndarray) -> np.ndarray:
     """Take the labels' constant shift out. The only place that does; the only inverse is adding it back."""
-    return points_raw_px - np.asarray(label_shift_px, np.float32)
+    return points_raw_px - np.asarray(label_bias_px, np.float32)
 
 
 def split_digest(catalog: Catalog, data: DataConfig) -> str:
     """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
     chosen = faces_of(data)
-    parts = [catalog.digest, catalog.label_shift_px.tolist(), chosen]
+    parts = [catalog.digest, catalog.label_bias_px.tolist(), chosen]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

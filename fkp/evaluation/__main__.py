@@ -80,7 +80,7 @@ def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConf
     """The bundle's own data settings under the flags. Another source brings its own folder and label shift."""
     update: dict[str, Any] = {}
     if source is not None and source != trained.source:
-        update = {"source": source, "root": None, "label_shift_px": None}
+        update = {"source": source, "root": None, "label_bias_px": None}
     if root is not None:
         update["root"] = root
     return trained.updated(update)

@@ -208,7 +208,7 @@ def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]
                 "part": evaluation.part,
                 "source": evaluation.data.source,
                 "labels_sha256": evaluation.catalog.digest,
-                "label_shift_px": evaluation.catalog.label_shift_px.tolist(),
+                "label_bias_px": evaluation.catalog.label_bias_px.tolist(),
                 "faces": len(evaluation),
                 "persons": len(set(evaluation.identities)),
                 "exposure": asdict(evaluation.exposure),
@@ -222,7 +222,7 @@ def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]
 
 def format_table(evaluation: Evaluation) -> str:
     """One split as text for the terminal."""
-    shift = evaluation.catalog.label_shift_px
+    shift = evaluation.catalog.label_bias_px
     wide, left, right = 40, len(TRUTHS["raw"]), len(TRUTHS["unshifted"])
     lines = [
         evaluation.title,

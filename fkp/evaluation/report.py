@@ -182,7 +182,7 @@ def _section(evaluation: Evaluation) -> dict[str, Any]:
     nme = evaluation.nme_interocular_pct("unshifted")
     order = np.argsort(-nme, kind="stable")
     count = min(GALLERY, max(1, len(order) // 2))
-    shift = evaluation.catalog.label_shift_px
+    shift = evaluation.catalog.label_bias_px
     return {
         "split": evaluation.data.split,
         "title": evaluation.title,

@@ -71,9 +71,9 @@ class Net(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         crops_u8, truth_px = batch
         points_px, scale_px, code = self.network.with_code(crops_u8)
-        loss = losses.total(self.config.model.loss, points_px, scale_px, truth_px, self.config.input.size_px)
-        if self.config.model.code_weight:
-            loss = loss + self.config.model.code_weight * self.network.head.code_loss(code, truth_px)
+        loss = losses.total(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
+        if self.config.loss.heatmap_weight:
+            loss = loss + self.config.loss.heatmap_weight * self.network.head.code_loss(code, truth_px)
         # One synchronisation an epoch, not one a step.
         self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(truth_px))
         return loss
@@ -81,7 +81,7 @@ class Net(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         crops_u8, truth_px = batch
         points_px, scale_px = self(crops_u8)
-        loss = losses.total(self.config.model.loss, points_px, scale_px, truth_px, self.config.input.size_px)
+        loss = losses.total(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
         self.log("val_loss", loss, sync_dist=True, batch_size=len(truth_px))
         self.log(VAL_NME, nme_interocular_pct(points_px, truth_px).mean(), sync_dist=True, batch_size=len(truth_px))
 

@@ -58,7 +58,7 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
     boxes = detector_calibration.calibrate(catalog, run.config.data)
     calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
-    calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.model.int8 else None
+    calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None
     bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
     predictor = Predictor(bundle)
     validation = evaluate(predictor, catalog, run.config.data, bundle, part="val")

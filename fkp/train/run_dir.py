@@ -17,7 +17,8 @@ from typing import Any
 
 from fkp.bundle import SUMS
 from fkp.common import files, storage
-from fkp.config import Config
+from fkp.compat import with_todays_settings
+from fkp.config import Config, build
 from fkp.errors import FkpError
 
 #: What a run leaves beside its bundle.
@@ -108,8 +109,8 @@ def _noted(place: str) -> dict[str, Any] | None:
     note = storage.join(place, "run.json")
     if storage.size_bytes(note) is None:
         return None
-    state: dict[str, Any] = json.loads(storage.read_bytes(note))
-    return state
+    state: dict[str, Any] = with_todays_settings(json.loads(storage.read_bytes(note)))
+    return {**state, "config": build(state["config"]).model_dump(mode="json")}
 
 
 def _load(place: str, path: Path, config: Config) -> Run:

@@ -119,7 +119,7 @@ def _scheduler(name: str) -> str:
 
 
 #: Settings that population-based training may change on the way: they do not shape the network.
-MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
+MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "loss.heatmap_weight")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -17,6 +17,7 @@ from ray.tune import Callback, Stopper, Tuner
 from fkp import config as configs
 from fkp.common import files as folders
 from fkp.common import storage
+from fkp.compat import with_todays_settings
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME
@@ -285,7 +286,7 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
 
 
 def _load(study: Study, what: str) -> None:
-    state = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))
+    state = with_todays_settings(json.loads((study.folder / "study.json").read_text(encoding="utf-8")))
     study.finished, study.seconds = state.pop("finished"), state.pop("seconds")
     folders.check_same(study.identity(), state, what)
     if not study.settings.resume:

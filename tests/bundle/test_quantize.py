@@ -24,7 +24,7 @@ def crops_of(config: Config, count: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def integers(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    config = tiny_bundle.config.updated({"model.int8": True})
+    config = tiny_bundle.config.updated({"export.int8": True})
     folder = tmp_path_factory.mktemp("integers") / "bundle"
     return write_bundle(folder, load_network(tiny_bundle), config, {}, "", calibration_u8=crops_of(config, 32))
 
@@ -53,8 +53,8 @@ def test_points_hardly_move_in_a_batch_of_any_size(integers: Bundle, tiny_bundle
 
 
 def test_no_integers_without_crops(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    config = tiny_bundle.config.updated({"model.int8": True})
-    with pytest.raises(FkpError, match=r"model\.int8 needs training crops to find the ranges of its integers"):
+    config = tiny_bundle.config.updated({"export.int8": True})
+    with pytest.raises(FkpError, match=r"export\.int8 needs training crops to find the ranges of its integers"):
         write_bundle(tmp_path / "bundle", load_network(tiny_bundle), config, {}, "")
     assert not list(tmp_path.iterdir())
 

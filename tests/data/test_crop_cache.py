@@ -56,7 +56,7 @@ def small(tmp_path: Path, tiny_config: Config, write_frames: Callable[..., Path]
                 frames[f"{person(fold)}_0{number}.jpg"] = (blob_face(points_px, number), points_px + shift_px)
         root = write_frames(tmp_path / "set", frames, {})
         data = {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache")}
-        return tiny_config.updated({"data": data, "data.label_shift_px": shift_px}, changes)
+        return tiny_config.updated({"data": data, "data.label_bias_px": shift_px}, changes)
 
     return make
 
@@ -122,7 +122,7 @@ def test_colour(small: Callable[..., Config]) -> None:
     assert cache.val.crops_u8.shape == (FACES_PER_PERSON, 3, 64, 64)
 
 
-def test_the_label_shift_is_taken_out_exactly_once(small: Callable[..., Config]) -> None:
+def test_the_label_bias_is_taken_out_exactly_once(small: Callable[..., Config]) -> None:
     config = small(shift_px=(6.0, -4.0))
     cache = open_cache(config)
     for part in (cache.train, cache.val):
@@ -207,7 +207,7 @@ def test_what_makes_other_crops(small: Callable[..., Config]) -> None:
         {"data__val_fold": 2},
         {"data__val_share": 0.5},
         {"data__limit": 1},
-        {"data__label_shift_px": (1.0, 0.0)},
+        {"data__label_bias_px": (1.0, 0.0)},
         {"input__size_px": 32},
         {"input__channels": 3},
         {"input__crop_scale": 1.5},

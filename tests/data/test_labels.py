@@ -137,22 +137,22 @@ def test_points_a_little_outside_pass_and_far_outside_do_not() -> None:
 
 
 def test_shift_is_taken_out_exactly_once(tmp_path: Path) -> None:
-    data = write_set(tmp_path, [row("Ada_00.jpg", 10, 20)], []).updated({"label_shift_px": (1.5, -0.25)})
+    data = write_set(tmp_path, [row("Ada_00.jpg", 10, 20)], []).updated({"label_bias_px": (1.5, -0.25)})
     faces = labels.load(data)
     assert faces.points_raw_px[0, 0].tolist() == [10, 20]
     for _ in range(2):  # reading does not shift again
         assert faces.points_px[0, 0].tolist() == [8.5, 20.25]
     assert faces.points_px.dtype == np.float32
-    np.testing.assert_array_equal(faces.points_px + faces.label_shift_px, faces.points_raw_px)
+    np.testing.assert_array_equal(faces.points_px + faces.label_bias_px, faces.points_raw_px)
 
 
 def test_each_source_has_its_own_shift(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [])
-    for source, (x, y) in labels.LABEL_SHIFT_PX.items():
+    for source, (x, y) in labels.LABEL_BIAS_PX.items():
         faces = labels.load(data.updated({"source": source}))
         np.testing.assert_allclose(faces.points_px[0, 0], (50 - x, 50 - y), atol=1e-5)
-    assert labels.LABEL_SHIFT_PX["ytfaces"][0] == 1.15
-    zero = labels.load(data.updated({"source": "ytfaces", "label_shift_px": (0.0, 0.0)}))
+    assert labels.LABEL_BIAS_PX["ytfaces"][0] == 1.15
+    zero = labels.load(data.updated({"source": "ytfaces", "label_bias_px": (0.0, 0.0)}))
     np.testing.assert_array_equal(zero.points_px, zero.points_raw_px)
 
 
@@ -168,7 +168,7 @@ def test_digest_changes_with_either_csv_and_only_then(tmp_path: Path) -> None:
     write_set(tmp_path, [row("Ada_00.jpg")], [row("Cy_00.jpg", 51)])
     assert len({before, changed, labels.load(data).digest}) == 3
     write_set(tmp_path, [row("Ada_00.jpg")], [row("Cy_00.jpg")])
-    assert labels.load(data.updated({"label_shift_px": (1.0, 1.0)})).digest == before
+    assert labels.load(data.updated({"label_bias_px": (1.0, 1.0)})).digest == before
 
 
 # --- folds and splits -------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_the_split_digest_names_the_faces_that_are_compared(tmp_path: Path) -> N
     others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"val_share": 0.5}, {"limit": 5}]
     digests = [labels.split_digest(faces, data.updated(update)) for update in others]
     assert set(splits.faces_of(data)) == {"split", "test_fold", "val_fold", "limit"}, "as before there was val_share: old digests hold"
-    shifted = data.updated({"label_shift_px": (1.0, 0.0)})
+    shifted = data.updated({"label_bias_px": (1.0, 0.0)})
     digests.append(labels.split_digest(labels.load(shifted), shifted))
     write_set(tmp_path, [row("Ada_B_12.jpg"), row("Cy_00.png", 51)], [])
     digests.append(labels.split_digest(labels.load(data), data))

@@ -233,11 +233,11 @@ def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalo
 
 
 def test_flags_move_the_set_and_its_shift(bundle: Bundle) -> None:
-    trained = bundle.config.data.updated({"label_shift_px": (9.0, 9.0)})
+    trained = bundle.config.data.updated({"label_bias_px": (9.0, 9.0)})
     moved = command._data(trained, None, "elsewhere")
-    assert (moved.source, moved.root, moved.label_shift_px) == ("ytfaces", "elsewhere", (9.0, 9.0))
+    assert (moved.source, moved.root, moved.label_bias_px) == ("ytfaces", "elsewhere", (9.0, 9.0))
     other = command._data(trained, "synthetic", None)
-    assert (other.source, other.root, other.label_shift_px) == ("synthetic", None, None)
+    assert (other.source, other.root, other.label_bias_px) == ("synthetic", None, None)
     assert command._data(trained, "ytfaces", None) == trained
 
 

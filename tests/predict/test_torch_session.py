@@ -26,7 +26,7 @@ def shipped() -> Bundle:
 @pytest.fixture(scope="module")
 def onnx(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """The shipped network in floats: what torch computes with, too."""
-    config = shipped.config.updated({"model.int8": False})
+    config = shipped.config.updated({"export.int8": False})
     return Predictor(write_bundle(tmp_path_factory.mktemp("floats") / "bundle", load_network(shipped), config, {}, ""))
 
 

@@ -217,7 +217,7 @@ def test_training_and_prediction_make_the_same_bytes(
     root = write_frames(tmp_path / "set", frames, {})
     config = configs.build(
         tiny_config.model_dump(mode="json"),
-        {"data": {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache"), "label_shift_px": shift_px}},
+        {"data": {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache"), "label_bias_px": shift_px}},
     )
     cache = open_cache(config)
     catalog = catalogs.load(config.data)

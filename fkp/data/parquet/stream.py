@@ -45,7 +45,7 @@ class Decode:
 
     def __init__(self, packed: PackedSet, data: DataConfig, config: InputConfig) -> None:
         self.packed = packed
-        self.shift_px = catalogs.label_shift(data)
+        self.shift_px = catalogs.label_bias(data)
         self.config = config
 
     def __call__(self, places: np.ndarray) -> Faces:
@@ -73,7 +73,7 @@ class Decode:
         for place in chosen.tolist():
             name = f"{self.packed.place}: {part[place]}/{file[place]}"
             frame = catalogs.decode_frame(data[place].as_buffer(), raw_px[place], name)
-            yield crop_face(self.config, frame, catalogs.unshift(raw_px[place], self.shift_px), wide=True)
+            yield crop_face(self.config, frame, catalogs.remove_label_bias(raw_px[place], self.shift_px), wide=True)
 
 
 DecodeAll = Callable[[Decode, Sequence[np.ndarray]], Iterator[Faces]]
