@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,7 @@ class Record:
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final figures."""
-        with store_errors(self.uri):
-            for key, value in metrics.items():
-                self.client.log_metric(self.run_id, key, value)
+        self.log_step(0, int(time.time() * 1000), metrics)
 
     def log_step(self, step: int, time_ms: int, values: Mapping[str, float]) -> None:
         """Log the figures of one step, found at a time in milliseconds since 1970."""
