@@ -6,7 +6,6 @@ both. A line that a kill tore off is cut away when the file is opened again: its
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import uuid
@@ -180,10 +179,10 @@ class Journal:
         os.close(self._descriptor)
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FkpError(f"{self.path} is held by another process: it delivers the record itself, wait until it ends") from error
+        from filelock import lock_descriptor
+
+        if not lock_descriptor(self._descriptor, blocking=False):
+            raise FkpError(f"{self.path} is held by another process: it delivers the record itself, wait until it ends")
 
     def _cut_torn_line(self) -> int:
         content = self.path.read_bytes()
