@@ -14,6 +14,7 @@ class FkpError(Exception):
 #: Which extras of the package bring a module; see pyproject.toml.
 _EXTRAS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("pyarrow", "scipy", "tqdm"), ("bulk", "train", "tune", "all")),
+    "filelock": ("bulk", "train", "tune", "serve", "all"),
     **dict.fromkeys(
         ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
         + ("matplotlib", "jinja2", "sqlalchemy"),

@@ -32,6 +32,7 @@ def test_the_wheel_is_one_package_with_what_a_checkout_has_at_its_top(wheel: zip
     names = set(wheel.namelist())
     assert {name.partition("/")[0] for name in names} == {"fkp", "fkp-0.1.0.dist-info"}
     assert {"fkp/py.typed", "fkp/cli.py", "fkp/tune/search.py", "fkp/serve/app.py", "fkp/serve/page/index.html"} <= names
+    assert {path.name for path in REPO.rglob("fkp/**/*.j2")} == {Path(name).name for name in names if name.endswith(".j2")} != set()
     for name in ("saved_models/champion", "saved_models/tiny", "configs", "tune/space.yaml", "serve/config.yaml", "data/manifest.csv"):
         files = [REPO / name] if (REPO / name).is_file() else [path for path in (REPO / name).iterdir() if path.is_file()]
         for path in files:

@@ -15,15 +15,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkp import config as configs
+from fkp.common.files import replacing_dir
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.shipped import here_or_shipped
@@ -170,38 +169,13 @@ def load_network(bundle: Bundle) -> Network:
 
 @contextlib.contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `folder` when the block ends well."""
-    unfinished: Path | None = None
+    """A folder that takes the place of a bundle when the block ends well."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        unfinished.chmod(0o755)
-        yield unfinished
-        _exchange(unfinished, folder)
+        with replacing_dir(folder) as unfinished:
+            yield unfinished
     except OSError as error:
         reason = error.strerror or error
         raise FkpError(f"cannot write bundle {folder}: {reason}: nothing was changed; free some space or choose another place") from error
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _exchange(new: Path, place: Path) -> None:
-    """Rename `new` to `place`; what stood there is put back if that fails."""
-    for file in new.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())  # A full disk may show only now, while the old bundle still stands.
-    if not place.exists():
-        os.rename(new, place)
-        return
-    aside = place.with_name(f".{place.name}-old-{os.getpid()}")
-    os.rename(place, aside)
-    try:
-        os.rename(new, place)
-    except OSError:
-        os.rename(aside, place)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)  # All is done by now.
 
 
 def _write_told(folder: Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any]) -> None:

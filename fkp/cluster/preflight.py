@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from fkp.common.ray_private import check_cluster_file
 from fkp.errors import FkpError, run_command
 
 _CONNECT_S = 10
@@ -65,8 +66,6 @@ def check(path: Path) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """A cluster's file, by the rules of the installed Ray."""
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
     printed = io.StringIO()  # Advice, and the reason where Ray ends the process.
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            validate_config(prepare_config(config))
+            check_cluster_file(config)
     except KeyError as error:
         raise FkpError(f"{path} is refused by Ray: {error} is missing") from error
     except (Exception, SystemExit) as error:  # Ray tells most of its rules by Exception itself.

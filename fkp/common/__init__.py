@@ -1,1 +1,1 @@
-"""What every room may use: files, addresses of storage, HTML, ports."""
+"""What every room may use: files, addresses of storage, HTML, ports, and what Ray keeps to itself."""

@@ -1,17 +1,39 @@
-"""Files that appear whole, and the folder of a long job (a run, a search, a table of faces), held against a second process."""
+"""Files and folders that appear whole, locks, and the folder of a long job (a run, a search, a table of faces)."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import ctypes
+import errno
 import json
 import os
+import shutil
+import sys
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from fkp.config import dotted
 from fkp.errors import FkpError
+
+
+def locked(path: Path, wait: bool = False) -> AbstractContextManager[Any]:
+    """Hold a lock against all others until the end of the block; the kernel opens that of a process which is killed.
+
+    Args:
+        path: Its file, which is made and stays.
+        wait: For one that holds it.
+
+    Raises:
+        TimeoutError: Another one holds it.
+        OSError: The file cannot be made, or its file system has no locks.
+    """
+    from filelock import FileLock
+
+    # Its substitute for a file system without locks would outlive a kill.
+    return FileLock(path, blocking=wait, fallback_to_soft=False).acquire()
 
 
 @contextlib.contextmanager
@@ -29,14 +51,12 @@ def claimed(folder: Path, what: str, being: str = "trained", hint: str = "set tr
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = locked(folder / ".lock")
+    except TimeoutError as error:
+        raise FkpError(f"{what} is being {being} by another process: wait for it or choose another name") from error
     except OSError as error:
         raise FkpError(f"cannot make the folder of {what}, {folder}: {error.strerror}: {hint}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FkpError(f"{what} is being {being} by another process: wait for it or choose another name") from error
         yield
 
 
@@ -50,11 +70,93 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield draft
         if draft.exists():
-            with draft.open("rb+") as handle:
-                os.fsync(handle.fileno())
+            _sync(draft)
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_dir(place: Path, keep: bool = False) -> Iterator[Path]:
+    """The same for a folder: an empty draft beside `place`, which takes its place in one step, see `install_dir`."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
+    draft.mkdir()
+    try:
+        yield draft
+        install_dir(draft, place, keep)
+    finally:
+        remove(draft)
+
+
+def install_dir(new: Path, place: Path, keep: bool = False) -> None:
+    """Put a finished folder in the place of an older one in one step: whoever looks, or ends it, finds the one or the other.
+
+    Where two folders cannot be exchanged (NFS, macOS) it takes two steps; `put_back` mends what a kill between them leaves.
+
+    Args:
+        new: On the same disk, all of it written.
+        place: A link is replaced, and what it names stays.
+        keep: What is there already stays, and `new` goes.
+
+    Raises:
+        OSError: What was there still is.
+    """
+    for path in new.rglob("*"):
+        if path.is_file():
+            _sync(path)  # A full disk may show only now, while the old folder still stands.
+    try:
+        os.rename(new, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        if not keep:
+            _exchange(new, place)
+    _sync(place.parent)
+    remove(new)  # All is done by now: it names the old one.
+
+
+def put_back(place: Path) -> None:
+    """Restore a folder after a kill between the two steps of `install_dir`."""
+    if not place.exists() and (aside := _aside(place)).exists():
+        aside.rename(place)
+    remove(_aside(place))
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, or a link but not what it names; what cannot be removed stays."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.replaced")
+
+
+def _exchange(new: Path, place: Path) -> None:
+    if sys.platform == "linux":
+        libc, here, exchange = ctypes.CDLL(None, use_errno=True), -100, 2  # linux/fcntl.h and linux/fs.h
+        if libc.renameat2(here, os.fsencode(new), here, os.fsencode(place), exchange) == 0:
+            return
+        if (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code), str(place))
+    put_back(place)
+    os.rename(place, _aside(place))
+    try:
+        os.rename(new, place)
+    except OSError:
+        os.rename(_aside(place), place)
+        raise
+    remove(_aside(place))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -76,8 +178,12 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def write_json(path: Path, state: Mapping[str, Any]) -> Path:
-    """Make or replace a JSON file, see `write`."""
-    return write(path, json.dumps(state, indent=2) + "\n")
+    """Make or replace a JSON file, see `write`.
+
+    Raises:
+        ValueError: A number is not finite: JSON has none such.
+    """
+    return write(path, json.dumps(state, indent=2, allow_nan=False) + "\n")
 
 
 def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str) -> None:

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fkp.common.files import replacing_dir
 from fkp.config import Config
 from fkp.data import labels as catalogs
 from fkp.data import splits
@@ -117,26 +115,16 @@ def _stamps(catalog: Catalog) -> Any:
 def _build(catalog: Catalog, config: Config, kept: Sequence[str], folder: Path) -> None:
     """Decode and crop every frame of the parts that are kept into `folder`."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+        # Another process may finish the same crops first: those are opened by then, and stay.
+        with replacing_dir(folder, keep=True) as unfinished:
+            digest = hashlib.sha256(catalog.digest.encode())
+            for part in ("train", "val", "test"):
+                for sha256 in _build_part(catalog, config, part, unfinished) if part in kept else _check_part(catalog, config, part):
+                    digest.update(sha256)
+            meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
+            (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     except OSError as error:
-        raise FkpError(f"cannot make the crop cache {folder.parent}: {error.strerror}: set data.cache_dir") from error
-    try:
-        digest = hashlib.sha256(catalog.digest.encode())
-        for part in ("train", "val", "test"):
-            for sha256 in _build_part(catalog, config, part, unfinished) if part in kept else _check_part(catalog, config, part):
-                digest.update(sha256)
-        meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
-        (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not folder.is_dir():  # Otherwise another process has just finished the same crops.
-                raise
-    except OSError as error:
-        raise FkpError(f"cannot write the crop cache {folder}: {error.strerror}: free some space or set data.cache_dir") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        raise FkpError(f"cannot make the crop cache {folder}: {error.strerror}: free some space or set data.cache_dir") from error
 
 
 def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> list[bytes]:

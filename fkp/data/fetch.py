@@ -1,14 +1,13 @@
 """Bring the YouTube-Faces keypoint set to `data/ytfaces`: download, unpack, check, install; or adopt a copy on disk.
 
 Everything unfinished lies beside the target: `<root>.zip.part` is the download, which a later fetch continues, and
-the hidden folder `.<root>.fetching` the set that is not yet checked. The target itself changes by renames only, after
-the check, so a set that was whole stays whole whatever goes wrong.
+the hidden folder `.<root>.fetching` the set that is not yet checked. The target itself changes in one step, after the
+check, so a set that was whole stays whole whatever goes wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fkp.common.files import install_dir, locked, put_back, remove
 from fkp.config import DataConfig
 from fkp.data import labels, verify
 from fkp.data.download import BadArchive, clear_disk_errors, download
@@ -59,7 +59,8 @@ def fetch(root: Path, manifest: Path, url: str = UPSTREAM_URL, retries: int = RE
         except BadArchive:
             part.unlink()
             raise
-        _install(new, target)
+        with clear_disk_errors(target):
+            install_dir(new, target)
         part.unlink()
     return True
 
@@ -93,8 +94,8 @@ def adopt(source: Path, root: Path, manifest: Path) -> tuple[int, int]:
             _copy_checked(faces, names, new)
             for part in labels.PARTS:
                 shutil.copyfile(folder / f"{part}_frames_keypoints.csv", new / f"{part}_frames_keypoints.csv")
-        differing = sum(verify.sha256_of(new / name) != listed.get(name) for name in names)
-        _install(new, target)
+            differing = sum(verify.sha256_of(new / name) != listed.get(name) for name in names)
+            install_dir(new, target)
     return len(names), differing
 
 
@@ -154,45 +155,23 @@ def _copy_checked(faces: labels.Catalog, names: list[str], new: Path) -> None:
 def _workplace(root: Path) -> Iterator[tuple[Path, Path]]:
     """The absolute target and an empty folder beside it (same disk, so that a rename installs it), for one user."""
     target = Path(os.path.abspath(root))
-    new, before = _new(target), _before(target)
+    new, lock = target.with_name(f".{target.name}.fetching"), target.with_name(f".{target.name}.lock")
     with contextlib.ExitStack() as stack:
         with clear_disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(target.parent))
-            # What a killed run left: the old set, if it died between the two renames of `_install`, and a part of a new one.
-            if before.exists() and not target.exists():
-                before.rename(target)
-            for left in (before, new):
-                shutil.rmtree(left, ignore_errors=True)
+            try:
+                stack.enter_context(locked(lock))
+                # While it is held: one who has just opened it sees that it has no name any more, and makes another.
+                stack.callback(lock.unlink, missing_ok=True)
+            except TimeoutError as error:
+                raise FkpError(f"another fetch is writing {target}: wait until it is done") from error
+            except OSError:
+                pass  # A network file system without locks: better fetch unlocked than not at all.
+            put_back(target)
+            remove(new)  # What a killed run left.
             new.mkdir()
-        try:
-            yield target, new
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-
-
-def _new(target: Path) -> Path:
-    return target.parent / f".{target.name}.fetching"
-
-
-def _before(target: Path) -> Path:
-    return target.parent / f".{target.name}.replaced"
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # A lock on the folder itself leaves no file behind and ends with the process.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FkpError(f"another fetch is writing in {folder}: wait until it is done") from error
-        except OSError:
-            pass  # A network file system without locks: better fetch unlocked than not at all.
-        yield
-    finally:
-        os.close(handle)
+        stack.callback(remove, new)
+        yield target, new
 
 
 def _check_target(target: Path, known: set[str]) -> bool:
@@ -212,22 +191,3 @@ def _check_target(target: Path, known: set[str]) -> bool:
     if foreign:
         raise FkpError(f"{target} holds another set (it labels {foreign[0]}): move it away or name another --root")
     return True
-
-
-def _install(new: Path, target: Path) -> None:
-    before = _before(target)
-    with clear_disk_errors(target):
-        replaces = target.exists()
-        if replaces:
-            target.rename(before)
-        try:
-            new.rename(target)
-        except OSError:
-            if replaces:
-                before.rename(target)
-            raise
-    # A link to a folder elsewhere is replaced as a link; what it points to is not ours to delete.
-    if before.is_symlink():
-        before.unlink()
-    else:
-        shutil.rmtree(before, ignore_errors=True)

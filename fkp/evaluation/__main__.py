@@ -20,8 +20,9 @@ DEFAULT_OUT = Path("out/evaluation")
 def main(argv: list[str] | None = None) -> int:
     """Evaluate a bundle: print one table a split, write metrics.json and report.html."""
     arguments = _parse(argv)
+    from fkp.common.files import write_json
     from fkp.data.labels import load  # It brings pandas and pyarrow, and `--help` needs neither.
-    from fkp.evaluation.report import write_json, write_report
+    from fkp.evaluation.report import write_report
     from fkp.predict import Predictor
 
     predictor = Predictor(arguments.bundle)

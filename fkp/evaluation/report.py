@@ -7,6 +7,7 @@ policy lets a browser load nothing at all.
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
         FkpError: A frame cannot be read any more, or the file cannot be written.
     """
     html = page.render(
-        _PAGE,
+        "report",
         sections=[_section(evaluation) for evaluation in evaluations],
         heads=list(TRUTHS.values()),
         normaliser=NORMALISER,
@@ -70,15 +71,6 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
         config=json.dumps(bundle.config.model_dump(mode="json"), indent=2),
     )
     return files.write(Path(path), html)
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> Path:
-    """Write figures as JSON in one step.
-
-    Raises:
-        FkpError: The file cannot be written.
-    """
-    return files.write(Path(path), json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
@@ -170,7 +162,19 @@ def calibration_figure(evaluation: Evaluation) -> bytes:
 
 
 def _figure_png(draw: Callable[[Axes], None]) -> bytes:
-    return page.figure_png([draw], (6.4, 4.4), dpi=140)
+    # Agg canvas and Figure by hand: pyplot would keep global state and look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), dpi=140, layout="constrained", facecolor="white")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.grid(color="#e3e5e8", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    target = io.BytesIO()
+    canvas.print_png(target)
+    return target.getvalue()
 
 
 def _section(evaluation: Evaluation) -> dict[str, Any]:
@@ -206,81 +210,3 @@ def _card(evaluation: Evaluation, face: int, nme_pct: float) -> dict[str, str]:
 
 def _data_url(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fkp evaluation: {{ name }}</title>
-<style>
-{{ style }}h2::first-letter { text-transform: uppercase; }
-h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
-code { font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere; }
-.warning { border-color: #d97706; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; align-items: start; margin-top: 1rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; font-weight: normal; }
-thead th { color: var(--soft); vertical-align: bottom; } th:first-child { text-align: left; } td:last-child { font-weight: 600; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-.figure { width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 6px; box-sizing: border-box; }
-.faces { display: grid; grid-template-columns: repeat(auto-fill, minmax(164px, 1fr)); gap: .8rem; }
-figure { margin: 0; } figure img { width: 100%; max-width: 180px; border-radius: 4px; display: block; background: #000; }
-figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere; } figcaption b { font-size: .85rem; display: block; }
-summary { cursor: pointer; }
-</style>
-</head>
-<body>
-<header>
-<h1>fkp evaluation: {{ name }}</h1>
-<p class="soft">Model <code>{{ digest }}</code>. Errors are in percent of the normaliser ({{ normaliser }}).</p>
-</header>
-{% macro rows(caption, entries) %}
-<table>
-<caption>{{ caption }}</caption>
-<thead><tr><th></th>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for label, raw, unshifted in entries %}
-<tr><th>{{ label }}</th><td>{{ "%.2f" | format(raw) }}</td><td>{{ "%.2f" | format(unshifted) }}</td></tr>
-{% endfor %}
-</tbody>
-</table>
-{% endmacro %}
-{% for section in sections %}
-<section id="{{ section.split }}">
-<h2>{{ section.title }}</h2>
-<p class="note{{ "" if section.held_out else " warning" }}">{{ section.note }}</p>
-<p class="soft">The shift taken out of the labels is {{ section.shift }}. Both columns measure the same predictions.</p>
-<div class="columns">
-{{ rows("All points", section.summary) }}
-{{ rows("NME % by region and pose", section.regions) }}
-</div>
-<h3>Error and predicted error</h3>
-<div class="columns">
-<img class="figure" src="{{ section.ced }}" alt="Cumulative error distribution of the {{ section.split }} split">
-<img class="figure" src="{{ section.calibration }}" alt="Stated and observed coverage of the predicted error">
-</div>
-<p class="soft">Above the dotted line of the right figure the network is more careful than it need be; below it, too sure.</p>
-{% for heading, faces in section.galleries %}
-<h3>{{ heading }}</h3>
-<p class="soft">White: the labels without the shift. Colours: the prediction. Below each face: its NME against them, and its file.</p>
-<div class="faces">
-{% for face in faces %}
-<figure><img src="{{ face.picture }}" alt="{{ face.file }}"><figcaption><b>{{ face.nme }}</b>{{ face.file }}</figcaption></figure>
-{% endfor %}
-</div>
-{% endfor %}
-</section>
-{% endfor %}
-<section id="model">
-<h2>Model</h2>
-<p>Bundle digest <code>{{ digest }}</code>, config digest <code>{{ config_digest }}</code>.</p>
-<details open><summary>Card</summary><pre>{{ card }}</pre></details>
-<details><summary>Config</summary><pre>{{ config }}</pre></details>
-</section>
-</body>
-</html>
-"""

@@ -21,6 +21,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp.bundle import drift
+from fkp.common.ray_private import listening_host
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import Source, find_bundle
@@ -31,7 +32,7 @@ from fkp.serve.ingress import haproxy
 from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
 from fkp.serve.model import Model, Prepared, Query, load_model
 from fkp.serve.settings import Settings, read_settings
-from fkp.serve.store import Store, listening_host
+from fkp.serve.store import Store
 
 if TYPE_CHECKING:
     from ray.serve import Application

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,14 +17,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fkp.common.files import install_dir
+from fkp.common.ray_private import HEAD_RESOURCE
 from fkp.errors import FkpError
 from fkp.shipped import DEFAULT_BUNDLE
 
 CHAMPION = "models:/fkp@champion"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
 _DOWNLOAD_S = 120
-#: Ray gives it to the head alone.
-_HEAD = "node:__internal_head__"
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ def _on_another_host() -> bool:
     if not ray.is_initialized():
         return False
     here = ray.get_runtime_context().get_node_id()
-    return not any(node["NodeID"] == here and _HEAD in node["Resources"] for node in ray.nodes())
+    return not any(node["NodeID"] == here and HEAD_RESOURCE in node["Resources"] for node in ray.nodes())
 
 
 def _download_on_head(address: str) -> Source:
     import ray
 
-    fetch = ray.remote(_read_here).options(num_cpus=0, resources={_HEAD: 0.001})
+    fetch = ray.remote(_read_here).options(num_cpus=0, resources={HEAD_RESOURCE: 0.001})
     try:
         version, digest, files = ray.get(fetch.remote(address), timeout=2 * _DOWNLOAD_S)
     except ray.exceptions.GetTimeoutError as error:
@@ -143,8 +142,7 @@ def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) ->
     from fkp.bundle import open_bundle
 
     place = cache / digest
-    if not _holds(place, digest):
-        shutil.rmtree(place, ignore_errors=True)  # A disk may have lost a part of it.
+    if not _holds(place, digest):  # A disk may have lost a part of it.
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
             part = Path(folder, "bundle")
@@ -152,11 +150,7 @@ def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) ->
             fetched = fetch(part)
             if open_bundle(fetched).digest != digest:
                 raise FkpError(f"{what} is not the bundle that was registered: register it again")
-            try:
-                os.rename(fetched, place)
-            except OSError:  # Another replica was faster.
-                if not place.is_dir():
-                    raise
+            install_dir(fetched, place)
     return place
 
 

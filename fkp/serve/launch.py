@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fkp.common import ray_private
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import CHAMPION, find_bundle
@@ -149,23 +150,16 @@ def deploy(config: Mapping[str, Any]) -> None:
     from ray import serve
     from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
-    # The only way in which Serve changes settings without new replicas; `serve run FILE` uses it, too.
-    from ray.serve._private.api import serve_start  # isort: skip
-
     schema = ServeDeploySchema.model_validate(dict(config))
     until = time.monotonic() + _START_S
     while True:
         try:
-            client = serve_start(
-                http_options=schema.http_options.model_dump(),
-                controller_options=schema.controller_options,
-                proxy_location=schema.proxy_location,
-            )
+            client = ray_private.start_serve(schema)
             break
         except TimeoutError as error:  # Ray waits for its proxy for a minute, which is short on a busy machine.
             if time.monotonic() > until:
                 raise FkpError(f"the endpoint did not start within {_START_S:g} s: {error}") from error
-    client.deploy_apps(schema, _blocking=False)
+    ray_private.deploy_apps(client, schema)
     while time.monotonic() < until:
         application = serve.status().applications.get(APPLICATION)
         if application is not None:

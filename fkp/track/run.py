@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,11 @@ class Record:
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final metrics."""
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
         with store_errors(self.uri):
-            for key, value in metrics.items():
-                self.client.log_metric(self.run_id, key, value)
+            self.client.log_batch(self.run_id, [Metric(key, value, now_ms, 0) for key, value in metrics.items()])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""

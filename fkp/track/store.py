@@ -6,7 +6,6 @@ The default store is `sqlite:///mlflow.db` in the working folder; MLFLOW_TRACKIN
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from fkp.common.files import locked
 from fkp.errors import FkpError
 
 if TYPE_CHECKING:
@@ -71,14 +71,10 @@ def _alone(uri: str) -> Iterator[None]:
     if not uri.startswith(_SQLITE):
         yield
         return
-    folder = Path(uri.removeprefix(_SQLITE)).parent
-    folder.mkdir(parents=True, exist_ok=True)  # As MLflow would.
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    database = Path(uri.removeprefix(_SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)  # As MLflow would.
+    with locked(database.with_name(f"{database.name}.lock"), wait=True):
         yield
-    finally:
-        os.close(lock)
 
 
 @contextlib.contextmanager

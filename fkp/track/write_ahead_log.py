@@ -9,7 +9,6 @@ replaced in one step after each delivery. One process at a time holds both.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -20,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from filelock import lock_descriptor
 
 from fkp.common.files import write_json
 from fkp.errors import FkpError
@@ -351,7 +352,8 @@ class File:
         except OSError as error:
             raise FkpError(f"cannot write {path}: {error.strerror}: choose another place") from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_descriptor(self._descriptor, blocking=False):
+                raise FkpError(f"{path} is held by another process: it delivers the record itself, wait until it ends")
             _read_header(path)  # Refuses a file that is not ours before a byte of it is touched.
             content = path.read_bytes()
             self.end = content.rfind(b"\n") + 1
@@ -362,9 +364,6 @@ class File:
             header = _read_header(path)
             assert header is not None
             self.header = header
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise FkpError(f"{path} is held by another process: it delivers the record itself, wait until it ends") from error
         except BaseException:
             os.close(self._descriptor)
             raise

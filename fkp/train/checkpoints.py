@@ -14,9 +14,8 @@ from typing import Any
 from ray.train import UserCallback
 
 from fkp.common.files import write
+from fkp.common.ray_private import TRAIN_SNAPSHOT as SNAPSHOT
 
-# Ray keeps the name to itself; a test holds it against the file that a training writes.
-SNAPSHOT = "checkpoint_manager_snapshot.json"
 _KEPT = "checkpoint_manager_snapshot.kept.json"
 
 

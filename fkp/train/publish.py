@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from fkp.config import Config
 from fkp.data import labels as catalogs
 from fkp.data.labels import split_digest
-from fkp.evaluation.metrics import TRUTHS
 from fkp.train.run_dir import REPORT_FILES, Run
 
 if TYPE_CHECKING:
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from fkp.data.crop_cache import CropCache
     from fkp.evaluation.evaluate import Evaluation
     from fkp.track import Record
+
+#: Of the test part, beside the validation NME: the error, how much of it is small or too large, whether the stated error holds.
+_HEADLINES = ("nme_interocular_pct", "auc_08_pct", "failure_08_pct", "coverage_68_pct")
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,36 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
     (run.folder / "ced.png").write_bytes(ced_figure(own))
     images.write(run.folder / "predictions.png", prediction_grid(own))
-    _log(run, record, bundle, evaluations)
+    _log(run, record, bundle, run_metrics(validation, own, evaluations), evaluations)
     return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
 
 
-def _log(run: Run, record: Record, bundle: Bundle, evaluations: Sequence[Evaluation]) -> None:
+def run_metrics(validation: Evaluation, own: Evaluation, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """What is measured of a finished run, by the keys of the record, whose page makes a group of each prefix, in the alphabet's order.
+
+    Args:
+        validation: Of the faces by which models are compared.
+        own: The test part of the split that was trained for.
+        evaluations: All test parts.
+
+    Returns:
+        `headline/`: the five to look at first. `test_<split>/`: all figures against labels without their bias, and where there is
+        a bias `test_<split>_raw/`: those against the labels as they are.
+    """
+    figures = own.metrics()
+    found = {"headline/val_nme_interocular_pct": validation.metrics()["nme_interocular_pct"]}
+    found |= {f"headline/test_{key}": figures[key] for key in _HEADLINES}
     for evaluation in evaluations:
-        for truth in TRUTHS:
-            record.log_metrics({f"test_{evaluation.data.split}_{truth}_{key}": value for key, value in evaluation.metrics(truth).items()})
-        record.log_tags({f"test_{evaluation.data.split}_exposure": evaluation.exposure.note})
+        found |= {f"test_{evaluation.data.split}/{key}": value for key, value in evaluation.metrics().items()}
+        if evaluation.catalog.label_bias_px.any():
+            found |= {f"test_{evaluation.data.split}_raw/{key}": value for key, value in evaluation.metrics("raw").items()}
+    return found
+
+
+def _log(run: Run, record: Record, bundle: Bundle, metrics: Mapping[str, float], evaluations: Sequence[Evaluation]) -> None:
+    record.log_metrics(metrics)
+    record.log_tags({f"test_{evaluation.data.split}_exposure": evaluation.exposure.note for evaluation in evaluations})
     validation = bundle.metrics["validation"]
-    record.log_metrics({"val_bundle_nme_interocular_pct": validation["nme_interocular_pct"]})
     record.log_tags({"bundle_digest": bundle.digest, "split_digest": validation["split_digest"]})
     record.log_artifacts(bundle.path, "bundle")
     for name in REPORT_FILES:

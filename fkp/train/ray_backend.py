@@ -17,15 +17,14 @@ from fkp.cluster import ray_session  # isort: skip  # Before ray: it sets what r
 import ray
 import ray.train
 from ray.exceptions import RayActorError
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare_trainer
 from ray.train.torch import TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fkp.cluster.capacity import check_resources
-from fkp.common import storage
+from fkp.common import ray_private, storage
 from fkp.config import Config
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
@@ -215,7 +214,7 @@ def fit(trainer: TorchTrainer) -> ray.train.Result:
             while cause is not None:
                 if isinstance(cause, FkpError):
                     raise cause from error
-                cause = getattr(cause, "cause", None) or getattr(cause, "_base_exc", None) or cause.__cause__
+                cause = ray_private.cause_of(cause)
         raise FkpError(f"training failed on a worker: {_last_line(error)}; the same command goes on from the last checkpoint") from error
     except TrainingFailedError as error:
         raise FkpError(f"training failed: {_last_line(error)}; the same command goes on from the last checkpoint") from error

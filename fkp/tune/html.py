@@ -1,4 +1,4 @@
-"""A search as one HTML page that needs nothing beside it, its pictures, and its trials as CSV.
+"""A search as one HTML page that needs nothing beside it, and its trials as CSV.
 
 A trial's reason and its sampled texts are shown as they are: jinja2 and Plotly escape them, and the page's own content
 security policy lets a browser load nothing at all.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fkp.common import html
 from fkp.common.files import write
-from fkp.tune import pictures, plots
+from fkp.tune import plots
 from fkp.tune.importance import Comparison, compare
 from fkp.tune.live_table import duration, setting
 from fkp.tune.results import Cost, Trial, best, cost, ranked, short_names, table
@@ -31,10 +31,7 @@ def write_charts(
     folder: str | Path,
     distributions: Mapping[str, BaseDistribution] | None = None,
 ) -> list[Path]:
-    """Write trials.csv, search.html, curves.png, cost.png, importance.png and parallel.png.
-
-    A picture of which there is nothing to show is left out, one that an earlier call left there goes away, and the page
-    says why in one sentence.
+    """Write trials.csv and search.html; a chart of which there is nothing to show is a sentence that says why.
 
     Args:
         trials: All trials of the search, ended or not.
@@ -51,22 +48,10 @@ def write_charts(
         ValueError: `max_epochs` or `grace_epochs` is not positive.
     """
     comparison, costs = compare(trials, grace_epochs, distributions), cost(trials, max_epochs)
-    files = {
-        "trials.csv": table(trials).to_csv(index=False, lineterminator="\n").encode(),
-        "search.html": _page(trials, max_epochs, comparison, costs).encode(),
-        "curves.png": pictures.curves_png(trials, max_epochs) if any(trial.epochs for trial in trials) else None,
-        "cost.png": pictures.cost_png(costs) if costs.trials else None,
-        "importance.png": pictures.importance_png(comparison) if comparison.importances else None,
-        "parallel.png": pictures.parallel_png(comparison) if comparison.study else None,
-    }
-    written = []
-    for name, content in files.items():
-        path = Path(folder) / name
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
-            written.append(write(path, content))
-    return written
+    return [
+        write(Path(folder) / "trials.csv", table(trials).to_csv(index=False, lineterminator="\n")),
+        write(Path(folder) / "search.html", _page(trials, max_epochs, comparison, costs)),
+    ]
 
 
 def _page(trials: Sequence[Trial], max_epochs: int, comparison: Comparison, costs: Cost) -> str:
@@ -90,7 +75,7 @@ def _page(trials: Sequence[Trial], max_epochs: int, comparison: Comparison, cost
     ]
     winner = best(trials)
     return html.render(
-        _PAGE,
+        "search",
         count=len(trials),
         states=", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in ranked(trials)).items()),
         best=winner,
@@ -134,66 +119,3 @@ _COST_NOTE = (
     "Both are of the trials that finished or were stopped. In full is each one's epochs at its own seconds per epoch, "
     "its start included, which makes the saved core-seconds of short trials somewhat too large."
 )
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline';
-  script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fkp search: {{ count }} trials</title>
-<style>
-{{ style }}.figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; overflow-x: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-thead th { color: var(--soft); font-weight: normal; } tr.best td { font-weight: 600; }
-</style>
-{% if script %}
-<script>{{ script }}</script>
-{% endif %}
-</head>
-<body>
-<header>
-<h1>{% if best %}Trial {{ best.number }}: {{ "%.2f" | format(best.best_nme) }} % NME{% else %}No result{% endif %}</h1>
-<p class="soft">{{ count }} trials{% if states %}: {{ states }}{% endif %}.
-NME is the validation error in percent of the inter-ocular distance.</p>
-{% if best %}
-<p>The best trial, {{ best.trial_id }} ({{ best.state }}), had this error after epoch {{ best_epoch }} of its {{ best.epochs }};
-it took {{ best_duration }}. Its settings:</p>
-<pre>{{ flags }}</pre>
-{% else %}
-<p>No trial finished an epoch without failing.</p>
-{% endif %}
-</header>
-{% for chart in charts %}
-<section id="{{ chart.id }}">
-<h2>{{ chart.heading }}</h2>
-{% if chart.html %}
-<div class="figure">{{ chart.html }}</div>
-{% else %}
-<p class="note">{{ chart.why_not }}</p>
-{% endif %}
-{% for note in chart.notes %}
-<p class="soft">{{ note }}</p>
-{% endfor %}
-</section>
-{% endfor %}
-<section id="trials">
-<h2>Trials</h2>
-<div class="wide">
-<table>
-<thead><tr>{% for head in rows[0] %}<th>{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in rows[1:] %}
-<tr{% if best and row[0] == best.number | string %} class="best"{% endif %}>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-</section>
-</body>
-</html>
-"""

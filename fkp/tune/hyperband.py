@@ -7,6 +7,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandScheduler
 
+from fkp.common import ray_private
+
 
 class HyperBand(HyperBandScheduler):
     """Successive halving in brackets: a trial that reaches a halt waits there until the others of its bracket do.
@@ -30,9 +32,9 @@ class HyperBand(HyperBandScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """See `HyperBandScheduler`."""
-        newest = self._state["bracket"]
-        if newest is not None and _is_complete(newest):
-            self._state["bracket"] = None
+        newest = ray_private.newest_bracket(self)
+        if newest is not None and ray_private.is_complete(newest):
+            ray_private.open_another_bracket(self)
         super().on_trial_add(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -46,7 +48,7 @@ class HyperBand(HyperBandScheduler):
         had_room = searcher.max_concurrent == limit
         searcher.max_concurrent = limit
         if waiting and not active and had_room:  # No more will come for their brackets.
-            for bracket in {id(bracket): bracket for bracket in (self._trial_info[trial][0] for trial in waiting)}.values():
+            for bracket in {id(bracket): bracket for bracket in (ray_private.bracket_of(self, trial) for trial in waiting)}.values():
                 super()._process_bracket(tune_controller, bracket)
                 bracket.is_being_processed = False
         chosen = super().choose_trial_to_run(tune_controller)
@@ -57,21 +59,17 @@ class HyperBand(HyperBandScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """See `HyperBandScheduler`."""
         super().on_trial_remove(tune_controller, trial)
-        bracket, _ = self._trial_info[trial]
+        bracket = ray_private.bracket_of(self, trial)
         if bracket.finished():
             bracket.cleanup_full(tune_controller)
 
     def _survived(self, trial: Trial) -> bool:
-        return trial in self._trial_info[trial][0].trials_to_unpause
+        return trial in ray_private.bracket_of(self, trial).trials_to_unpause
 
     def _process_bracket(self, tune_controller: Any, bracket: Any) -> str:
-        if not _is_complete(bracket):
+        if not ray_private.is_complete(bracket):
             return HyperBandScheduler.PAUSE
         try:
             return super()._process_bracket(tune_controller, bracket)
         finally:
             bracket.is_being_processed = False
-
-
-def _is_complete(bracket: Any) -> bool:
-    return len(bracket._all_trials) >= bracket._n0

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fkp.tune.importance import EVALUATOR, Comparison, evaluator, log_nme
-from fkp.tune.pictures import BLUE, GREY, PALE, drawing_order, line_style
 from fkp.tune.results import Cost, Trial, best
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+BLUE, ORANGE, GREY, PALE, RED = "#0b6bcb", "#d97706", "#8a8f98", "#c5ccd4", "#b42318"
 
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -25,8 +26,9 @@ def curves(trials: Sequence[Trial], max_epochs: int) -> Figure:
     import plotly.graph_objects as go
 
     winner, figure, labelled = best(trials), go.Figure(), set()
-    for trial in drawing_order(trials):
-        colour, width, label = line_style(trial, winner)
+    # Stopped ones first, the best one last: what is drawn later lies on top.
+    for trial in sorted(trials, key=lambda trial: (trial is winner, trial.state != "stopped", trial.number)):
+        colour, width, label = _line_style(trial, winner)
         if trial.epochs:
             figure.add_scatter(
                 x=list(range(1, trial.epochs + 1)),
@@ -111,3 +113,11 @@ def cost_bars(costs: Cost) -> Figure:
     saved += f"{100 * costs.core_seconds_saved_part:.0f} % of the core-seconds of {costs.trials} trials"
     figure.update_layout(**_LAYOUT, title=saved)
     return figure
+
+
+def _line_style(trial: Trial, winner: Trial | None) -> tuple[str, float, str]:
+    """Colour, width and legend of a learning curve."""
+    if trial is winner:
+        return ORANGE, 2.5, f"best: trial {trial.number}, {trial.best_nme:.2f} %"
+    styles = {"stopped": (PALE, 1.0, "stopped early"), "finished": (BLUE, 1.2, "finished"), "failed": (RED, 1.0, "failed")}
+    return styles.get(trial.state, (GREY, 1.0, "still running"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fkp.common import storage
+from fkp.common.ray_private import hand_to_train_processes
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME
@@ -129,10 +130,8 @@ def _tell_address() -> None:
     dies where this machine runs a second one: the cores stay taken, and the next trial waits for ever.
     """
     import ray
-    from ray.train.v2._internal import constants
 
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    constants.ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    hand_to_train_processes({"RAY_ADDRESS": ray.get_runtime_context().gcs_address})
 
 
 def _reason(error: Exception) -> str | None:

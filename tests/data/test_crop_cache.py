@@ -306,7 +306,7 @@ def test_empty_part(small: Callable[..., Config], fold: int, part: str) -> None:
 
 def test_cache_that_cannot_be_made(small: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(FkpError, match=r"cannot make the crop cache .*: set data\.cache_dir"):
+    with pytest.raises(FkpError, match=r"cannot make the crop cache .*: free some space or set data\.cache_dir"):
         open_cache(with_(small(), data__cache_dir=str(tmp_path / "file" / "cache")))
 
 

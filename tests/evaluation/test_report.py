@@ -18,7 +18,7 @@ from fkp.data.labels import Catalog
 from fkp.errors import FkpError
 from fkp.evaluation.evaluate import Evaluation
 from fkp.evaluation.leakage import Exposure
-from fkp.evaluation.report import ced_figure, draw_evaluated, prediction_grid, write_json, write_report
+from fkp.evaluation.report import ced_figure, draw_evaluated, prediction_grid, write_report
 from fkp.vision import image as images
 
 HOSTILE = "<img src=x onerror=alert(1)>_00.jpg"
@@ -206,9 +206,3 @@ def test_a_lost_frame_is_named(tmp_path: Path, evaluation: Evaluation, bundle: B
     evaluation.catalog.path(3).unlink()
     with pytest.raises(FkpError, match=r"cannot read picture .*Person3_00.jpg"):
         write_report(tmp_path / "report.html", [evaluation], bundle)
-
-
-def test_json_is_written_whole(tmp_path: Path) -> None:
-    assert write_json(tmp_path / "metrics.json", {"a": 1.5}).read_text() == '{\n  "a": 1.5\n}\n'
-    with pytest.raises(ValueError, match="Out of range float"):
-        write_json(tmp_path / "metrics.json", {"a": float("nan")})

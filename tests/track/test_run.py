@@ -55,7 +55,7 @@ def test_a_store_that_is_lost_is_one_sentence(
 
     def record_and_lose() -> None:
         with track.recording(build(), {}) as record:
-            for name in ("log_metric", "set_tag", "set_terminated"):
+            for name in ("log_batch", "set_tag", "set_terminated"):
                 monkeypatch.setattr(record.client, name, lose)
             record.log_metrics({"nme": 4.0})
 

@@ -43,8 +43,10 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     store = MlflowClient(outcome.mlflow_uri)
     run = store.get_run(outcome.mlflow_run_id)
     assert run.info.status == "FINISHED"
-    assert {"val_nme_interocular_pct", "train_loss", "images_per_s", "test_identity_unshifted_nme_interocular_pct"} <= set(run.data.metrics)
-    assert run.data.metrics["val_bundle_nme_interocular_pct"] == validation["nme_interocular_pct"]
+    assert {"val_nme_interocular_pct", "train_loss", "images_per_s", "test_published/nme_interocular_pct"} <= set(run.data.metrics)
+    headlines = {key.removeprefix("headline/"): value for key, value in run.data.metrics.items() if key.startswith("headline/")}
+    assert len(headlines) == 5 and headlines["val_nme_interocular_pct"] == validation["nme_interocular_pct"]
+    assert headlines["test_nme_interocular_pct"] == run.data.metrics["test_identity/nme_interocular_pct"]
     # The network's own figure, taken from the crops, and the bundle's, by one look at each face, are of the same faces.
     best = min(entry.value for entry in store.get_metric_history(run.info.run_id, "val_nme_interocular_pct"))
     once = evaluate(Predictor(bundle).once, catalog, bundle.config.data, bundle, part="val")

@@ -1,4 +1,4 @@
-"""The charts of a search: a page that needs nothing beside it, pictures that can be read, and no crash on little."""
+"""The charts of a search: a page that needs nothing beside it, and no crash on little."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +16,8 @@ from fkp.errors import FkpError
 from fkp.tune.html import write_charts
 from fkp.tune.results import State, Trial
 
-ALL = ["trials.csv", "search.html", "curves.png", "cost.png", "importance.png", "parallel.png"]
+ALL = ["trials.csv", "search.html"]
+FIGURES = ["curves", "importance", "parallel", "cost"]
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -112,7 +112,7 @@ def test_the_page_carries_plotly_once_and_loads_nothing(written: Path, page: Pag
     assert not [tag for tag, attributes in page.tags if {"src", "href", "data", "action"} & set(attributes)]
     policy = next(attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None and "default-src 'none'" in policy and "http" not in policy
-    assert page.figures == ["chart-curves", "chart-importance", "chart-parallel", "chart-cost"]
+    assert page.figures == [f"chart-{name}" for name in FIGURES]
 
 
 def test_the_headline_is_the_best_trial_with_its_settings_as_flags(page: Page) -> None:
@@ -161,15 +161,6 @@ def test_the_table_shows_every_trial_and_hostile_text_stays_text(written: Path, 
     assert frame["best_nme_interocular_pct"][:-1].is_monotonic_increasing
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name.endswith(".png")])
-def test_the_pictures_are_nine_hundred_wide_and_not_empty(written: Path, name: str) -> None:
-    picture = cv2.imread(str(written / name))
-    assert picture is not None and picture.shape[1] == 900 and 200 < picture.shape[0] < 700
-    # The border is white: nothing is cut off.
-    assert all((edge > 250).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))
-    assert picture.std() > 10
-
-
 def test_the_same_trials_give_the_same_files(written: Path, tmp_path: Path) -> None:
     write_charts(searched(), 6, 2, tmp_path)
     for name in ALL:
@@ -177,43 +168,42 @@ def test_the_same_trials_give_the_same_files(written: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("trials", "left_out", "sentences"),
+    ("trials", "shown", "sentences"),
     [
         (
             [],
-            ALL[2:],
+            [],
             ["No result", "No trial has finished an epoch.", "Only 0 trials reached epoch 2", "No trial with an epoch has ended"],
         ),
-        (searched(1), ALL[4:], ["Trial 0:", "Only 1 trial reached epoch 2 without failing"]),
+        (searched(1), ["curves", "cost"], ["Trial 0:", "Only 1 trial reached epoch 2 without failing"]),
         (
             [trial for trial in searched() if trial.number in (0, 3)],
-            ["importance.png"],
+            ["curves", "parallel", "cost"],
             ["Only 2 trials reached epoch 2, and importances need 5."],
         ),
-        ([searched()[1]] * 3, ALL[3:], ["No result", "Only 0 trials reached epoch 2 without failing", "No trial with an epoch has ended"]),
+        (
+            [searched()[1]] * 3,
+            ["curves"],
+            ["No result", "Only 0 trials reached epoch 2 without failing", "No trial with an epoch has ended"],
+        ),
         (
             [Trial(number, f"t{number}", "finished", "", {"optim.lr": 0.1 * number}, (7.0, 7.0), 9.0, 1.0) for number in range(6)],
-            ALL[4:],
+            ["curves", "cost"],
             ["All 6 trials that reached epoch 2 have the same NME there"],
         ),
-        ([Trial(0, "t0", "pending", "", {"optim.lr": 0.1}, (), 0.0, 1.0)], ALL[2:], ["No result", "1 pending"]),
+        ([Trial(0, "t0", "pending", "", {"optim.lr": 0.1}, (), 0.0, 1.0)], [], ["No result", "1 pending"]),
     ],
     ids=["none", "one", "two", "all failed", "all the same", "pending"],
 )
-def test_little_to_show_leaves_charts_out_and_says_why(
-    trials: list[Trial], left_out: list[str], sentences: list[str], tmp_path: Path
-) -> None:
+def test_little_to_show_leaves_charts_out_and_says_why(trials: list[Trial], shown: list[str], sentences: list[str], tmp_path: Path) -> None:
     for name in ALL:
         (tmp_path / name).write_text("of an earlier call")
     paths = write_charts(trials, 6, 2, tmp_path)
-    expected = [name for name in ALL if name not in left_out]
-    assert [path.name for path in paths] == expected == [name for name in ALL if (tmp_path / name).exists()]
+    assert [path.name for path in paths] == ALL
     page = Page((tmp_path / "search.html").read_text())
     for sentence in sentences:
         assert sentence in page.text
-    assert page.figures == [
-        f"chart-{name.removesuffix('.png')}" for name in ("curves.png", "importance.png", "parallel.png", "cost.png") if name in expected
-    ]
+    assert page.figures == [f"chart-{name}" for name in shown]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import os
 import shlex
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from fkp.common.files import locked
 from fkp.common.ports import free_port, probe
 from fkp.errors import FkpError
 from fkp.serve.http.concurrency import BURST, CROWDED_PER_S
@@ -143,15 +143,14 @@ def claimed(port: int) -> Iterator[Path]:
     about = folder.lstat()
     if folder.is_symlink() or about.st_uid != os.getuid() or about.st_mode & 0o077:
         raise FkpError(f"{folder} is not a folder of yours alone: remove it")
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise FkpError(f"port {port} is served by process {lock.read().strip()} already: end it, or choose another --port") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    holder = folder / "lock"
+    try:
+        lock = locked(holder)
+    except TimeoutError as error:
+        sentence = f"port {port} is served by process {holder.read_text().strip()} already: end it, or choose another --port"
+        raise FkpError(sentence) from error
+    with lock:
+        holder.write_text(f"{os.getpid()}\n")
         end_left_over(folder)
         try:
             yield folder

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fkp.common.ray_private import in_replica
 from fkp.serve.http.security import BODY_LIMIT_BYTES, TIMEOUT_S, Refusal, declared_bytes, refuse, request_id_of, too_large, too_slow
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ _LEAVE_ALONE = {b"x-request-timeout-seconds": b"0", b"x-request-disconnect-disab
 
 def middlewares() -> list[Middleware]:
     """Called by Ray, in each of its proxies and with HAProxy in each replica."""
-    from ray.serve.context import _get_internal_replica_context
     from starlette.middleware import Middleware
 
-    return [Middleware(Door, said=_LEAVE_ALONE if _get_internal_replica_context() is not None else {})]
+    return [Middleware(Door, said=_LEAVE_ALONE if in_replica() else {})]
 
 
 class Door:
