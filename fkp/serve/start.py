@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fkp.config import read_yaml
 from fkp.errors import FkpError, run_command
 from fkp.serve import TOKEN_VARIABLE, haproxy
 from fkp.serve.__main__ import parse
@@ -119,9 +120,7 @@ def settings(
         replicas: This many, instead of as many as the load asks for.
         **user_config: See `Settings`; what is None is left as it is.
     """
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_yaml(path)
     config["http_options"] |= {"host": host, "port": port}
     application = config["applications"][0]
     application["args"] = {"token_digests": list(digests)}
