@@ -232,7 +232,7 @@ class _OnceLoader(yaml.SafeLoader):
     """YAML's own rule, to which PyYAML does not hold: a key stands once. What `<<` merges may still be overridden."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         keys = [(key.tag, key.value, key.start_mark.line + 1) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for tag, name, line in keys:
             if sum((tag, name) == key[:2] for key in keys) > 1 and name != "<<":
@@ -254,7 +254,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         FkpError: The file cannot be read, is not a mapping, or says a key twice.
     """
     try:
-        content = yaml.load(here_or_shipped(path).read_text(encoding="utf-8"), _OnceLoader)  # noqa: S506  It is a safe one.
+        content = yaml.load(here_or_shipped(path).read_text(encoding="utf-8"), _OnceLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise FkpError(f"cannot read settings {path}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
