@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write(path: Path, content: str | bytes) -> Path:
+def write(path: Path, content: str | bytes | memoryview) -> Path:
     """Make or replace a file in one step; its folder is made.
 
     Returns:

@@ -151,6 +151,8 @@ def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> li
     size_px = crop_size_px(config.input, wide)
     shape = (len(rows), config.input.channels, size_px, size_px)
     crops = np.lib.format.open_memmap(folder / f"{part}_crops.npy", "w+", np.uint8, shape)
+    with (folder / f"{part}_crops.npy").open("rb+") as file:  # Or a full disk would end the process in the middle of a page.
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
     sha256 = [b""] * len(rows)
     for index in catalog.reading_order(rows):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fkp import storage
+from fkp import folder, storage
 from fkp.config import Config
 from fkp.data import catalog as catalogs
 from fkp.errors import FkpError
@@ -159,7 +159,7 @@ def _publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record
     bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, _card(given, cache.digest, validation, evaluations))
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
-    (run.folder / "ced.png").write_bytes(ced_figure(own))
+    folder.write(run.folder / "ced.png", ced_figure(own))
     images.write(run.folder / "predictions.png", prediction_grid(own))
     _log(run, record, bundle, evaluations)
     return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from fkp.errors import FkpError
+from fkp.folder import replacing
 from fkp.vision import boxes
 from fkp.vision.header import burden, foreign
 
@@ -116,13 +117,15 @@ def encode(image: Image, suffix: str) -> bytes:
 
 
 def write(path: str | Path, image: Image) -> None:
-    """Write an RGB picture; the suffix of `path` chooses the format.
+    """Write an RGB picture, whole or not at all; the suffix of `path` chooses the format.
 
     Raises:
         FkpError: The picture cannot be encoded in that format or the file cannot be written.
     """
     try:
-        Path(path).write_bytes(encode(image, Path(path).suffix))
+        data = encode(image, Path(path).suffix)
+        with replacing(Path(path)) as draft:
+            draft.write_bytes(data)
     except FkpError as error:
         raise FkpError(f"cannot write {path}: {error}") from error
     except OSError as error:

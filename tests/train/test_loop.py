@@ -13,6 +13,7 @@ from fkp.errors import FkpError
 from fkp.model import losses
 from fkp.model.net import Net
 from fkp.train import loop
+from fkp.train.checkpoints import LAST_CHECKPOINT
 
 
 def fit(config: Config, folder: Path) -> tuple[Path, list[Mapping[str, float]]]:
@@ -59,7 +60,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
         loop.fit_in_process(config, tmp_path / "broken", break_off, False)
     fit(config, tmp_path / "broken")
     unbroken, broken = (
-        torch.load(tmp_path / name / loop.LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")
+        torch.load(tmp_path / name / LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")
     )
     assert broken["global_step"] == unbroken["global_step"]
     assert broken["epoch"] == unbroken["epoch"]
