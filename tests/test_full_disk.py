@@ -25,6 +25,8 @@ from fkp.vision import image as images
 from fkp.vision.clip import written_clip
 from fkp.vision.smooth import OneEuroSettings
 
+Writers = dict[str, Callable[[], object]]
+
 BOX = [np.array([10, 10, 50, 50], np.float32)]
 
 

@@ -57,7 +57,7 @@ def best(keep: ModelCheckpoint) -> Path:
 
 def _is_whole(path: Path) -> bool:
     try:
-        if _KEYS <= set(torch.load(path, map_location="cpu", weights_only=True)):
+        if set(torch.load(path, map_location="cpu", weights_only=True)) >= _KEYS:
             return True
         reason = "it is no checkpoint of a training"
     except Exception as error:  # Of a damaged file torch raises whatever its parser stumbles over.

@@ -74,7 +74,7 @@ def test_a_run_whose_last_and_best_checkpoints_are_cut_off_ends_well(
 
     with pytest.raises(ZeroDivisionError):
         loop.fit_in_process(config, folder, break_off, False)
-    first, second = sorted(folder.glob("best-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    _, second = sorted(folder.glob("best-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     for path in (folder / LAST_CHECKPOINT, second):
         path.write_bytes(cut(path.read_bytes()))
     epochs: list[float] = []
