@@ -24,7 +24,7 @@ from fkp.data.dataset import CropCache, FacesDataModule
 from fkp.data.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.net import VAL_NME, Net
-from fkp.train.checkpoints import LAST_CHECKPOINT, WholeCheckpoints, best, newest
+from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest
 from fkp.train.precision import precision
 
 Report = Callable[[Mapping[str, float]], None]

@@ -13,7 +13,7 @@ from fkp.errors import FkpError
 from fkp.model import losses
 from fkp.model.net import Net
 from fkp.train import loop
-from fkp.train.checkpoints import LAST_CHECKPOINT
+from fkp.train.checkpoint_files import LAST_CHECKPOINT
 
 
 def fit(config: Config, folder: Path) -> tuple[Path, list[Mapping[str, float]]]:

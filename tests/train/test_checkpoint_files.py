@@ -12,7 +12,7 @@ import torch
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.train import loop
-from fkp.train.checkpoints import LAST_CHECKPOINT, WholeCheckpoints, newest
+from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, newest
 
 
 @pytest.fixture(scope="module")
