@@ -11,19 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fkp import storage
 from fkp.bundle import Bundle, load_network, write_bundle
+from fkp.common import storage
 from fkp.config import Config, DataConfig
-from fkp.data.dataset import open_cache
+from fkp.data.crop_cache import open_cache
 from fkp.data.fetch import adopt
-from fkp.data.pack import pack
-from fkp.data.synthetic import write_set
+from fkp.data.parquet.writer import pack
+from fkp.data.synthetic.render import write_set
 from fkp.errors import FkpError, full_disk, run_command
 from fkp.predict import Predictor, photos, table, video
 from fkp.shipped import shipped
 from fkp.vision import image as images
-from fkp.vision.clip import written_clip
 from fkp.vision.smooth import OneEuroSettings
+from fkp.vision.video import written_clip
 
 Writers = dict[str, Callable[[], object]]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from fkp.common.files import write
 from fkp.errors import FkpError
-from fkp.folder import write
-from fkp.landmarks import NUM_POINTS
+from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
-from fkp.predict.sources import shown
+from fkp.scheme import NUM_POINTS
 from fkp.vision import image as images
 from fkp.vision.draw import draw_face
 

@@ -20,23 +20,24 @@ import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
-from fkp import drift
+from fkp.bundle import drift
 from fkp.errors import FkpError
-from fkp.serve import TOKEN_VARIABLE, haproxy
-from fkp.serve.admission import RETRY_AFTER_S, Admission
-from fkp.serve.api import ROUTES, build_api
-from fkp.serve.guard import TIMEOUT_S, check_host, token_digests
+from fkp.serve import TOKEN_VARIABLE
+from fkp.serve.bundle_source import Source, find_bundle
+from fkp.serve.http.concurrency import RETRY_AFTER_S, Admission
+from fkp.serve.http.routes import ROUTES, build_api
+from fkp.serve.http.security import TIMEOUT_S, check_host, token_digests
+from fkp.serve.ingress import haproxy
 from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
 from fkp.serve.model import Model, Prepared, Query, load_model
 from fkp.serve.settings import Settings, read_settings
-from fkp.serve.source import Source, find_bundle
 from fkp.serve.store import Store, listening_host
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
     from fkp.predict import Face
-    from fkp.serve.guard import Guard
+    from fkp.serve.http.security import Guard
 
 DEPLOYMENT = "Landmarks"
 MAX_ONGOING_REQUESTS = 32

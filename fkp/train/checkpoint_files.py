@@ -15,8 +15,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from fkp.common.files import write
 from fkp.errors import FkpError
-from fkp.folder import write
 
 LAST_CHECKPOINT = "last.ckpt"
 _KEYS = {"epoch", "global_step", "loops", "optimizer_states", "state_dict"}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fkp import config as configs
+from fkp.compat import SETTINGS
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.shipped import shipped
@@ -28,7 +29,7 @@ DEFAULT_SPACE = shipped("tune/space.yaml")
 KINDS = ("log", "uniform", "int", "choice")
 
 #: Settings that say on what, how long or where a trial runs. Trials that differ in them could not be compared.
-_FIXED = ("data.", "scale.", "track.", "train.epochs", "train.max_minutes", "train.early_stop_epochs")
+_FIXED = ("export.", "data.", "scale.", "track.", "train.epochs", "train.max_minutes", "train.early_stop_epochs")
 
 #: Settings of which some go together and some do not.
 _SHAPES = ("model.arch", "model.head", "input.size_px", "input.channels")
@@ -164,7 +165,7 @@ def read_space(path: str | Path, base: Config) -> Space:
     Raises:
         FkpError: The file is no space, a path is unknown, stands twice or cannot be searched, or a value that can be drawn is no setting.
     """
-    found = list(_entries(configs.read_yaml(path)))
+    found = [(SETTINGS.get(name, name), body) for name, body in _entries(configs.read_yaml(path))]
     configs.once((name for name, _ in found), f"space {path}")
     if not found:
         raise FkpError(f"space {path} is empty: name at least one setting, such as `optim.lr: {{log: [0.001, 0.03]}}`")
@@ -273,7 +274,7 @@ def _allows(entry: Entry, value: Any) -> bool:
 def _check_network(config: Config, where: str) -> None:
     import torch
 
-    from fkp.model.registry import Network
+    from fkp.model.network import Network
 
     try:
         with torch.device("meta"):  # Shapes without weights: a millisecond.

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fkp.common.files import replacing
 from fkp.errors import FkpError
-from fkp.folder import replacing
 from fkp.vision import boxes
 from fkp.vision.header import burden, foreign
 

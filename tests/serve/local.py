@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 
 from fkp.bundle import Bundle
 from fkp.predict import Face
-from fkp.serve.api import build_api
 from fkp.serve.app import _draw
-from fkp.serve.door import Door
-from fkp.serve.guard import token_digests
+from fkp.serve.bundle_source import Source
+from fkp.serve.http.routes import build_api
+from fkp.serve.http.security import token_digests
+from fkp.serve.ingress.proxy_middleware import Door
 from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Model, Prepared, Query, load_model
 from fkp.serve.settings import Settings
-from fkp.serve.source import Source
 
 
 class LocalEngine:

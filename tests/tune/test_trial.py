@@ -11,7 +11,7 @@ import torch
 
 from fkp.config import build
 from fkp.errors import FkpError
-from fkp.tune.settings import Settings
+from fkp.tune.options import Settings
 from fkp.tune.space import read_space
 from fkp.tune.trial import WORST_NME, _reason, check_batch, crops_key, trial_config
 
