@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 
 def children(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -61,3 +61,23 @@ def transforms(view: memoryview) -> list[tuple[bytes, memoryview]]:
             if place >= len(table):
                 break
     return [entry for entry in found if entry[0] in (b"clap", b"irot", b"imir")]
+
+
+def box(kind: bytes, *content: bytes | memoryview) -> bytes:
+    """One box."""
+    data = b"".join(content)
+    return (8 + len(data)).to_bytes(4, "big") + kind + data
+
+
+def changed(view: memoryview, path: Sequence[bytes], change: Callable[[memoryview], bytes]) -> bytes:
+    """The same boxes with the content of the first one at a path changed; where there is none it is made at its parent's end."""
+    kind, *deeper = path
+    parts: list[bytes] = []
+    there = False
+    for found, content in (*children(view), (b"", view[:0])):
+        if not there and found in (kind, b""):
+            there = True
+            parts.append(box(kind, changed(content, deeper, change) if deeper else change(content)))
+        elif found:
+            parts.append(box(found, content))
+    return b"".join(parts)
