@@ -12,6 +12,7 @@ import pytest
 from fkp.config import DataConfig
 from fkp.data import labels, splits
 from fkp.errors import FkpError
+from tests.faces import face
 
 REPO = Path(__file__).parents[2]
 MANIFEST = REPO / "data" / "manifest.csv"
@@ -21,9 +22,12 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the YouTube-Faces set
 HEADER = "," + ",".join(str(column) for column in range(136))
 
 
+FACE = face(50, 40, 40)
+
+
 def row(name: str, *values: object) -> str:
-    """A CSV line: the given values, then 50 up to the 136th."""
-    return ",".join([name, *map(str, values), *["50"] * (136 - len(values))])
+    """A CSV line: the given values, then those of a face up to the 136th."""
+    return ",".join([name, *map(str, values), *(f"{value:g}" for value in FACE.ravel()[len(values) :])])
 
 
 def write_set(root: Path, training: list[str], test: list[str]) -> DataConfig:
@@ -40,7 +44,7 @@ def test_rows_in_the_order_of_the_files(tmp_path: Path) -> None:
     faces = labels.load(write_set(tmp_path, [row("Ada_B_12.jpg", 1, 2, 3), row("Cy_00.png")], [row("Ada_B_013.jpg", -4.5)]))
     assert len(faces) == 3
     assert faces.points_raw_px.shape == (3, 68, 2) and faces.points_raw_px.dtype == np.float32
-    assert faces.points_raw_px[0, :2].tolist() == [[1, 2], [3, 50]] and faces.points_raw_px[2, 0, 0] == -4.5
+    assert faces.points_raw_px[0, :2].tolist() == [[1, 2], [3, FACE[1, 1]]] and faces.points_raw_px[2, 0, 0] == -4.5
     first = faces.table.iloc[0]
     assert (first["part"], first["identity"], first["video"], first["frame"]) == ("training", "Ada_B", 1, 2)
     assert faces.path(2) == tmp_path / "test" / "Ada_B_013.jpg" and faces.table["frame"].iat[2] == 13
@@ -150,7 +154,7 @@ def test_each_source_has_its_own_shift(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [])
     for source, (x, y) in labels.LABEL_BIAS_PX.items():
         faces = labels.load(data.updated({"source": source}))
-        np.testing.assert_allclose(faces.points_px[0, 0], (50 - x, 50 - y), atol=1e-5)
+        np.testing.assert_allclose(faces.points_px[0, 0], FACE[0] - (x, y), atol=1e-5)
     assert labels.LABEL_BIAS_PX["ytfaces"][0] == 1.15
     zero = labels.load(data.updated({"source": "ytfaces", "label_bias_px": (0.0, 0.0)}))
     np.testing.assert_array_equal(zero.points_px, zero.points_raw_px)

@@ -30,6 +30,7 @@ from fkp.predict import Face, Predictor
 from fkp.scheme import REGIONS
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
+from tests.faces import face
 
 SHIFT_PX = (1.15, 0.8)
 
@@ -47,7 +48,7 @@ def _write_set(root: Path, parts: dict[str, list[str]]) -> Path:
             table = csv.writer(handle)
             table.writerow(["", *map(str, range(136))])
             for file in files:
-                points = rng.uniform(30, 90, (68, 2)).round(1)
+                points = face(60, 51, 30, int(rng.integers(99)))
                 points[[36, 45]] = (35, 50), (85, 52)
                 table.writerow([file, *points.ravel()])
                 frame = rng.integers(0, 256, (110, 120, 3), np.uint8)
