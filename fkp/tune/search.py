@@ -200,4 +200,4 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "tune")
