@@ -30,7 +30,7 @@ from fkp.errors import FkpError
 from fkp.vision.augment import WIDE
 
 #: Part of the cache's name; raise it when the crops' content changes for the same Config.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)

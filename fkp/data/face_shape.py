@@ -33,6 +33,7 @@ _NO_FACE = 0.4
 _OTHER_ORDER = 0.1
 #: Part of the head's front that is seen: 1 from the front, -1 from within. Of the YouTube-Faces labels all are above 0.65.
 _INSIDE_OUT = -0.3
+_LEAST_FACES = 5
 _LEAST_POINTS = 6
 _LEAST_SIDE_PX = 4.0
 
@@ -88,7 +89,7 @@ def first_fault(points_px: np.ndarray) -> tuple[int, str] | None:
         return row, "the points form no face: correct or remove it"
     if len(turned := np.flatnonzero(front < _INSIDE_OUT)):
         return int(turned[0]), "the face is mirrored: left and right or x and y are exchanged, or y counts upwards"
-    if np.median(apart) > _OTHER_ORDER:
+    if len(apart) >= _LEAST_FACES and np.median(apart) > _OTHER_ORDER:
         return 0, "the points of this and most other faces have other numbers than iBUG's 68: bring them into that order"
     return None
 
