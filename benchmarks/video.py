@@ -65,11 +65,11 @@ def _follow(
     predictor: Predictor, smoothing: OneEuroSettings, face: int, motion: Motion
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Truth, raw and smoothed points, each (FRAMES, 68, 2), and the seconds of following alone."""
-    follower = Follower(predictor, FPS, smoothing)
+    follower = Follower(predictor, smoothing)
     truth, raw, smooth, seconds = [], [], [], 0.0
-    for image, points_px in frames(face, 7, FRAMES, FPS, motion):
+    for number, (image, points_px) in enumerate(frames(face, 7, FRAMES, FPS, motion)):
         began = time.perf_counter()
-        seen = follower(image)
+        seen = follower(image, number / FPS)
         seconds += time.perf_counter() - began
         if [sighting.track for sighting in seen] != [0]:
             raise FkpError(f"face {face} is not followed as one face: this model or its clip cannot be measured here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -242,22 +243,44 @@ def _merge(section: type[_AnySection], *layers: Mapping[str, Any]) -> _AnySectio
         raise FkpError("; ".join(_explain(fault, prefix) for fault in error.errors())) from error
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """YAML's own rule, to which PyYAML does not hold: a key stands once. What `<<` merges may still be overridden."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys = [(key.tag, key.value, key.start_mark.line + 1) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for tag, name, line in keys:
+            if sum((tag, name) == key[:2] for key in keys) > 1 and name != "<<":
+                raise FkpError(f"{name} stands twice, first in line {line}: keep one")
+        return node
+
+
+def once(paths: Iterable[str], where: str | Path) -> None:
+    """Refuse a setting that a file says twice, such as `optim.lr` and `lr` under `optim`."""
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise FkpError(f"{where}: {path} stands twice: keep one")
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of settings.
 
     Raises:
-        FkpError: The file cannot be read or is not a mapping.
+        FkpError: The file cannot be read, is not a mapping, or says a key twice.
     """
     try:
-        content = yaml.safe_load(here_or_shipped(path).read_text(encoding="utf-8"))
+        content = yaml.load(here_or_shipped(path).read_text(encoding="utf-8"), _OnceLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise FkpError(f"cannot read settings {path}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
         raise FkpError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except FkpError as error:
+        raise FkpError(f"{path}: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise FkpError(f"{path} must be a mapping of settings such as `optim: {{lr: 0.003}}`")
+        raise FkpError(f"{path} must hold names and values, such as `optim: {{lr: 0.003}}` in a file of settings")
+    once((SETTINGS.get(name, name) for name, _ in dotted(content)), path)
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -43,11 +44,28 @@ def missing_extra(module: str | None, extra: str | None = None) -> str | None:
     return f"{name} is not installed, which this needs: pip install 'fkp[{extra if extra in extras else extras[0]}]'"
 
 
+#: Numbers and words of a full disk, a used-up quota and a file that may grow no further; of whatever library writes.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "disk is full", "No more space left")
+
+
+def full_disk(error: BaseException) -> str | None:
+    """One sentence where an error, or one that it came from, means a full disk; None for any other."""
+    cause: BaseException | None = error
+    while cause is not None:
+        words = next((words for words in _NO_SPACE_WORDS if words in str(cause)), None)
+        if words or (isinstance(cause, OSError) and cause.errno in _NO_SPACE):
+            place = getattr(cause, "filename", None)
+            return f"cannot write{f' {place}' if place else ''}: {getattr(cause, 'strerror', None) or words}: free some space and try again"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def run_command(command: Callable[[], int | None], extra: str | None = None) -> None:
     """Run a command-line entry point and leave the process with its exit status.
 
-    An `FkpError` becomes one line on stderr and status 1, and so does a missing extra; anything else keeps its traceback, because it
-    is a defect of ours and the traceback is what a bug report needs.
+    An `FkpError` becomes one line on stderr and status 1, and so do a missing extra and a full disk; anything else keeps its traceback,
+    because it is a defect of ours and the traceback is what a bug report needs.
 
     Args:
         command: Returns the exit status; None is 0.
@@ -72,4 +90,10 @@ def run_command(command: Callable[[], int | None], extra: str | None = None) -> 
         # The reader of our output went away (`| head`); what it has read was right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        sentence = full_disk(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(status or 0)

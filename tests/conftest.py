@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+import resource
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -291,6 +292,14 @@ def tiny_bundle(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -
     # Untrained maps are flat, and their expectation the middle of any crop. Steep ones follow what the crop shows.
     torch.nn.init.constant_(network.head.temperature, 40.0)
     return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", network, tiny_config, {"val_nme_interocular_pct": 50.0}, "# Tiny\n")
+
+
+@pytest.fixture
+def file_limit() -> Iterator[Callable[[int], None]]:
+    """`file_limit(4096)`: until the test's end no file of this process grows beyond so many bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda limit_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

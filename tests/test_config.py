@@ -139,8 +139,11 @@ def test_unknown_key_in_yaml(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("optim: {lr: 0.1", "is not valid YAML"),
-        ("- 1\n- 2\n", "must be a mapping of settings"),
-        ("just words", "must be a mapping of settings"),
+        ("- 1\n- 2\n", "must hold names and values"),
+        ("just words", "must hold names and values"),
+        ("optim: {lr: 0.1}\ntrain: {}\noptim: {lr: 0.2}", "optim stands twice, first in line 1: keep one"),
+        ("optim: {lr: 0.1, warmup: 0.2, 'lr': 0.2}", "lr stands twice"),
+        ("optim: {lr: 0.1}\noptim.lr: 0.2", "optim.lr stands twice"),
     ],
 )
 def test_broken_yaml(tmp_path: Path, text: str, says: str) -> None:
@@ -158,6 +161,12 @@ def test_yaml_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x80")
     with pytest.raises(FkpError, match=r"cannot read settings .*binary\.yaml"):
         from_flags("--config", str(path))
+
+
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, "optim:\n  <<: {lr: 0.1, warmup: 0.3}\n  lr: 0.2\n")
+    config = from_flags("--config", str(path))
+    assert (config.optim.lr, config.optim.warmup) == (0.2, 0.3)
 
 
 def test_empty_yaml_is_no_setting(tmp_path: Path) -> None:

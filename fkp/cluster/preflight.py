@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fkp.common.ray_private import check_cluster_file
+from fkp.config import read_yaml
 from fkp.errors import FkpError, run_command
 
 _CONNECT_S = 10
@@ -66,14 +65,7 @@ def check(path: Path) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """A cluster's file, by the rules of the installed Ray."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FkpError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FkpError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise FkpError(f"{path} is no cluster's file: it must hold names and values")
+    config = read_yaml(path)
     printed = io.StringIO()  # Advice, and the reason where Ray ends the process.
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):

@@ -159,7 +159,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write(path: Path, content: str | bytes) -> Path:
+def write(path: Path, content: str | bytes | memoryview) -> Path:
     """Make or replace a file in one step; its folder is made.
 
     Returns:

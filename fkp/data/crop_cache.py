@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from fkp.errors import FkpError
 from fkp.vision.augment import WIDE
 
 #: Part of the cache's name; raise it when the crops' content changes for the same Config.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> li
     size_px = crop_size_px(config.input, wide)
     shape = (len(rows), config.input.channels, size_px, size_px)
     crops = np.lib.format.open_memmap(folder / f"{part}_crops.npy", "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # Or a full disk would end the process in the middle of a page.
+        with (folder / f"{part}_crops.npy").open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
     sha256 = [b""] * len(rows)
     for index in catalog.reading_order(rows):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from fkp.config import InputConfig
+from fkp.data.face_shape import box_of_label
 from fkp.vision import image as images
 from fkp.vision.augment import WIDE, wide_size_px
-from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.crop import Crop
 
 
 def crop_size_px(config: InputConfig, wide: bool) -> int:
@@ -27,5 +28,5 @@ def crop_face(config: InputConfig, frame: images.Image, points_px: np.ndarray, w
     Returns:
         (C, S, S) uint8 with S = `crop_size_px(config, wide)`, and (68, 2) float32 in its pixels.
     """
-    crop = Crop.of_box(box_of_points(points_px), crop_size_px(config, wide), config.crop_scale * (WIDE if wide else 1))
+    crop = Crop.of_box(box_of_label(points_px), crop_size_px(config, wide), config.crop_scale * (WIDE if wide else 1))
     return crop.apply(frame, config.channels), crop.do(points_px)

@@ -5,16 +5,19 @@ A set is a folder in the upstream layout of udacity/P1_Facial_Keypoints:
     training_frames_keypoints.csv   test_frames_keypoints.csv   training/   test/
 
 The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<suffix>`; then 136 numbers
-x0,y0,...,x67,y67 in pixels of the frame. The synthetic set and a user's own set use the same layout.
+x0,y0,...,x67,y67 in pixels of the frame. A point that is not labelled has two empty cells or
+a marker, see `_MARKER`. The synthetic set and a user's own set use the same layout.
 
 A packed set (`fkp.data.packed_set`) is read as the set that was packed: the same rows in the same order, the same digest.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +29,7 @@ import pyarrow as pa
 from fkp.common import storage
 from fkp.config import PACKED_SUFFIX, DataConfig
 from fkp.data import packed_set as packs
+from fkp.data.face_shape import first_fault
 from fkp.data.packed_set import PackedSet
 from fkp.data.splits import belongs, draws_of, faces_of, fold_of
 from fkp.errors import FkpError
@@ -42,6 +46,11 @@ LABEL_BIAS_PX: dict[str, tuple[float, float]] = {"ytfaces": (1.15, 0.8), "synthe
 #: A point further outside its frame than this part of the frame's longer side is a broken label, not a cut-off face.
 MAX_OUTSIDE = 0.5
 
+#: A point at (0, 0), (-1, -1), or with both coordinates this or less is none: so people mark what they have not labelled.
+_MARKER = -99
+
+_AXIS = re.compile(r"(?:^|[^a-z])([xy])(?:[^a-z]|$)", re.IGNORECASE)
+
 _TABLE = ["part", "file", "identity", "video", "frame", "fold"]
 _WHOLE = {"video": int, "frame": int, "fold": int}
 _FILE_NAME = re.compile(r"(?P<identity>.+)_(?P<video>\d)(?P<frame>\d{1,18})\.\w+")
@@ -54,7 +63,7 @@ class Catalog:
     Attributes:
         root: Folder of the set.
         table: One row a frame: part ("training" or "test": the CSV it stands in), file, identity, video, frame, fold.
-        points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files.
+        points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files; NaN where a point is not labelled.
         label_bias_px: (2,) float32, see `LABEL_BIAS_PX`.
         digest: Hex sha256 over the CSV files: the version of the labels.
         packed: Where the frames lie, unless they are files of their own.
@@ -81,7 +90,8 @@ class Catalog:
 
     def path(self, row: int) -> Path:
         """Where a frame lies on disk; of a packed set only its name."""
-        return self.root / self.table["part"].iat[row] / self.table["file"].iat[row]
+        path = self.root / self.table["part"].iat[row] / self.table["file"].iat[row]
+        return path if self.packed is not None else images.spelled(path)
 
     def reading_order(self, rows: np.ndarray) -> np.ndarray:
         """In which order some rows are read fast: a packed set shard by shard. (N,) places in `rows`."""
@@ -118,9 +128,9 @@ def load(data: DataConfig) -> Catalog:
     """Read the labels of the configured set.
 
     Raises:
-        FkpError: The set is missing, or a CSV has a wrong shape, a value that is not a finite number, a point far
-            outside its frame's possible size, a file name of another form, or a frame listed twice; or `data.backend=stream`
-            and the set is not packed.
+        FkpError: The set is missing, or a CSV has a wrong shape, no header or one of another order, a value that is not a finite
+            number, a label that is no face (`face_shape.first_fault`), a file name of another form, or a frame listed twice; or
+            `data.backend=stream` and the set is not packed.
     """
     shift = label_bias(data)
     if data.backend == "stream" or packs.is_packed(place_of(data)):
@@ -139,7 +149,7 @@ def load(data: DataConfig) -> Catalog:
     if not len(table):
         raise FkpError(f"{root}: the two CSV files label no frame: add one row a frame")
     table["fold"] = table["identity"].map(fold_of)
-    double = table.duplicated(["part", "file"])
+    double = pd.DataFrame({"part": table["part"], "file": table["file"].map(one_spelling)}).duplicated()
     if double.any():
         raise FkpError(f"{root}: frame {table['file'][double].iat[0]} is labelled twice in one file: keep one row")
     return Catalog(root, table[_TABLE], np.concatenate(points), shift, digest.hexdigest())
@@ -227,12 +237,12 @@ def check_label(points_px: np.ndarray, height: int, width: int, name: str) -> No
         FkpError: A point lies further outside than `MAX_OUTSIDE` of the frame's longer side, all points lie on one line, so
             that the face has no size, or its outer eye corners coincide.
     """
-    if (np.ptp(points_px, axis=0) <= 0).any():
+    if (np.nanmax(points_px, axis=0) <= np.nanmin(points_px, axis=0)).any():
         raise FkpError(f"{name}: the label has no extent: correct or remove it")
     left, right = OUTER_EYE_CORNERS
     if (points_px[left] == points_px[right]).all():
         raise FkpError(f"{name}: the outer eye corners of the label coincide: correct or remove it")
-    outside = np.maximum(-points_px, points_px - np.array([width - 1, height - 1])).max()
+    outside = np.nanmax(np.maximum(-points_px, points_px - np.array([width - 1, height - 1])))
     if outside > MAX_OUTSIDE * max(height, width):
         raise FkpError(f"{name}: a point lies {outside:.0f} px outside the {width} x {height} frame: correct or remove its label")
 
@@ -249,16 +259,47 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
     columns = table.shape[1] + (0 if isinstance(table.index, pd.RangeIndex) or table.empty else table.index.nlevels)
     if columns != 1 + 2 * NUM_POINTS:
         raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * NUM_POINTS} coordinates")
+    _check_header(next(csv.reader(content.decode("utf-8-sig", "replace").splitlines()[:1])), path)
     table = table[table.notna().any(axis=1)]
-    numbers = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
-    broken = table.index[~np.isfinite(numbers).all(axis=1)]
+    cells = table.iloc[:, 1:]
+    points = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True).reshape(-1, NUM_POINTS, 2)
+    # A word is no empty cell, and one empty cell is no missing point.
+    missing = np.isnan(points).all(-1) & cells.isna().to_numpy().reshape(points.shape).all(-1)
+    broken = table.index[~(np.isfinite(points).all(-1) | missing).all(-1)]
     if len(broken):
         raise FkpError(f"{path}, line {broken[0] + 2}: a coordinate is not a finite number: correct or remove the line")
-    return [str(name) for name in table.iloc[:, 0]], numbers.reshape(-1, NUM_POINTS, 2), content
+    x, y = points[..., 0], points[..., 1]
+    points[(x == y) & ((x == 0) | (x == -1) | (x <= _MARKER))] = np.nan
+    if fault := first_fault(points):
+        raise FkpError(f"{path}, line {table.index[fault[0]] + 2}: {fault[1]}")
+    return [str(name) for name in table.iloc[:, 0]], points, content
+
+
+def _check_header(names: list[str], path: Path) -> None:
+    """Refuse a file without a header, which would lose its first face, and one whose header tells another order."""
+    if _FILE_NAME.fullmatch(names[0].strip()):
+        raise FkpError(f"{path}, line 1: the header is missing, for this line labels {names[0]}: put one before it")
+    axes = [match[1].lower() if (match := _AXIS.search(name)) else "" for name in names[1:]]
+    numbers = [int(found[-1]) if (found := re.findall(r"\d+", name)) else -1 for name in names[1:]]
+    if all(axes):
+        ordered = axes == ["x", "y"] * NUM_POINTS
+        ordered &= -1 in numbers or all(n == numbers[0] + place // 2 for place, n in enumerate(numbers))
+    else:
+        ordered = not all(name.strip().isdigit() for name in names[1:]) or numbers == list(range(numbers[0], numbers[0] + 2 * NUM_POINTS))
+    if not ordered:
+        told = ", ".join(names[1:5])
+        raise FkpError(
+            f"{path}, line 1: the header tells another order of the columns ({told}, ...): bring them into x0,y0,x1,y1 and so on"
+        )
+
+
+def one_spelling(name: str) -> str:
+    """The same name for all spellings that look the same, such as an e with an accent of its own or as one letter (Unicode NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _parse_name(name: str, path: Path) -> dict[str, str | int]:
     match = _FILE_NAME.fullmatch(name)
     if match is None or "/" in name or "\\" in name:
         raise FkpError(f"{path}: file name {name!r} is not of the form <Identity>_<clip digit><frame digit>.jpg")
-    return {"identity": match["identity"], "video": int(match["video"]), "frame": int(match["frame"])}
+    return {"identity": one_spelling(match["identity"]), "video": int(match["video"]), "frame": int(match["frame"])}

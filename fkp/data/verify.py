@@ -15,8 +15,10 @@ import pandas as pd
 
 from fkp.config import DataConfig
 from fkp.data import labels
+from fkp.data.labels import one_spelling
 from fkp.errors import FkpError
 from fkp.scheme import OUTER_EYE_CORNERS
+from fkp.vision.image import spelled
 
 _COLUMNS = ["split", "file", "sha256", "identity", "video", "frame", "fold"]
 
@@ -96,7 +98,8 @@ def check(root: Path, listed: dict[str, str]) -> list[Fault]:
     """
     faults = [*_compare(root, listed), *_compare(root, _labels_of(listed))]
     if not any(fault.path.endswith(".csv") for fault in faults):
-        faults += [Fault(path, "not in the manifest") for path in labelled(root) if path not in listed]
+        known = {one_spelling(path) for path in listed}
+        faults += [Fault(path, "not in the manifest") for path in labelled(root) if one_spelling(path) not in known]
     return faults
 
 
@@ -118,7 +121,7 @@ def _labels_of(listed: dict[str, str]) -> dict[str, str | None]:
 
 def _compare(root: Path, wanted: dict[str, str] | dict[str, str | None]) -> Iterator[Fault]:
     for path, sha256 in wanted.items():
-        found = sha256_of(root / path)
+        found = sha256_of(spelled(root / path))
         if found is None:
             yield Fault(path, "missing")
         elif sha256 is not None and found != sha256:

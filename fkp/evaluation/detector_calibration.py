@@ -7,9 +7,9 @@ import logging
 import numpy as np
 
 from fkp.config import DataConfig
+from fkp.data.face_shape import box_of_label
 from fkp.data.labels import Catalog
 from fkp.errors import FkpError
-from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE, BoxMap, FaceDetector, open_detector
 
 #: Frames of a calibration, which fits 44 numbers at most; about 15 s.
@@ -29,7 +29,7 @@ def look(detector: FaceDetector, catalog: Catalog, rows: np.ndarray) -> tuple[np
         found = detector.find(catalog.image(int(row)))
         if len(found):
             shapes[place] = found.shapes_px[0]
-    return shapes, box_of_points(catalog.points_px[rows]).astype(np.float64)
+    return shapes, box_of_label(catalog.points_px[rows]).astype(np.float64)
 
 
 def fit(detector: FaceDetector, catalog: Catalog, data: DataConfig) -> BoxMap | None:

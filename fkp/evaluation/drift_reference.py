@@ -11,10 +11,10 @@ from typing import Any
 
 from fkp.bundle import drift, update_bundle
 from fkp.config import DataConfig
+from fkp.data.face_shape import box_of_label
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import Evaluation, evaluate
 from fkp.predict import DEFAULT_BUNDLE, Predictor
-from fkp.vision.crop import box_of_points
 
 
 def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
     values: dict[str, list[float]] = {drift.ERROR_RATIO: [], drift.BRIGHTNESS: []}
     for row, expected_error_px in zip(validation.rows, validation.expected_error_px, strict=True):
         frame, _ = read_frame(catalog, row)
-        box_xyxy = box_of_points(catalog.points_px[row])
+        box_xyxy = box_of_label(catalog.points_px[row])
         crop_u8 = predictor.crop(box_xyxy).apply(frame, predictor.config.input.channels)
         values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
         values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))

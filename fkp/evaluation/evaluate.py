@@ -236,12 +236,12 @@ def format_table(evaluation: Evaluation) -> str:
 
 
 def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
+    from fkp.data.face_shape import box_of_label
     from fkp.data.labels import read_frame
-    from fkp.vision.crop import box_of_points
 
     path = catalog.path(row)
     frame, _ = read_frame(catalog, row)
-    (face,) = predictor(frame, [box_of_points(truth_px)])
+    (face,) = predictor(frame, [box_of_label(truth_px)])
     if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
         raise FkpError(f"{path}: the model's answer is not finite: its training has diverged, train it again")
     return face

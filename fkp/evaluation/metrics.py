@@ -31,25 +31,25 @@ def interocular_px(truth_px: np.ndarray) -> np.ndarray:
         (N,) float64.
 
     Raises:
-        ValueError: The shape is another, a coordinate is not finite, or two corners coincide.
+        ValueError: The shape is another, a coordinate is not finite, or two corners coincide or are missing.
     """
-    _check(truth_px, "the truth")
+    _check(truth_px, "the truth", missing=True)
     left, right = OUTER_EYE_CORNERS
     distance = np.linalg.norm(np.asarray(truth_px, np.float64)[:, left] - truth_px[:, right], axis=-1)
-    flat = np.flatnonzero(distance <= 0)
+    flat = np.flatnonzero(~(distance > 0))
     if len(flat):
-        raise ValueError(f"the outer eye corners of truth {flat[0]} coincide: its error cannot be normalised")
+        raise ValueError(f"the outer eye corners of truth {flat[0]} coincide or are missing: its error cannot be normalised")
     return distance
 
 
 def point_error_px(points_px: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
-    """(N, 68) float64 Euclidean error of each point, in the pixels of the arguments, (N, 68, 2) both.
+    """(N, 68) float64 Euclidean error of each point, in the pixels of the arguments, (N, 68, 2) both; NaN where the truth has no point.
 
     Raises:
         ValueError: The shapes differ or are others, or a coordinate is not finite.
     """
     _check(points_px, "the prediction")
-    _check(truth_px, "the truth")
+    _check(truth_px, "the truth", missing=True)
     if points_px.shape != truth_px.shape:
         raise ValueError(f"{len(points_px)} predictions do not go with {len(truth_px)} truths")
     return np.linalg.norm(np.asarray(points_px, np.float64) - truth_px, axis=-1)
@@ -64,7 +64,7 @@ def nme_interocular_pct(points_px: np.ndarray, truth_px: np.ndarray, points: Seq
         points: Numbers of the points to average over; all by default. The normaliser stays the same.
 
     Returns:
-        (N,) float64.
+        (N,) float64; NaN for a face of which none of these points is labelled.
 
     Raises:
         ValueError: See `interocular_px` and `point_error_px`; or `points` is empty.
@@ -74,7 +74,9 @@ def nme_interocular_pct(points_px: np.ndarray, truth_px: np.ndarray, points: Seq
         if not len(points):
             raise ValueError("the mean over no points has no value")
         error = error[:, list(points)]
-    return 100 * error.mean(axis=1) / interocular_px(truth_px)
+    known = ~np.isnan(error)
+    mean = np.where(known, error, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    return 100 * mean / interocular_px(truth_px)
 
 
 def turn(points_px: np.ndarray) -> np.ndarray:
@@ -125,7 +127,8 @@ def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
         truth_px: (N, 68, 2). The caller says whether it is raw or unshifted.
 
     Returns:
-        Means over the faces in percent, but for the median; one `nme_<region>_interocular_pct` a region of `REGIONS`.
+        Means over the faces in percent, but for the median; one `nme_<region>_interocular_pct` a region of `REGIONS` of which any
+        point is labelled. A point that is not labelled counts nowhere.
 
     Raises:
         ValueError: See `nme_interocular_pct`; or there is no face.
@@ -141,7 +144,9 @@ def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
         "failure_10_pct": failure_pct(nme, 10.0),
     }
     for region, points in REGIONS.items():
-        figures[f"nme_{region}_interocular_pct"] = float(nme_interocular_pct(points_px, truth_px, points).mean())
+        found = nme_interocular_pct(points_px, truth_px, points)
+        if not np.isnan(found).all():
+            figures[f"nme_{region}_interocular_pct"] = float(np.nanmean(found))
     return figures
 
 
@@ -233,16 +238,21 @@ def _errors_and_expected(error_px: np.ndarray, expected_error_px: np.ndarray) ->
     error, expected = np.asarray(error_px, np.float64), np.asarray(expected_error_px, np.float64)
     if error.shape != expected.shape or not error.size:
         raise ValueError(f"errors of shape {error.shape} do not go with expected errors of shape {expected.shape}")
+    known = ~np.isnan(error)  # The others are of points that are not labelled.
+    error, expected = error[known], expected[known]
+    if not error.size:
+        raise ValueError("no point is labelled")
     for values, what in ((error, "an error"), (expected, "an expected error")):
         if not np.isfinite(values).all() or values.min() < 0:
             raise ValueError(f"{what} is negative or not finite")
     return error, expected
 
 
-def _check(points_px: np.ndarray, what: str) -> None:
+def _check(points_px: np.ndarray, what: str, missing: bool = False) -> None:
     if points_px.ndim != 3 or points_px.shape[1:] != (NUM_POINTS, 2):
         raise ValueError(f"{what} must have the shape (N, {NUM_POINTS}, 2), got {points_px.shape}")
-    broken = np.flatnonzero(~np.isfinite(points_px).all(axis=(1, 2)))
+    absent = np.isnan(points_px).all(axis=-1, keepdims=True) & missing
+    broken = np.flatnonzero(~(np.isfinite(points_px) | absent).all(axis=(1, 2)))
     if len(broken):
         raise ValueError(f"{what} of face {broken[0]} holds a coordinate that is not finite")
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from fkp.common import files
 from fkp.common import html as page
+from fkp.data.face_shape import box_of_label
 from fkp.evaluation.metrics import NORMALISER, TRUTHS, auc_pct
-from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.crop import Crop
 from fkp.vision.draw import draw_face
 from fkp.vision.image import Image
 
@@ -107,7 +108,7 @@ def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
         FkpError: The frame cannot be read any more.
     """
     truth_px = evaluation.truth_px("unshifted")[face]
-    crop = Crop.of_box(box_of_points(truth_px), size_px, _FACE_SCALE)
+    crop = Crop.of_box(box_of_label(truth_px), size_px, _FACE_SCALE)
     frame = evaluation.catalog.image(int(evaluation.rows[face]))
     pixels = np.ascontiguousarray(crop.apply(frame, 3).transpose(1, 2, 0))
     return draw_face(pixels, crop.do(evaluation.points_px[face]), truth_px=crop.do(truth_px))

@@ -22,7 +22,7 @@ def calibrate_scale(network: Network, crops_u8: np.ndarray, truth_px: np.ndarray
     Args:
         network: Changed in place, and left in evaluation mode.
         crops_u8: (N, C, S, S) uint8, held-out faces.
-        truth_px: (N, 68, 2) float32 in their pixels.
+        truth_px: (N, 68, 2) float32 in their pixels, NaN where a point is not labelled.
 
     Returns:
         The factor.
@@ -32,8 +32,10 @@ def calibrate_scale(network: Network, crops_u8: np.ndarray, truth_px: np.ndarray
     for first in range(0, len(crops_u8), _BATCH):
         batch = slice(first, first + _BATCH)  # Copied, for the crops may be a read-only memory map.
         points_px, scale_px = network(torch.tensor(crops_u8[batch]))
-        errors.append((points_px - torch.tensor(truth_px[batch])).norm(dim=-1))
-        expected.append(2 * scale_px)
+        error_px = (points_px - torch.tensor(truth_px[batch])).norm(dim=-1)
+        known = ~error_px.isnan()
+        errors.append(error_px[known])
+        expected.append(2 * scale_px[known])
     factor = float(torch.cat(errors).mean() / torch.cat(expected).mean())
     network.head.log_scale.bias.data += math.log(factor)
     return factor

@@ -160,9 +160,10 @@ class HeatmapHead(nn.Module):
 
         The expectation alone leaves a map's shape free. Coordinate classification: Li et al., "SimCC", ECCV 2022.
         """
-        distance = (truth_px[..., None] - self._places(code)) / self.TARGET_SIGMA_PX
+        known = torch.isfinite(truth_px).all(-1)
+        distance = (truth_px[known][..., None] - self._places(code)) / self.TARGET_SIGMA_PX
         target = (-0.5 * distance**2).softmax(-1)
-        return -(target * torch.log(code + 1e-6)).sum(-1).mean()
+        return -(target * torch.log(code[known] + 1e-6)).sum(-1).mean()
 
     def _places(self, like: Tensor) -> Tensor:
         """Middles of the cells in crop pixels."""

@@ -126,10 +126,10 @@ class Net(pl.LightningModule):
 
 
 def nme_interocular_pct(points_px: Tensor, truth_px: Tensor) -> Tensor:
-    """(N,) mean point error in percent of the distance of the outer eye corners (300-W protocol)."""
+    """(N,) mean error of the labelled points in percent of the distance of the outer eye corners (300-W protocol)."""
     left, right = OUTER_EYE_CORNERS
     distance = (truth_px[:, left] - truth_px[:, right]).norm(dim=-1)
-    return 100 * (points_px - truth_px).norm(dim=-1).mean(-1) / distance.clamp_min(1e-6)
+    return 100 * (points_px - truth_px).norm(dim=-1).nanmean(-1) / distance.clamp_min(1e-6)
 
 
 def _to_u8(images: Tensor) -> Tensor:

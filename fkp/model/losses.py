@@ -60,11 +60,12 @@ def total(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tensor, size
         name: `loss.kind`.
         points_px: (N, 68, 2) predicted, crop pixels.
         scale_px: (N, 68) predicted, crop pixels.
-        truth_px: (N, 68, 2), crop pixels.
+        truth_px: (N, 68, 2), crop pixels; a point of NaN is not labelled and counts nothing.
         size_px: Side of the crop.
     """
     to_pct = 100 / size_px
-    error_pct = (points_px - truth_px) * to_pct
+    known = torch.isfinite(truth_px).all(-1)
+    error_pct, scale_px = ((points_px - truth_px) * to_pct)[known], scale_px[known]
     if name == "laplace":
         return radial_laplace_nll(error_pct, scale_px * to_pct)
     return POINT_LOSSES[name](error_pct) + radial_laplace_nll(error_pct.detach(), scale_px * to_pct)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fkp.common.files import write
 from fkp.errors import FkpError
 from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
@@ -76,14 +78,11 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _write_tables(out: Path, results: list[dict[str, Any]], digest: str) -> None:
-    try:
-        (out / "faces.json").write_text(json.dumps({"model": digest, "pictures": results}, indent=1) + "\n", encoding="utf-8")
-        with (out / "faces.csv").open("w", newline="", encoding="utf-8") as handle:
-            table = csv.writer(handle)
-            table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
-            for result in results:
-                for number, face in enumerate(result["faces"]):
-                    points = [value for point in face["keypoints"] for value in point]
-                    table.writerow([result["picture"], number, face["score"], *points])
-    except OSError as error:
-        raise FkpError(f"cannot write the results in {out}: {error.strerror}") from error
+    write(out / "faces.json", json.dumps({"model": digest, "pictures": results}, indent=1) + "\n")
+    rows = io.StringIO(newline="")
+    table = csv.writer(rows)
+    table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
+    for result in results:
+        for number, face in enumerate(result["faces"]):
+            table.writerow([result["picture"], number, face["score"], *(value for point in face["keypoints"] for value in point)])
+    write(out / "faces.csv", rows.getvalue())

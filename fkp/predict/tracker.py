@@ -54,6 +54,7 @@ class _Track:
     score: float
     detected: bool = True
     lost_frames: int = 0
+    lost_s: float = 0.0
     misses: int = 0
 
     @property
@@ -67,20 +68,22 @@ class Follower:
 
     Args:
         predictor: Finds the points.
-        fps: Frames a second.
         smoothing: Of the points.
     """
 
-    def __init__(self, predictor: Predictor, fps: float, smoothing: OneEuroSettings) -> None:
+    def __init__(self, predictor: Predictor, smoothing: OneEuroSettings) -> None:
         self._predictor = predictor
-        self._seconds = 1 / fps
+        self._time_s: float | None = None
+        self._seconds = 0.0
         self._smoothing = smoothing
         self._tracks: list[_Track] = []
         self._since_look_s = 0.0
         self._next_number = 0
 
-    def __call__(self, frame: Image) -> list[Sighting]:
-        """Take the next frame, (H, W, 3) uint8 RGB; its faces come back in the order in which they first appeared."""
+    def __call__(self, frame: Image, time_s: float) -> list[Sighting]:
+        """Take the next frame, (H, W, 3) uint8 RGB, and when it is shown; its faces come back in the order in which they first appeared."""
+        self._seconds = 0.0 if self._time_s is None else time_s - self._time_s
+        self._time_s = time_s
         before = [track for track in self._tracks if not track.lost_frames]
         for track, face in zip(before, self._predictor.again(frame, [track.face for track in before]), strict=True):
             track.detected = False
@@ -127,7 +130,8 @@ class Follower:
         kept: list[_Track] = []
         for track in self._tracks:
             twice = any(iou(track.box_xyxy, other.box_xyxy) > _TWICE_IOU for other in kept if not other.lost_frames)
-            if not twice and track.lost_frames * self._seconds <= FORGET_AFTER_S:
+            track.lost_s = track.lost_s + self._seconds if track.lost_frames else 0.0
+            if not twice and track.lost_s <= FORGET_AFTER_S:
                 kept.append(track)
             if track.lost_frames:
                 track.lost_frames += 1

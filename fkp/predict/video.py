@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -43,8 +44,6 @@ SCHEMA = pa.schema(
     ]
 )
 _GROUP_ROWS = 4096
-#: The frame count of some formats is an estimate; a video is said to be broken when it ends before this part of it.
-_WHOLE = 0.95
 
 
 def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSettings) -> int:
@@ -71,22 +70,23 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     if not out.parent.is_dir():
         raise FkpError(f"there is no folder {out.parent}: make it, or choose another place for --out")
     clip = open_clip(source)
-    follower, jitter = Follower(predictor, clip.fps, smoothing), Jitter()
+    follower, jitter = Follower(predictor, smoothing), Jitter()
     tracks: set[int] = set()
     frames = empty = 0
     began = time.perf_counter()
     pause = 0.5 if sys.stderr.isatty() else 30.0
+    total = min(clip.promised, math.ceil(clip.shown_s * clip.fps)) or None
     try:
         with (
             _written_table(beside, {"model": predictor.bundle.digest, "smoothing": asdict(smoothing)}) as add,
             written_clip(out, clip.fps) as write,
-            tqdm(clip, total=clip.promised or None, desc=out.name, unit="frame", mininterval=pause, dynamic_ncols=True) as bar,
+            tqdm(clip.timed(), total=total, desc=out.name, unit="frame", mininterval=pause, dynamic_ncols=True) as bar,
         ):
-            for frame in bar:
-                seen = follower(frame)
-                write(_drawn(frame, seen))
-                add(_rows(frames, frames / clip.fps, seen, predictor.bundle.digest))
-                jitter.add(frames, seen)
+            for time_s, frame in bar:
+                seen = follower(frame, time_s)
+                write(_drawn(frame, seen), time_s)
+                add(_rows(frames, time_s, seen, predictor.bundle.digest))
+                jitter.add(frames, time_s, seen)
                 tracks.update(sighting.track for sighting in seen)
                 frames += 1
                 empty += not seen
@@ -97,7 +97,7 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     rate = frames / (time.perf_counter() - began)
     print(f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, no sound")
     print(jitter.told() if tracks else f"no face was found in {source}: the video is as it was")
-    if frames < _WHOLE * clip.promised:
+    if not clip.is_whole(frames, time_s + 1 / clip.fps):
         print(f"error: {source} ends after {frames} of {clip.promised} frames: it is broken there or cut off", file=sys.stderr)
         return 1
     return 0
@@ -112,18 +112,19 @@ class Jitter:
     """Measures how much faces shake from frame to frame, raw and smoothed; see `fkp.vision.smooth.shake_pct`."""
 
     def __init__(self) -> None:
-        self._last: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+        self._last: dict[int, list[tuple[int, float, np.ndarray, np.ndarray]]] = {}
         self._raw: list[float] = []
         self._smooth: list[float] = []
 
-    def add(self, frame: int, seen: list[Sighting]) -> None:
-        """Take the faces of a frame; only three frames that follow each other count."""
+    def add(self, frame: int, time_s: float, seen: list[Sighting]) -> None:
+        """Take the faces of a frame, and when it is shown; only three frames that follow each other count."""
         for sighting in seen:
-            last = [*self._last.get(sighting.track, []), (frame, sighting.face.points_px, sighting.smooth_px)][-3:]
+            last = [*self._last.get(sighting.track, []), (frame, time_s, sighting.face.points_px, sighting.smooth_px)][-3:]
             self._last[sighting.track] = last
             if len(last) == 3 and last[0][0] == frame - 2:
-                self._raw.append(shake_pct(np.stack([raw for _, raw, _ in last])))
-                self._smooth.append(shake_pct(np.stack([smooth for _, _, smooth in last])))
+                _, times_s, raw, smooth = zip(*last, strict=True)
+                self._raw.append(shake_pct(np.stack(raw), times_s))
+                self._smooth.append(shake_pct(np.stack(smooth), times_s))
 
     def medians_pct(self) -> tuple[float, float] | None:
         """Raw and smoothed, percent of the eye distance; None where no face is in three frames that follow each other."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fkp.common import ray_private
+from fkp.config import read_yaml
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import CHAMPION, find_bundle
@@ -115,9 +116,7 @@ def settings(
         replicas: This many, instead of as many as the load asks for.
         **user_config: See `Settings`; what is None is left as it is.
     """
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_yaml(path)
     config["http_options"] |= {"host": host, "port": port}
     application = config["applications"][0]
     application["args"] = {"token_digests": list(digests)}

@@ -9,7 +9,7 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,11 @@ from fkp.data.datamodule import FacesDataModule
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME, Net
+from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest
 from fkp.train.metric_log import MetricLog, WriteMetrics
 from fkp.train.precision import precision
 
 Report = Callable[[Mapping[str, float]], None]
-
-LAST_CHECKPOINT = "last.ckpt"
 
 _MAP_THRESHOLD, _TRIM_THRESHOLD = 1 << 30, (1 << 31) - 1
 #: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's malloc.h.
@@ -105,6 +104,7 @@ def fit(
     cache: CropCache | None = None,
     decode_all: DecodeAll = map,
     prepare: Callable[[pl.Trainer], pl.Trainer] = lambda trainer: trainer,
+    plugins: Sequence[Any] = (),
     **trainer_options: Any,
 ) -> None:
     """Train in this process, as the only one or as one worker of a group.
@@ -119,7 +119,8 @@ def fit(
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
         decode_all: Who decodes what is streamed, see `fkp.data.parquet.stream`.
         prepare: Last change of the Trainer, Ray's.
-        trainer_options: Strategy and plugins, Ray's.
+        plugins: Of the Trainer, Ray's.
+        trainer_options: Its strategy, Ray's.
 
     Raises:
         FkpError: The global batch does not divide by the workers, or the loss is no longer finite.
@@ -145,6 +146,7 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
+        plugins=[*plugins, WholeCheckpoints()],
         **trainer_options,
     )
     net = Net(config.model_dump(mode="json")).to(memory_format=torch.channels_last)
@@ -156,7 +158,7 @@ def fit(
 
 
 def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMetrics | None = None, cache: CropCache | None = None) -> Path:
-    """Train in this process, without Ray; goes on from the folder's last checkpoint.
+    """Train in this process, without Ray; goes on from the folder's newest checkpoint that can be read.
 
     Args:
         config: The run.
@@ -172,16 +174,14 @@ def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMet
         FkpError: A GPU is demanded and there is none; and see `fit`.
     """
     keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_top_k=config.train.keep_checkpoints, mode="min")
-    last = folder / LAST_CHECKPOINT
     # `save_last` would write it only after epochs that are among the best. It comes second, to hold what the first one kept.
-    every = ModelCheckpoint(folder, last.stem, enable_version_counter=False)
-    checkpoint = last if last.is_file() else None
+    every = ModelCheckpoint(folder, Path(LAST_CHECKPOINT).stem, enable_version_counter=False)
     on_gpu = config.scale.use_gpu != "no" and torch.cuda.is_available()
     if config.scale.use_gpu == "yes" and not on_gpu:
         raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
     callbacks = [keep, every, *([MetricLog(write)] if write else [])]
-    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=checkpoint, on_gpu=on_gpu, cache=cache)
-    return Path(keep.best_model_path)
+    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=newest(folder), on_gpu=on_gpu, cache=cache)
+    return best(keep)
 
 
 def worker_batch_size(config: Config, world_size: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fkp.common.files import write
 from fkp.config import Config
 from fkp.data import labels as catalogs
 from fkp.data.labels import split_digest
@@ -79,7 +80,7 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, card(given, cache.digest, validation, evaluations))
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
-    (run.folder / "ced.png").write_bytes(ced_figure(own))
+    write(run.folder / "ced.png", ced_figure(own))
     images.write(run.folder / "predictions.png", prediction_grid(own))
     _log(run, record, bundle, run_metrics(validation, own, evaluations), evaluations)
     return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fkp import config as configs
-from fkp.compat import with_todays_settings
+from fkp.compat import SETTINGS
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.shipped import shipped
@@ -30,6 +30,12 @@ KINDS = ("log", "uniform", "int", "choice")
 
 #: Settings that say on what, how long or where a trial runs. Trials that differ in them could not be compared.
 _FIXED = ("export.", "data.", "scale.", "track.", "train.epochs", "train.max_minutes", "train.early_stop_epochs")
+
+#: Settings of which some go together and some do not.
+_SHAPES = ("model.arch", "model.head", "input.size_px", "input.channels")
+
+#: Values of a range of whole numbers that are tried, beside its greatest.
+_MOST_CHECKED = 2000
 
 #: Points of a range in a grid.
 _GRID_POINTS = 3
@@ -59,11 +65,17 @@ class Entry:
     default: Any = None
     points: int = _GRID_POINTS
 
-    def ends(self) -> tuple[Any, ...]:
-        """The values whose validity makes all others valid."""
+    def drawn(self) -> list[Any]:
+        """Values that are valid only if all that can be drawn are: of a range the ends, and enough between them.
+
+        What a setting refuses between two valid ends it refuses for not being a multiple of something, and so early in a range.
+        """
         if self.kind == "choice":
-            return self.options
-        return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
+            return list(self.options)
+        if self.kind == "int":
+            values = range(int(self.low), int(self.high) + 1, self.step)
+            return [*values[:_MOST_CHECKED], values[-1]]
+        return [self.low, self.high, *(self.low + part * (self.high - self.low) for part in (0.2871, 0.7193))]
 
     def domain(self) -> Any:
         """The entry as Ray Tune samples it."""
@@ -137,7 +149,8 @@ class Space:
         """The space as plain JSON; two spaces are the same when these are."""
         plain: dict[str, Any] = {}
         for entry in self.entries:
-            span = list(entry.options) if entry.kind == "choice" else list(entry.ends())
+            whole = int if entry.kind == "int" else float
+            span = list(entry.options) if entry.kind == "choice" else [whole(entry.low), whole(entry.high)]
             plain[entry.path] = {entry.kind: span, "step": entry.step, "default": entry.default, "points": entry.points}
         return plain
 
@@ -150,21 +163,40 @@ def read_space(path: str | Path, base: Config) -> Space:
         base: The run that every trial starts from.
 
     Raises:
-        FkpError: The file is no space, a path is unknown or cannot be searched, or a value is out of its setting's range.
+        FkpError: The file is no space, a path is unknown, stands twice or cannot be searched, or a value that can be drawn is no setting.
     """
-    content = dict(_entries(with_todays_settings(configs.read_yaml(path))))
-    if not content:
+    found = [(SETTINGS.get(name, name), body) for name, body in _entries(configs.read_yaml(path))]
+    configs.once((name for name, _ in found), f"space {path}")
+    if not found:
         raise FkpError(f"space {path} is empty: name at least one setting, such as `optim.lr: {{log: [0.001, 0.03]}}`")
-    entries = tuple(_entry(name, body, f"space {path}") for name, body in content.items())
+    entries = tuple(_entry(name, body, f"space {path}") for name, body in found)
     for entry in entries:
-        for value in (*entry.ends(), *([] if entry.default is None else [entry.default])):
-            try:
-                changed = base.updated({entry.path: value})
-            except FkpError as error:
-                raise FkpError(f"space {path}: {error}") from error
-            if entry.path == "model.arch":
-                _check_arch(changed.model.arch, f"space {path}")
+        drawn = entry.drawn()
+        for value in (*drawn, *([] if entry.default is None else [entry.default])):
+            if fault := _fault(base, {entry.path: value}):
+                raise FkpError(f"space {path}: {fault}{_mend(entry, base)}")
+    shapes = [entry for entry in entries if entry.path in _SHAPES]
+    for values in itertools.product(*(entry.drawn() for entry in shapes)):
+        _check_network(base.updated(dict(zip((entry.path for entry in shapes), values, strict=True))), f"space {path}")
     return Space(entries)
+
+
+def _fault(base: Config, sample: Mapping[str, Any]) -> str:
+    """Why a sample is no setting of a run, empty where it is one."""
+    try:
+        base.updated(sample)
+    except FkpError as error:
+        return str(error)
+    return ""
+
+
+def _mend(entry: Entry, base: Config) -> str:
+    """The range of whole numbers to write instead, where there is one."""
+    if entry.kind == "choice" or (entry.kind != "int" and any(_fault(base, {entry.path: end}) for end in (entry.low, entry.high))):
+        return ""
+    whole = range(math.ceil(entry.low), math.floor(entry.high) + 1)[:_MOST_CHECKED]
+    valid = [value for value in whole if not _fault(base, {entry.path: value})]
+    return f": write {{int: [{valid[0]}, {valid[-1]}], step: {valid[1] - valid[0]}}}" if len(valid) > 1 else ""
 
 
 def _entries(content: Mapping[str, Any], prefix: str = "") -> Any:
@@ -239,8 +271,13 @@ def _allows(entry: Entry, value: Any) -> bool:
     return entry.kind != "int" or (value - entry.low) % entry.step == 0
 
 
-def _check_arch(arch: str, where: str) -> None:
-    from fkp.model.network import names
+def _check_network(config: Config, where: str) -> None:
+    import torch
 
-    if arch not in names():
-        raise FkpError(f"{where}: unknown architecture {arch!r}: model.arch is one of {', '.join(names())}")
+    from fkp.model.network import Network
+
+    try:
+        with torch.device("meta"):  # Shapes without weights: a millisecond.
+            Network(config)
+    except FkpError as error:
+        raise FkpError(f"{where}: {error}") from error

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fkp.tune.options import Settings
     from fkp.tune.space import Space
 
+_BATCH = "optim.global_batch_size"
+
 #: Key of a report: why a trial cannot be trained. Its NME then is `WORST_NME`.
 FAILED = "failed"
 
@@ -46,13 +48,14 @@ def check_batch(settings: Settings, base: Config, space: Space) -> None:
     """Refuse a number of workers with which no trial can be trained.
 
     Raises:
-        FkpError: The run wants more workers, or the batch does not divide by them.
+        FkpError: The run wants more workers, or a batch that can be drawn does not divide by them.
     """
     from fkp.train.loop import worker_batch_size
 
     config = trial_config(base, {}, settings.epochs, settings.workers)
-    if not any(entry.path == "optim.global_batch_size" for entry in space.entries):
-        worker_batch_size(config, settings.workers)
+    drawn = next((entry.drawn() for entry in space.entries if entry.path == _BATCH), [config.optim.global_batch_size])
+    for size in drawn:
+        worker_batch_size(config.updated({_BATCH: size}), settings.workers)
 
 
 def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def draw_face(
     for point, place in enumerate(points_px):
         cv2.circle(canvas, _fixed(place), round(radius * 2**_SUBPIXEL_BITS), _COLOUR_OF_POINT[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if truth_px is not None:
-        for place in truth_px:
+        for place in truth_px[np.isfinite(truth_px).all(-1)]:  # What is not labelled is not drawn.
             cv2.circle(canvas, _fixed(place), round(radius * 0.7 * 2**_SUBPIXEL_BITS), (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if box_xyxy is not None:
         cv2.rectangle(canvas, _fixed(box_xyxy[:2]), _fixed(box_xyxy[2:]), (255, 255, 255), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fkp.errors import FkpError
+from fkp.vision import boxes
 
 Format = Literal["jpeg", "png", "webp"]
 
@@ -24,6 +25,14 @@ _LONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")
 #: Encoders make ten to twenty.
 _MOST_SCANS = 64
+_FOREIGN = {
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"<svg": "an SVG drawing",
+    b"%PDF": "a PDF document",
+    b"8BPS": "a Photoshop file",
+    b"FUJIFILMCCD-RAW": "a raw photograph",
+}
 _PACKED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _MOST_PACKED_CHUNKS = 16
 
@@ -67,7 +76,21 @@ def read_header(data: bytes, name: str = "image") -> Header:
             return Header("webp", *_webp_size(data))
     except (struct.error, IndexError, _NoSize) as error:
         raise FkpError(f"{name} has a broken header: replace it with a whole JPEG, PNG or WebP file") from error
-    raise FkpError(f"{name} is not a JPEG, PNG or WebP file: convert it to one of them")
+    kind = foreign(memoryview(data))
+    raise FkpError(f"{name} is not a JPEG, PNG or WebP file{f' but {kind}' if kind else ''}: convert it to one of them")
+
+
+def foreign(view: memoryview) -> str | None:
+    """What a file is that people take for a picture, and OpenCV does not decode; None for any other."""
+    brands = boxes.brands(view)
+    if not brands & {b"avif", b"avis"} and brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
+        return "an HEIC photograph"
+    if brands & {b"crx "}:
+        return "a raw photograph"
+    if brands & {b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V "} or bytes(view[:4]) == b"\x1aE\xdf\xa3":
+        return "a video"
+    start = bytes(view[:256]).lstrip()
+    return next((kind for sign, kind in _FOREIGN.items() if start.startswith(sign) or (sign == b"<svg" and sign in start)), None)
 
 
 def burden(data: bytes) -> str | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from fkp.common.files import replacing
 from fkp.errors import FkpError
-from fkp.vision.header import burden
+from fkp.vision import boxes
+from fkp.vision.header import burden, foreign
 
 Image = np.ndarray
-"""(H, W, 3) uint8, RGB, as displayed (EXIF orientation applied, transparency dropped)."""
+"""(H, W, 3) uint8, RGB, as displayed (EXIF orientation, or AVIF's own, applied, transparency dropped)."""
 
 
 def decode(data: bytes, name: str = "image") -> Image:
@@ -23,7 +28,7 @@ def decode(data: bytes, name: str = "image") -> Image:
         name: What an error message calls the picture.
 
     Returns:
-        (H, W, 3) uint8 RGB, EXIF orientation applied.
+        (H, W, 3) uint8 RGB, as displayed.
 
     Raises:
         FkpError: The bytes are not a picture that can be decoded.
@@ -32,14 +37,36 @@ def decode(data: bytes, name: str = "image") -> Image:
         raise FkpError(f"{name} is empty: replace it with a picture")
     if found := burden(data):
         raise FkpError(f"{name} has {found}: save it anew")
-    # IMREAD_COLOR_RGB drops an alpha channel, reduces 16 bit to 8 and applies the EXIF orientation.
+    view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
+    avif = bool(boxes.brands(view) & {b"avif", b"avis"})
+    # IMREAD_COLOR_RGB drops an alpha channel, reduces 16 bit to 8 and applies the EXIF orientation, which in AVIF counts nothing.
+    flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if avif else 0)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # Its header promises more pixels than OpenCV allows (2^30 by default).
         raise FkpError(f"{name} has too many pixels to be decoded: make it smaller") from error
+    if image is None and (kind := foreign(view)):
+        way = "end the name of --out in .mp4" if kind == "a video" else "convert it to JPEG"
+        raise FkpError(f"{name} is {kind}, which is not decoded here: {way}")
     if image is None:
         raise FkpError(f"{name} is not a picture that can be decoded: replace it with a whole JPEG, PNG or WebP file")
-    return image
+    return _transformed(image, boxes.transforms(view)) if avif else image
+
+
+def _transformed(image: Image, steps: Sequence[tuple[bytes, memoryview]]) -> Image:
+    """An AVIF picture as its file says that it is displayed; see `boxes.transforms`."""
+    for kind, told in steps:
+        if kind == b"irot":  # Quarter turns against the clock.
+            image = np.rot90(image, told[0] & 3)
+        elif kind == b"imir":
+            image = image[:, ::-1] if told[0] & 1 else image[::-1]
+        elif len(told) >= 32:  # A size and the middle's offset from the picture's middle, as fractions.
+            pairs = struct.unpack_from(">IIIIiIiI", told)
+            width, height, right, down = (part / max(whole, 1) for part, whole in zip(pairs[::2], pairs[1::2], strict=True))
+            x, y = (round((size - part) / 2 + off) for size, part, off in ((image.shape[1], width, right), (image.shape[0], height, down)))
+            part = image[max(y, 0) : max(y + round(height), 0), max(x, 0) : max(x + round(width), 0)]
+            image = part if part.size else image
+    return np.ascontiguousarray(image)
 
 
 def read(path: str | Path) -> Image:
@@ -58,9 +85,20 @@ def read_bytes(path: str | Path) -> bytes:
         FkpError: The file is missing or unreadable.
     """
     try:
-        return Path(path).read_bytes()
+        return spelled(Path(path)).read_bytes()
     except OSError as error:
         raise FkpError(f"cannot read picture {path}: {error.strerror or error}") from error
+
+
+def spelled(path: Path) -> Path:
+    """The file of a name, which may be there in another spelling that looks the same: Unicode's composed or decomposed form.
+
+    macOS and archives made there decompose names (NFD); Linux and Windows keep what was typed, mostly composed (NFC).
+    """
+    if path.name.isascii() or path.exists():
+        return path
+    names = [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
+    return next((other for other in map(path.with_name, names) if other.exists()), path)
 
 
 def encode(image: Image, suffix: str) -> bytes:
@@ -79,13 +117,15 @@ def encode(image: Image, suffix: str) -> bytes:
 
 
 def write(path: str | Path, image: Image) -> None:
-    """Write an RGB picture; the suffix of `path` chooses the format.
+    """Write an RGB picture, whole or not at all; the suffix of `path` chooses the format.
 
     Raises:
         FkpError: The picture cannot be encoded in that format or the file cannot be written.
     """
     try:
-        Path(path).write_bytes(encode(image, Path(path).suffix))
+        data = encode(image, Path(path).suffix)
+        with replacing(Path(path)) as draft:
+            draft.write_bytes(data)
     except FkpError as error:
         raise FkpError(f"cannot write {path}: {error}") from error
     except OSError as error:

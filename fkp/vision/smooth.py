@@ -7,6 +7,7 @@ Interactive Systems", CHI 2012, https://doi.org/10.1145/2207676.2208639.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,19 +80,22 @@ def _share(cutoff_hz: float | np.ndarray, seconds: float) -> np.ndarray:
     return np.asarray(1 / (1 + 1 / (2 * math.pi * cutoff_hz * seconds)))
 
 
-def shake_pct(points_px: np.ndarray) -> float:
+def shake_pct(points_px: np.ndarray, times_s: Sequence[float] = (0, 1, 2)) -> float:
     """How much a face shakes over three frames: the mean length of its points' second difference.
 
-    A steady motion has none; noise of s on each coordinate, independent from frame to frame, has about 3.1 s. The jitter of
-    a video is the median of this over all triples of frames that follow each other.
+    That is twice the way of the middle frame's points from where they would be between the others at its time. A steady motion
+    has none; noise of s on each coordinate, independent from frame to frame, has about 3.1 s. The jitter of a video is the
+    median of this over all triples of frames that follow each other.
 
     Args:
         points_px: (3, 68, 2), the same face in three frames that follow each other.
+        times_s: When they are shown; by default evenly.
 
     Returns:
         Percent of the distance of the outer eye corners in the middle frame.
     """
     left, right = OUTER_EYE_CORNERS
-    second = points_px[0] - 2.0 * points_px[1] + points_px[2]
+    part = (times_s[1] - times_s[0]) / (times_s[2] - times_s[0])
+    second = 2 * ((1 - part) * points_px[0] - points_px[1] + part * points_px[2])
     eyes_px = float(np.linalg.norm(points_px[1, left] - points_px[1, right]))
     return 100 * float(np.linalg.norm(second, axis=-1).mean()) / eyes_px

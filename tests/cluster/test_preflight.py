@@ -37,7 +37,8 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("cluster_name: fkp", "cluster_name: ["), "is no YAML file"),
+        (("cluster_name: fkp", "cluster_name: ["), "is not valid YAML"),
+        (("max_workers: 2", "max_workers: 2\nmax_workers: 3"), "max_workers stands twice"),
         (("provider:", "provide:"), "refused by Ray: 'provider' is missing"),
         (("head_ip:", "head:"), "Please supply a `head_ip`"),
         (("max_workers: 2", "most_workers: 2"), "Additional properties are not allowed .'most_workers' was unexpected"),
@@ -56,7 +57,7 @@ def test_a_file_that_is_missing_or_holds_no_names(tmp_path: Path) -> None:
     with pytest.raises(FkpError, match=r"cannot read .*nothing"):
         preflight.check(tmp_path / "nothing")
     (tmp_path / "list.yaml").write_text("- a\n")
-    with pytest.raises(FkpError, match="it must hold names and values"):
+    with pytest.raises(FkpError, match="must hold names and values"):
         preflight.check(tmp_path / "list.yaml")
 
 

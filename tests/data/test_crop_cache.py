@@ -23,6 +23,7 @@ from fkp.errors import FkpError
 from fkp.vision import image as images
 from fkp.vision.augment import WIDE, wide_size_px
 from fkp.vision.crop import Crop, box_of_points
+from tests.faces import face
 
 FACES_PER_PERSON = 3
 
@@ -41,7 +42,7 @@ def blob_face(points_px: np.ndarray, seed: int) -> np.ndarray:
 
 
 def points_of(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform((40, 30), (100, 90), (68, 2)).round(2)
+    return face(70, 45, 28, seed)
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ def test_point_a_little_outside_is_a_cut_off_face(small: Callable[..., Config]) 
 def test_label_without_extent(small: Callable[..., Config]) -> None:
     config = small()
     edit_labels(config, 1, lambda values: ["50", *values[1:2]] * 68)
-    refused(config, "the label has no extent", frame_path(config, 1).name)
+    refused(config, "line 5: the face is only 0 x 0 px large", "training_frames_keypoints.csv")
 
 
 @pytest.mark.parametrize("fold", [1, 0])

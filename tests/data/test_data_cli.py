@@ -13,6 +13,7 @@ import pytest
 from fkp.data import __main__ as cli
 from fkp.errors import FkpError
 from fkp.vision import image
+from tests.faces import face
 
 REPO = Path(__file__).parents[2]
 REAL = REPO.parent / "shared" / "data" / "P1_Facial_Keypoints" / "data"
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     for part, name in (("training", "Ada_B_00.png"), ("test", "Cy_01.png")):
         (root / part).mkdir(parents=True)
         image.write(root / part / name, np.full((50, 40, 3), 9, np.uint8))
-        points = ",".join(str(10 + place % 20) for place in range(136))
+        points = ",".join(f"{value:g}" for value in face(20, 14, 14).ravel())
         (root / f"{part}_frames_keypoints.csv").write_text("," + ",".join(map(str, range(136))) + f"\n{name},{points}\n")
         identity, digits = name.removesuffix(".png").rsplit("_", 1)
         sha256 = hashlib.sha256((root / part / name).read_bytes()).hexdigest()

@@ -24,6 +24,7 @@ import pytest
 from fkp.data import download, fetch, splits, unpack, verify
 from fkp.errors import FkpError
 from fkp.vision import image
+from tests.faces import face
 
 TOP = "P1_Facial_Keypoints-6e55adc6bd032d9fb1ad41a4c3e68aae847cdf81"
 NAMES = {"training": ["Ada_B_00.jpg", "Ada_B_01.jpg", "Cy_02.jpg"], "test": ["Ada_B_10.jpg"]}
@@ -43,7 +44,7 @@ def set_files() -> dict[str, bytes]:
         rows = [HEADER]
         for name in names:
             files[f"{part}/{name}"] = picture(len(files), ".png" if name == "Ada_B_01.jpg" else ".jpg")
-            rows.append(",".join([name, *(str(30 + place % 20) for place in range(136))]))
+            rows.append(",".join([name, *(f"{value:g}" for value in face(30, 30, 20).ravel())]))
         files[f"{part}_frames_keypoints.csv"] = ("\n".join(rows) + "\n").encode()
     files["test/unlabelled.jpg"] = picture(99, ".jpg")
     return files
@@ -279,7 +280,7 @@ def test_missing_frame_and_labels_of_other_frames_are_named(server: Server, root
 
 
 def test_labels_that_cannot_be_read_are_not_installed(server: Server, root: Path, manifest: Path, files: dict[str, bytes]) -> None:
-    server.body = zipped({**files, "test_frames_keypoints.csv": files["test_frames_keypoints.csv"].replace(b",45\n", b",nan\n")})
+    server.body = zipped({**files, "test_frames_keypoints.csv": files["test_frames_keypoints.csv"].replace(b",50\n", b",nan\n")})
     with pytest.raises(fetch.BadArchive, match="not a finite number"):
         get(server, root, manifest)
     assert os.listdir(root.parent) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,12 @@ import pytest
 
 from fkp.config import DataConfig
 from fkp.data import labels, splits
+from fkp.data.face_shape import box_of_label, first_fault, mean_face
 from fkp.errors import FkpError
+from fkp.scheme import MIRROR
+from fkp.vision.crop import box_of_points
+from fkp.vision.detect import iou
+from tests.faces import face
 
 REPO = Path(__file__).parents[2]
 MANIFEST = REPO / "data" / "manifest.csv"
@@ -21,9 +27,12 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the YouTube-Faces set
 HEADER = "," + ",".join(str(column) for column in range(136))
 
 
+FACE = face(50, 40, 40)
+
+
 def row(name: str, *values: object) -> str:
-    """A CSV line: the given values, then 50 up to the 136th."""
-    return ",".join([name, *map(str, values), *["50"] * (136 - len(values))])
+    """A CSV line: the given values, then those of a face up to the 136th."""
+    return ",".join([name, *map(str, values), *(f"{value:g}" for value in FACE.ravel()[len(values) :])])
 
 
 def write_set(root: Path, training: list[str], test: list[str]) -> DataConfig:
@@ -40,7 +49,7 @@ def test_rows_in_the_order_of_the_files(tmp_path: Path) -> None:
     faces = labels.load(write_set(tmp_path, [row("Ada_B_12.jpg", 1, 2, 3), row("Cy_00.png")], [row("Ada_B_013.jpg", -4.5)]))
     assert len(faces) == 3
     assert faces.points_raw_px.shape == (3, 68, 2) and faces.points_raw_px.dtype == np.float32
-    assert faces.points_raw_px[0, :2].tolist() == [[1, 2], [3, 50]] and faces.points_raw_px[2, 0, 0] == -4.5
+    assert faces.points_raw_px[0, :2].tolist() == [[1, 2], [3, FACE[1, 1]]] and faces.points_raw_px[2, 0, 0] == -4.5
     first = faces.table.iloc[0]
     assert (first["part"], first["identity"], first["video"], first["frame"]) == ("training", "Ada_B", 1, 2)
     assert faces.path(2) == tmp_path / "test" / "Ada_B_013.jpg" and faces.table["frame"].iat[2] == 13
@@ -133,6 +142,140 @@ def test_points_a_little_outside_pass_and_far_outside_do_not() -> None:
             labels.check_label(points_px, 80, 100, "a.jpg")
 
 
+# --- labels that are finite and no face -------------------------------------------------------------------------
+
+HEADERS = {
+    "as upstream's": HEADER,
+    "from one": "," + ",".join(map(str, range(1, 137))),
+    "x0, y0": "file," + ",".join(f"{axis}{point}" for point in range(68) for axis in "xy"),
+    "x, y": "file," + ",".join("xy" * 68),
+    "0_x, 0_y": "file," + ",".join(f"{point}_{axis.upper()}" for point in range(1, 69) for axis in "xy"),
+    "words": "file," + ",".join(f"value {place} of it" for place in range(136)),
+}
+OTHER_HEADERS = {
+    "x before y": "file," + ",".join(f"{axis}{point}" for axis in "xy" for point in range(68)),
+    "y0, x0": "file," + ",".join(f"{axis}{point}" for point in range(68) for axis in "yx"),
+    "other points": "file," + ",".join(f"{axis}_{point}" for point in [*range(17, 68), *range(17)] for axis in "xy"),
+    "shuffled columns": "," + ",".join(map(str, [*range(68, 136), *range(68)])),
+    "y, x without numbers": "file," + ",".join("yx" * 68),
+}
+
+
+def write_as(root: Path, header: str, rows: list[str]) -> DataConfig:
+    data = write_set(root, [], [row("Cy_00.jpg")])
+    (root / "training_frames_keypoints.csv").write_text("\n".join([*([header] if header else []), *rows]) + "\n")
+    return data
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_headers_that_tell_the_order(tmp_path: Path, header: str) -> None:
+    assert len(labels.load(write_as(tmp_path, HEADERS[header], [row("Ada_00.jpg")]))) == 2
+
+
+@pytest.mark.parametrize("header", OTHER_HEADERS)
+def test_a_header_that_tells_another_order_is_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(FkpError, match=r"training_frames_keypoints\.csv, line 1: the header tells another order of the columns"):
+        labels.load(write_as(tmp_path, OTHER_HEADERS[header], [row("Ada_00.jpg")]))
+
+
+@pytest.mark.parametrize("first", ["Ada_00.jpg", " Ada_00.jpg", "Zoë_00.png"])
+def test_a_missing_header_is_refused(tmp_path: Path, first: str) -> None:
+    with pytest.raises(FkpError, match=r"training_frames_keypoints\.csv, line 1: the header is missing"):
+        labels.load(write_as(tmp_path, "", [row(first), row("Ada_01.jpg")]))
+
+
+def csv_row(name: str, points: np.ndarray) -> str:
+    return ",".join([name, *(f"{value:.6g}" for value in np.asarray(points).ravel())])
+
+
+NO_FACES = {
+    "x before y": (FACE.T, "all x stand before all y"),
+    "y before x": (FACE.T[::-1], "all x stand before all y, or all y before all x"),
+    "parts of the frame": (FACE / 150, "its coordinates are parts of the frame, multiply them by width and height"),
+    "from -1 to 1": (FACE / 75 - 1, "its coordinates are parts of the frame"),
+    "a dot": (FACE / 50 + 40, "the face is only 1.6 x 1.6 px large"),
+    "y, x": (FACE[:, ::-1], "the face is mirrored"),
+    "left and right": (FACE[list(MIRROR)], "the face is mirrored"),
+    "y upwards": ([0, 150] + FACE * [1, -1], "the face is mirrored"),
+    "noise": (np.random.default_rng(0).uniform(0, 150, (68, 2)), "the points form no face"),
+    "a line": (np.linspace(0, 150, 136), "the points form no face"),
+    "one point far away": (np.where(np.arange(68)[:, None] == 30, 2000, FACE), "the points form no face"),
+}
+
+
+@pytest.mark.parametrize("case", NO_FACES)
+def test_a_label_that_is_no_face_is_refused(tmp_path: Path, case: str) -> None:
+    points, says = NO_FACES[case]
+    with pytest.raises(FkpError, match=rf"training_frames_keypoints\.csv, line 4: .*{says}") as caught:
+        labels.load(write_set(tmp_path, [row("Ada_00.jpg"), "", csv_row("Ada_01.jpg", np.asarray(points)), row("Ada_02.jpg")], []))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_points_with_other_numbers_are_refused(tmp_path: Path, by: int) -> None:
+    with pytest.raises(FkpError, match=r"line 2: the points of this and most other faces have other numbers"):
+        labels.load(write_set(tmp_path, [csv_row(f"Ada_0{place}.jpg", np.roll(face(50, 40, 40, place), by, 0)) for place in range(5)], []))
+
+
+@pytest.mark.parametrize("yaw", [-60, 0, 60])
+@pytest.mark.parametrize("roll", [0, 90, 180])
+def test_turned_heads_are_faces(yaw: float, roll: float) -> None:
+    head = mean_face()
+    (cos_y, sin_y), (cos_r, sin_r) = ((np.cos(np.radians(angle)), np.sin(np.radians(angle))) for angle in (yaw, roll))
+    seen = np.stack([cos_y * head[:, 0] + sin_y * head[:, 2], head[:, 1]], axis=-1) @ np.array([[cos_r, sin_r], [-sin_r, cos_r]])
+    assert first_fault((100 + 60 * seen)[None]) is None
+
+
+MARKERS = {
+    "-1": ("-1", "-1"),
+    "-1.0": ("-1.0", "-1.0"),
+    "0": ("0", "0"),
+    "empty": ("", ""),
+    "nan": ("NaN", "nan"),
+    "-9999": ("-9999", "-9999"),
+}
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_a_point_that_is_not_labelled_is_missing(tmp_path: Path, marker: str) -> None:
+    cells = row("Ada_00.jpg").split(",")
+    cells[1:35] = [*MARKERS[marker]] * 17
+    faces = labels.load(write_set(tmp_path, [",".join(cells)], []))
+    assert np.isnan(faces.points_raw_px[0, :17]).all() and np.isnan(faces.points_px[0, :17]).all()
+    np.testing.assert_array_equal(faces.points_raw_px[0, 17:], FACE[17:])
+    labels.check_label(faces.points_raw_px[0], 120, 120, "a.jpg")
+    overlap = iou(box_of_label(faces.points_px[0]), box_of_points(FACE))
+    assert overlap > 0.95, "the box of the face is not that of the points that are left"
+
+
+@pytest.mark.parametrize("hidden", [[36], [*range(36), *range(38, 45), *range(46, 68)]], ids=["an eye corner", "all but three"])
+def test_too_few_points_are_refused(tmp_path: Path, hidden: list[int]) -> None:
+    cells = row("Ada_00.jpg").split(",")
+    for point in hidden:
+        cells[1 + 2 * point : 3 + 2 * point] = ["-1", "-1"]
+    with pytest.raises(FkpError, match="line 2: too few points are labelled, the outer eye corners and 4 more are needed"):
+        labels.load(write_set(tmp_path, [",".join(cells)], []))
+
+
+# --- one person in two spellings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Zoë", "한글", "Ångström"])
+def test_one_person_in_two_spellings_is_one(tmp_path: Path, name: str) -> None:
+    composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    data = write_set(tmp_path, [row(f"{composed}_00.jpg"), row(f"{decomposed}_01.jpg")], [row(f"{decomposed}_10.jpg")])
+    faces = labels.load(data)
+    assert composed != decomposed and faces.table["identity"].nunique() == 1 and faces.table["fold"].nunique() == 1
+    (tmp_path / "training").mkdir()
+    for number, there in enumerate((decomposed, composed)):  # Each file in the other spelling than its row.
+        path = tmp_path / "training" / f"{there}_0{number}.jpg"
+        path.write_bytes(b"x")
+        assert faces.path(number) == path and faces.read_bytes(number) == b"x"
+    twice = write_set(tmp_path, [row(f"{composed}_00.jpg"), row(f"{decomposed}_00.jpg")], [])
+    with pytest.raises(FkpError, match="is labelled twice in one file"):
+        labels.load(twice)
+
+
 # --- the labels' shift ------------------------------------------------------------------------------------------
 
 
@@ -150,7 +293,7 @@ def test_each_source_has_its_own_shift(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [])
     for source, (x, y) in labels.LABEL_BIAS_PX.items():
         faces = labels.load(data.updated({"source": source}))
-        np.testing.assert_allclose(faces.points_px[0, 0], (50 - x, 50 - y), atol=1e-5)
+        np.testing.assert_allclose(faces.points_px[0, 0], FACE[0] - (x, y), atol=1e-5)
     assert labels.LABEL_BIAS_PX["ytfaces"][0] == 1.15
     zero = labels.load(data.updated({"source": "ytfaces", "label_bias_px": (0.0, 0.0)}))
     np.testing.assert_array_equal(zero.points_px, zero.points_raw_px)

@@ -13,6 +13,7 @@ from fkp.data import labels as catalog
 from fkp.data import verify
 from fkp.errors import FkpError
 from fkp.vision import image
+from tests.faces import face
 
 REPO = Path(__file__).parents[2]
 MANIFEST = REPO / "data" / "manifest.csv"
@@ -32,8 +33,8 @@ def root(tmp_path: Path) -> Path:
         rows = ["," + ",".join(map(str, range(136)))]
         for number, name in enumerate(names):
             image.write(folder / part / name, np.full((50, 40 + 10 * number, 3), number, np.uint8))
-            points = np.full((68, 2), 10)
-            points[45, 0] = 30
+            points = face(20, 12, 16)
+            points[[36, 45]] = (10, 12), (30, 12)
             if name.startswith("Cy"):
                 points[3] = -2, 50
             rows.append(",".join([name, *map(str, points.ravel())]))

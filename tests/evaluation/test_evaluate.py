@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +28,12 @@ from fkp.evaluation import metrics
 from fkp.evaluation.__main__ import main
 from fkp.evaluation.evaluate import evaluate, format_table, to_json
 from fkp.evaluation.leakage import LABELS_DIGEST, exposure, held_out
+from fkp.evaluation.report import write_report
 from fkp.predict import Face, Predictor
 from fkp.scheme import REGIONS
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
+from tests.faces import face
 
 SHIFT_PX = (1.15, 0.8)
 
@@ -47,7 +51,7 @@ def _write_set(root: Path, parts: dict[str, list[str]]) -> Path:
             table = csv.writer(handle)
             table.writerow(["", *map(str, range(136))])
             for file in files:
-                points = rng.uniform(30, 90, (68, 2)).round(1)
+                points = face(60, 51, 30, int(rng.integers(99)))
                 points[[36, 45]] = (35, 50), (85, 52)
                 table.writerow([file, *points.ravel()])
                 frame = rng.integers(0, 256, (110, 120, 3), np.uint8)
@@ -320,3 +324,25 @@ def test_a_place_that_cannot_be_written_is_one_sentence(bundle: Bundle, tmp_path
         main(["--bundle", str(bundle.path), "--out", str(tmp_path / "file")])
     assert (tmp_path / "file").read_text() == "mine"
     assert "NME %" in capsys.readouterr().out
+
+
+def test_faces_with_points_that_are_not_labelled_are_measured_by_the_others(bundle: Bundle, root: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    table = own / "training_frames_keypoints.csv"
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    for number, cells in enumerate(lines[1:]):
+        if number % 2:
+            cells[1:35] = ["-1"] * 34
+    table.write_text("\n".join(map(",".join, lines)) + "\n")
+    data = bundle.config.data.updated({"root": str(own)})
+    predictor = Predictor(bundle)
+    whole, partial = (evaluate(predictor, catalogs.load(some), some, bundle) for some in (bundle.config.data, data))
+    hidden = np.isnan(partial.truth_px()[:, 0, 0])
+    assert 0 < hidden.sum() < len(partial)
+    # The box is completed: around the points that are left its middle would lie ten pixels higher.
+    assert np.abs(partial.points_px - whole.points_px).max() < 3
+    found = partial.metrics()
+    assert np.isfinite(list(found.values())).all() and found["nme_jaw_interocular_pct"] > 0
+    text = write_report(tmp_path / "report.html", [partial], bundle).read_text()
+    assert "nan" not in re.sub(r"<script.*?</script>|base64,[^\"]*", "", text, flags=re.DOTALL).lower().split()
+    json.dumps(to_json([partial], bundle), allow_nan=False)

@@ -195,3 +195,26 @@ def test_turn_is_that_of_the_nose_between_the_ends_of_the_jaw() -> None:
     faces[1, 30] = 12, 8  # Beyond the jaw's line, over its last end: only the way along it counts.
     faces[2, 30] = 3, 2
     assert metrics.turn(faces) == pytest.approx([0, 0.5, 0.25])
+
+
+def test_points_that_are_not_labelled_count_nowhere() -> None:
+    truth, found = _faces(4), _faces(4, seed=1)
+    plain = metrics.nme_interocular_pct(found, truth)
+    truth[1, :17] = np.nan
+    nme = metrics.nme_interocular_pct(found, truth)
+    assert nme[1] == pytest.approx(metrics.nme_interocular_pct(found, _faces(4), metrics.INNER_51)[1])
+    np.testing.assert_array_equal(nme[[0, 2, 3]], plain[[0, 2, 3]])
+    told = metrics.summary(found, truth)
+    assert np.isfinite(list(told.values())).all()
+    jaw = metrics.nme_interocular_pct(found, _faces(4), metrics.REGIONS["jaw"])
+    assert told["nme_jaw_interocular_pct"] == pytest.approx(jaw[[0, 2, 3]].mean())
+    error, expected = metrics.point_error_px(found, truth), np.full((4, 68), 30.0)
+    known = np.isfinite(error)
+    assert known.sum() == 4 * 68 - 17
+    np.testing.assert_array_equal(metrics.coverage(error, expected, [0.5]), metrics.coverage(error[known], expected[known], [0.5]))
+    assert metrics.error_radii(error, expected) == metrics.error_radii(error[known], expected[known])
+    truth[:, :17] = np.nan
+    assert "nme_jaw_interocular_pct" not in metrics.summary(found, truth), "a region that nobody labelled has no figure"
+    truth[0, 36] = np.nan
+    with pytest.raises(ValueError, match="corners of truth 0 coincide or are missing"):
+        metrics.interocular_px(truth)

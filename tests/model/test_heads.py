@@ -76,3 +76,17 @@ def test_a_direct_head_keeps_the_place_of_features() -> None:
     maps[..., 0, 0] = 1
     with torch.no_grad():
         assert not torch.allclose(head([maps])[0], head([maps.flip(-1)])[0])
+
+
+def test_the_code_of_a_point_that_is_not_labelled_counts_nothing() -> None:
+    head = heatmap_head()
+    generator = torch.Generator().manual_seed(0)
+    code = torch.rand(3, 68, 2, head.cells, generator=generator).softmax(-1)
+    truth_px = 64 * torch.rand(3, 68, 2, generator=generator)
+    inner = head.code_loss(code[:, 17:], truth_px[:, 17:])
+    truth_px[:, :17] = torch.nan
+    code.requires_grad_()
+    loss = head.code_loss(code, truth_px)
+    torch.testing.assert_close(loss, inner)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert code.grad is not None and code.grad.isfinite().all() and not code.grad[:, :17].any() and code.grad[:, 17:].any()

@@ -99,3 +99,19 @@ def test_total_by_hand() -> None:
     likelihood = 2 * math.log(2) + 1.25
     assert losses.total("laplace", points_px, scale_px, truth_px, 200).item() == pytest.approx(likelihood, rel=1e-5)
     assert losses.total("smooth_l1", points_px, scale_px, truth_px, 200).item() == pytest.approx((1.0 + 1.5) / 2 + likelihood, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [*losses.POINT_LOSSES, "laplace"])
+def test_a_point_that_is_not_labelled_counts_nothing(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points_px, truth_px = (64 * torch.rand(3, 68, 2, generator=generator) for _ in range(2))
+    scale_px = 1 + torch.rand(3, 68, generator=generator)
+    inner = losses.total(name, points_px[:, 17:], scale_px[:, 17:], truth_px[:, 17:], 64)
+    truth_px[:, :17] = torch.nan
+    points_px.requires_grad_()
+    scale_px.requires_grad_()
+    loss = losses.total(name, points_px, scale_px, truth_px, 64)
+    torch.testing.assert_close(loss, inner)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for gradient in (points_px.grad, scale_px.grad):
+        assert gradient is not None and gradient.isfinite().all() and not gradient[:, :17].any() and gradient[:, 17:].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,34 @@ def test_each_file_once_in_the_order_of_the_sources(folder: Path) -> None:
         *("day/2.webp", "day/1.jpeg", "day/deep/3.jpg"),
         *(str(folder / "b.jpg"), "[x].jpg"),
     ]
+
+
+def test_every_kind_of_picture_is_taken_and_the_rest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = ["a.AVIF", "b.gif", "c.jp2", "d.jfif", "e.jpe", "f.dib", "g.PGM"]
+    for name in [*taken, "h.heic", "i.HEIC", "j.mp4", "README", "k.cr2", ".l.heic"]:
+        (tmp_path / name).touch()
+    assert pictures([str(tmp_path)]) == [str(tmp_path / name) for name in taken]
+    told = capsys.readouterr().err
+    assert told == "left out of folders: 2 .heic, 1 without a suffix, 1 .mp4, 1 .cr2: convert HEIC photographs to JPEG\n"
+    pictures([str(tmp_path), *(str(tmp_path / name) for name in ("h.heic", "i.HEIC", "j.mp4", "README", "k.cr2"))])
+    assert capsys.readouterr().err == "", "who names it, means it"
+
+
+def test_a_folder_of_other_files_says_of_which(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(FkpError, match=r"holds no pictures \(.*\.avif.*\) but 1 \.heic: convert HEIC photographs to JPEG: name another"):
+        pictures([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["Zoë", "한글", "Ångström"])
+def test_one_file_in_two_spellings_is_one_picture(tmp_path: Path, name: str) -> None:
+    composed, decomposed = (str(tmp_path / f"{unicodedata.normalize(form, name)}.jpg") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    for there, named in ((composed, decomposed), (decomposed, composed)):
+        Path(there).touch()
+        assert pictures([there, named]) == [there]
+        assert pictures([named]) == [named]
+        Path(there).unlink()
 
 
 @pytest.mark.parametrize(("source", "said"), [("empty", "folder empty holds no"), ("*.bmp", r"pattern \*.bmp matches no")])

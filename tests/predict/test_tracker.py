@@ -45,12 +45,28 @@ def looks(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def follow(predictor: Predictor, pictures: Sequence[np.ndarray]) -> list[list[Sighting]]:
-    follower = Follower(predictor, FPS, OneEuroSettings())
-    return [follower(picture) for picture in pictures]
+    follower = Follower(predictor, OneEuroSettings())
+    return [follower(picture, number / FPS) for number, picture in enumerate(pictures)]
 
 
 def eyes_px(points_px: np.ndarray) -> float:
     return float(np.linalg.norm(points_px[36] - points_px[45]))
+
+
+def test_time_and_not_frames_decides_what_is_forgotten(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    image = still[0][0]
+    for away_s, track in ((0.9, 0), (1.3, 1)):
+        follower = Follower(predictor, OneEuroSettings())
+        assert [sighting.track for sighting in follower(image, 0.0)] == [0]
+        assert follower(GREY, away_s) == []
+        assert [sighting.track for sighting in follower(image, away_s + 0.05)] == [track]
+
+
+def test_the_detector_looks_by_the_clock(predictor: Predictor, looks: list[int], still: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    follower = Follower(predictor, OneEuroSettings())
+    for time_s in (0.0, 0.1, 0.2, 0.9, 1.0, 1.7):
+        follower(still[0][0], time_s)
+    assert len(looks) == 3, "at the first frame, and after each gap of more than half a second"
 
 
 def test_a_moving_face_is_one_face(predictor: Predictor, looks: list[int]) -> None:

@@ -15,7 +15,9 @@ from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError
 from fkp.predict.__main__ import main
 from fkp.predict.video import SCHEMA, Jitter
+from fkp.vision.smooth import OneEuro, OneEuroSettings
 from fkp.vision.video import open_clip, written_clip
+from tests.vision import movies
 
 FPS = 10.0
 
@@ -66,6 +68,39 @@ def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.Ca
         second = np.linalg.norm(np.diff(points, 2, axis=0), axis=-1).mean(axis=-1)
         eyes = np.linalg.norm(points[1:-1, 36] - points[1:-1, 45], axis=-1)
         assert told == pytest.approx(np.median(100 * second / eyes), abs=6e-4)
+
+
+def test_frames_of_a_changing_rate(champion: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their own times stand in the rows, in the filter and in what is written."""
+    times_s = [0.25, 0.35, 0.45, 1.1, 1.15, 1.2, 1.9, 2.0]
+    with written_clip(tmp_path / "phone.mp4", FPS) as write:
+        for time_s, (image, _) in zip(times_s, frames(0, 7, len(times_s), FPS, Motion(sway_boxes=0.1)), strict=True):
+            write(image, time_s)
+    assert command(champion, tmp_path / "phone.mp4", tmp_path / "out.mp4") == 0
+    assert capsys.readouterr().err.count("error") == 0
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["time_s"] for row in rows] == pytest.approx(times_s, abs=2e-3)
+    assert [time_s for time_s, _ in open_clip(tmp_path / "out.mp4").timed()] == pytest.approx(times_s, abs=2e-3)
+    smooth = OneEuro(OneEuroSettings())
+    before_s = times_s[0]
+    for row, time_s in zip(rows, times_s, strict=True):
+        low, high = np.split(np.array(row["box_xyxy"]), 2)
+        expected = smooth(np.array(row["raw_points_px"]), float((high - low).max()), max(time_s - before_s, 1e-9))
+        np.testing.assert_allclose(row["points_px"], expected, atol=0.02)
+        before_s = time_s
+
+
+def test_pixels_that_are_not_square(clip: Path, champion: Bundle, tmp_path: Path) -> None:
+    """The points are where they are in what a player shows, and so is what is drawn."""
+    narrow = tmp_path / "narrow.mp4"
+    images = list(open_clip(clip))[:4]
+    height, width = images[0].shape[:2]
+    movies.squeezed(movies.plain(narrow, [cv2.resize(image, (width // 2, height)) for image in images]), 2, 1)
+    assert command(champion, narrow, tmp_path / "out.mp4") == command(champion, clip, tmp_path / "wide.mp4") == 0
+    found, wide = (np.array(pq.read_table(tmp_path / f"{name}.parquet")["raw_points_px"][0].as_py()) for name in ("out", "wide"))
+    assert next(iter(open_clip(tmp_path / "out.mp4"))).shape == (height, width, 3)
+    eyes_px = np.linalg.norm(wide[36] - wide[45])
+    assert np.linalg.norm(found - wide, axis=-1).mean() < 0.03 * eyes_px
 
 
 def test_what_exists_is_kept(clip: Path, champion: Bundle, tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_the_command_line_goes_into_the_settings() -> None:
     assert config["applications"][0]["deployments"][0]["user_config"]["bundle"] == "/models/a"
 
 
+def test_a_deployment_that_says_a_thing_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("http_options: {port: 1}\napplications: []\nhttp_options: {port: 2}\n")
+    with pytest.raises(FkpError, match=r"config\.yaml: http_options stands twice, first in line 1"):
+        launch.settings(tmp_path / "config.yaml", "::1", 9000, "/models/a", ("d",))
+
+
 def test_the_dispatch_keeps_status_and_one_sentence(tmp_path: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run_process("fkp", "serve", "--bundle", tmp_path / "none")
     assert (done.returncode, done.stdout) == (1, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fkp.errors import FkpError
 from fkp.model import losses
 from fkp.model.lightning_module import Net
 from fkp.train import loop
+from fkp.train.checkpoint_files import LAST_CHECKPOINT
 
 
 def fit(config: Config, folder: Path) -> tuple[Path, list[Mapping[str, float]]]:
@@ -59,7 +61,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
         loop.fit_in_process(config, tmp_path / "broken", break_off)
     fit(config, tmp_path / "broken")
     unbroken, broken = (
-        torch.load(tmp_path / name / loop.LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")
+        torch.load(tmp_path / name / LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")
     )
     assert broken["global_step"] == unbroken["global_step"]
     assert broken["epoch"] == unbroken["epoch"]
@@ -110,3 +112,18 @@ def test_the_moving_average_follows_the_weights_from_the_first_steps_on() -> Non
     averaged = [torch.zeros(1)]
     average(averaged, weight, torch.tensor(100_000))
     assert averaged[0].item() == pytest.approx(0.01), "in the long run the decay is the configured one"
+
+
+def test_faces_with_points_that_are_not_labelled_train(small_run: Callable[..., Config], synthetic_root: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(synthetic_root, tmp_path / "own"))
+    for table in own.glob("*.csv"):
+        lines = [line.split(",") for line in table.read_text().splitlines()]
+        for number, cells in enumerate(lines[1:]):
+            if number % 2:
+                cells[1:35] = ["0"] * 34
+        table.write_text("\n".join(map(",".join, lines)) + "\n")
+    config = small_run(train__epochs=6, data__source="folder", data__root=str(own), loss__kind="laplace")
+    best, told = fit(config, tmp_path / "checkpoints")
+    errors = [progress["nme"] for progress in told if progress["nme"] == progress["nme"]]
+    assert len(errors) >= 5 and errors[-1] < 0.8 * errors[0]
+    assert all(value.isfinite().all() for value in torch.load(best, weights_only=True)["state_dict"].values())

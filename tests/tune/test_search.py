@@ -42,7 +42,9 @@ RATES = {"optim.lr": {"choice": [0.01, 1e-6]}}
 def halving(run_search: Callable[..., Searched], tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """A grid under ASHA, one trial after the other: two rates, one of them far too low, and a network that fits no such crop."""
     space = {"model.arch": {"choice": ["resnet", "seed_cnn"]}, **RATES}
-    return run_search(tmp_path_factory.mktemp("halving"), space, algo="grid", concurrent=1, reduction=2)
+    with pytest.MonkeyPatch.context() as patch:  # As of a fault that only a trial finds: this one the space's reader would refuse.
+        patch.setattr("fkp.tune.space._check_network", lambda config, where: None)
+        return run_search(tmp_path_factory.mktemp("halving"), space, algo="grid", concurrent=1, reduction=2)
 
 
 def test_a_bad_trial_is_stopped_after_its_first_epoch_and_a_good_one_is_not(halving: Searched) -> None:

@@ -51,6 +51,18 @@ def test_the_default_space_is_of_known_settings_and_holds_the_hand_set_run() -> 
         ({"input.crop_scale": {"uniform": [1.0, 1.5]}}, r"input\.crop_scale must be a choice: the crops are decoded once"),
         ({"train.epochs": {"int": [1, 5]}}, r"train\.epochs cannot be searched"),
         ({"data.split": {"choice": ["identity"]}}, r"data\.split cannot be searched"),
+        ({"model.width": {"int": [16, 40]}}, r"model\.width: .*multiple of 8 \(got 17\): write \{int: \[16, 40\], step: 8\}"),
+        ({"model.width": {"int": [18, 100], "step": 2}}, r"\(got 18\): write \{int: \[24, 96\], step: 8\}"),
+        ({"model.width": {"int": [16, 40], "step": 4}}, r"\(got 20\): write \{int: \[16, 40\], step: 8\}"),
+        ({"model.width": {"uniform": [16, 40]}}, r"model\.width: .*valid integer.*: write \{int: \[16, 40\], step: 8\}"),
+        ({"model.depth": {"log": [1, 4]}}, r"model\.depth: .*valid integer.*: write \{int: \[1, 4\], step: 1\}"),
+        ({"model.width": {"choice": [16, 20]}}, r"model\.width: .*multiple of 8 \(got 20\)$"),
+        ({"optim.grad_clip": {"uniform": [-1, 5]}}, r"greater than or equal to 0 \(got -1\)$"),
+        ({"model.arch": {"choice": ["resnet", "seed_cnn"]}}, r"model\.arch=seed_cnn needs input\.size_px=224"),
+        ({"input.size_px": {"choice": [128, 144]}, "model.arch": {"choice": ["convnext"]}}, r"input\.size_px=144 does not divide by"),
+        ("optim.lr: {log: [0.1, 0.2]}\noptim.lr: {log: [0.3, 0.4]}", r"space\.yaml: optim\.lr stands twice, first in line 1: keep one"),
+        ("optim.lr: {log: [0.1, 0.2], log: [0.3, 0.4]}", r"space\.yaml: log stands twice"),
+        ({"optim.lr": {"log": [0.1, 0.2]}, "optim": {"lr": {"uniform": [0.1, 0.2]}}}, r"optim\.lr stands twice: keep one"),
         ({}, r"is empty: name at least one setting"),
         ("optim.lr: {log: [0.1", r"is not valid YAML"),
     ],
@@ -102,3 +114,14 @@ def test_crops_are_those_of_every_input_setting(tmp_path: Path) -> None:
     settings = read_space(path, build()).crop_settings()
     assert len(settings) == 4
     assert {"input.crop_scale": 1.4, "input.size_px": 64} in settings
+
+
+def test_what_is_never_drawn_need_not_be_valid(tmp_path: Path) -> None:
+    """The upper end is not one of the steps."""
+    (entry,) = read_space(write(tmp_path, {"model.width": {"int": [8, 30], "step": 8}}), build()).entries
+    assert entry.drawn()[-1] == 24
+
+
+def test_a_range_too_long_to_try_each_value(tmp_path: Path) -> None:
+    (entry,) = read_space(write(tmp_path, {"train.seed": {"int": [0, 2**31]}}), build()).entries
+    assert len(entry.drawn()) < 3000

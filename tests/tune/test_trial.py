@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from fkp.config import build
 from fkp.errors import FkpError
-from fkp.tune.trial import WORST_NME, _reason, crops_key, trial_config
+from fkp.tune.options import Settings
+from fkp.tune.space import read_space
+from fkp.tune.trial import WORST_NME, _reason, check_batch, crops_key, trial_config
 
 
 def raised_by_torch() -> RuntimeError:
@@ -21,6 +27,16 @@ def test_the_budget_is_the_searchs_and_not_the_runs() -> None:
     run = trial_config(base, {"optim.lr": 0.02}, 9, 2)
     assert (run.train.epochs, run.train.max_minutes, run.train.early_stop_epochs, run.scale.num_workers) == (9, None, None, 2)
     assert run.optim.lr == 0.02
+
+
+@pytest.mark.parametrize(("batch", "size"), [({"int": [16, 18]}, 17), ({"choice": [64, 9]}, 9), ({"int": [15, 63], "step": 16}, 15)])
+def test_every_batch_that_can_be_drawn_divides_by_the_workers(tmp_path: Path, batch: dict[str, Any], size: int) -> None:
+    (tmp_path / "space.yaml").write_text(json.dumps({"optim.global_batch_size": batch}))
+    base = build({"optim.global_batch_size": 64})
+    space = read_space(tmp_path / "space.yaml", base)
+    check_batch(Settings(workers=1), base, space)
+    with pytest.raises(FkpError, match=f"global_batch_size={size} does not divide by 2 workers"):
+        check_batch(Settings(workers=2), base, space)
 
 
 def test_crops_are_named_by_the_settings_that_change_them() -> None:

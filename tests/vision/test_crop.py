@@ -19,6 +19,7 @@ from fkp.data.crop_cache import open_cache
 from fkp.predict import Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
+from tests.faces import face
 
 
 def blurred_noise(height: int, width: int, sigma: float = 3.0, seed: int = 0) -> np.ndarray:
@@ -211,7 +212,7 @@ def test_training_and_prediction_make_the_same_bytes(
     tmp_path: Path, write_frames: Callable[..., Path], tiny_config: Config, tiny_bundle: Bundle, shift_px: tuple[float, float]
 ) -> None:
     picture = golden_picture()
-    points_px = np.random.default_rng(3).uniform((30.3, 25.1), (80.7, 70.9), (68, 2))
+    points_px = face(55, 38, 24, seed=3) + (0.3, 0.1)
     # One person a fold, the same picture for all.
     frames = {f"{name}_00.jpg": (picture, points_px + shift_px) for name in persons_of_all_folds()}
     root = write_frames(tmp_path / "set", frames, {})
@@ -229,11 +230,11 @@ def test_training_and_prediction_make_the_same_bytes(
             return super().run(crops_u8)
 
     box_xyxy = box_of_points(catalog.points_px[cache.val.rows[0]])
-    (face,) = Recorder(tiny_bundle)(images.read(catalog.path(cache.val.rows[0])), [box_xyxy])
+    (found,) = Recorder(tiny_bundle)(images.read(catalog.path(cache.val.rows[0])), [box_xyxy])
     assert received[0].shape == (1, 1, 64, 64)
     assert received[0].std() > 20
     assert received[0].tobytes() == cache.val.crops_u8.tobytes()
-    np.testing.assert_allclose(cache.val.points_px[0], Recorder(tiny_bundle).crop(face.box_xyxy).do(points_px), atol=1e-3)
+    np.testing.assert_allclose(cache.val.points_px[0], Recorder(tiny_bundle).crop(found.box_xyxy).do(points_px), atol=1e-3)
 
 
 def persons_of_all_folds() -> list[str]:

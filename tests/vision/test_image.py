@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -111,6 +112,109 @@ def test_exif_orientation_of_the_other_formats(kind: str, orientation: int) -> N
         data, kind, exif=exif
     )
     np.testing.assert_array_equal(images.decode(data.getvalue()), picture)
+
+
+def avif(picture: np.ndarray, **options: object) -> bytes:
+    data = io.BytesIO()
+    Pillow.fromarray(picture).save(data, "AVIF", quality=100, subsampling="4:4:4", **options)  # type: ignore[arg-type]
+    return data.getvalue()
+
+
+def with_property(data: bytes, kind: bytes, content: bytes) -> bytes:
+    """An AVIF file of Pillow's with one more transformation of its picture, before those that it has."""
+    box = struct.pack(">I", 8 + len(content)) + kind + content
+    grown = bytearray(data)
+    ipma, mdat = data.index(b"ipma") - 4, data.index(b"mdat") - 4
+    # ipma: head 8, version and flags 4, entries 4, item 2, count 1, then an index each.
+    count, first = ipma + 18, data[ipma + 8 : mdat]
+    assert first[:4] == bytes(4) and data[count] in (4, 5, 6), "as Pillow writes it"
+    indices = list(data[count + 1 : count + 1 + data[count]])
+    index = 1 + sum(1 for place in (b"ispe", b"pixi", b"av1C", b"colr", b"irot", b"imir") if place in data)
+    turns = [number for number in indices if number & 0x7F > 4]
+    ordered = [number for number in indices if number & 0x7F <= 4] + [0x80 | index] + turns
+    grown[ipma:mdat] = struct.pack(">I", 19 + len(ordered)) + data[ipma + 4 : count] + bytes([len(ordered), *ordered])
+    grown[ipma:ipma] = box
+    more = len(box) + 1
+    for name, by in ((b"ipco", len(box)), (b"iprp", more), (b"meta", more)):
+        place = data.index(name) - 4
+        grown[place : place + 4] = struct.pack(">I", int.from_bytes(data[place : place + 4], "big") + by)
+    place = data.index(b"iloc") + 18  # Where the picture's bytes begin.
+    assert int.from_bytes(data[place : place + 4], "big") == mdat + 8
+    grown[place : place + 4] = struct.pack(">I", mdat + 8 + more)
+    return bytes(grown)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_avif_is_turned_and_mirrored_as_it_says(orientation: int) -> None:
+    """Pillow writes an orientation as AVIF's own `irot` and `imir`."""
+    picture = smooth_picture()
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    data = avif(np.ascontiguousarray(STORED[orientation](picture)), exif=exif)
+    assert orientation == 1 or b"irot" in data or b"imir" in data
+    decoded = images.decode(data)
+    assert decoded.shape == picture.shape and decoded.flags.c_contiguous
+    assert np.abs(decoded.astype(int) - picture).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_avif_is_cropped_before_it_is_turned(orientation: int) -> None:
+    picture = smooth_picture()
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    data = avif(picture, exif=exif)
+    cropped = with_property(data, b"clap", struct.pack(">IIIIiIiI", 40, 1, 20, 1, -3, 1, 2, 1))
+    x, y = (64 - 40) // 2 - 3, (48 - 20) // 2 + 2
+    expected = picture[y : y + 20, x : x + 40]
+    if orientation == 6:
+        expected = np.rot90(expected, -1)
+    decoded = images.decode(cropped)
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).max() <= 6
+
+
+def test_avif_that_is_cut_off_is_one_sentence() -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    data = avif(smooth_picture(), exif=exif)
+    for length in (40, data.index(b"ipma") + 9, len(data) - 20):
+        with pytest.raises(FkpError, match="frame 7 is not a picture that can be decoded"):
+            images.decode(data[:length], "frame 7")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "JPEG2000", "PPM", "TIFF"])
+def test_rarer_formats(kind: str) -> None:
+    picture = smooth_picture() // 64 * 64
+    data = io.BytesIO()
+    Pillow.fromarray(picture).save(data, kind)
+    assert np.abs(images.decode(data.getvalue()).astype(int) - picture).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is an HEIC photograph, which is not decoded here: convert it to JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix" + bytes(90), "is an HEIC photograph"),
+        (b"\xff\x0a" + bytes(50), "is a JPEG XL picture"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
+        (b"%PDF-1.7 ...", "is a PDF document"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(90), "is a video, which is not decoded here: end the name of --out in .mp4"),
+    ],
+)
+def test_what_people_take_for_a_picture_is_named(data: bytes, says: str) -> None:
+    with pytest.raises(FkpError, match=f"^frame 7 {says}"):
+        images.decode(data, "frame 7")
+
+
+@pytest.mark.parametrize("name", ["Zoë", "한글", "Ångström"])
+def test_a_file_is_found_in_either_spelling(tmp_path: Path, name: str) -> None:
+    composed, decomposed = (tmp_path / f"{unicodedata.normalize(form, name)}.png" for form in ("NFC", "NFD"))
+    for there, asked in ((composed, decomposed), (decomposed, composed)):
+        images.write(there, smooth_picture())
+        np.testing.assert_array_equal(images.read(asked), smooth_picture())
+        there.unlink()
+    with pytest.raises(FkpError, match="No such file"):
+        images.read(composed)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "P", "1", "CMYK"])

@@ -84,6 +84,8 @@ def test_large_and_small_faces_are_smoothed_alike(face: np.ndarray, noise: np.nd
 def test_shake(face: np.ndarray) -> None:
     steps = np.arange(3)[:, None, None]
     assert shake_pct(face + (4, -2) * steps) == pytest.approx(0, abs=1e-9)
+    times_s = (0.0, 0.04, 0.3)
+    assert shake_pct(face + np.array((4, -2)) * np.array(times_s)[:, None, None], times_s) == pytest.approx(0, abs=1e-9)
     eyes_px = np.linalg.norm(face[36] - face[45])
     assert shake_pct(face + (0.5, 0) * steps**2) == pytest.approx(100 / eyes_px)
     shaken = [shake_pct(face + np.random.default_rng(i).normal(0, 0.1, (3, 68, 2))) for i in range(50)]

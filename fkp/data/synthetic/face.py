@@ -15,7 +15,8 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from fkp.scheme import MIRROR, NUM_POINTS, REGIONS
+from fkp.data.face_shape import mean_face
+from fkp.scheme import REGIONS
 
 Rgb = tuple[float, float, float]
 
@@ -28,21 +29,6 @@ SHAPES: tuple[str, ...] = (
     *("nose_length", "nose_width", "nose_depth", "mouth_width", "mouth_height", "upper_lip", "lower_lip"),
     *("brow_height", "brow_tilt", "brow_arch", "brow_skew"),
 )
-
-# The viewer's left half of the mean face and its midline, in runs from a first point on; the other half is its mirror image.
-_LEFT_HALF: dict[int, tuple[tuple[float, float, float], ...]] = {
-    0: ((-1.00, 0.02, -0.80), (-0.99, 0.28, -0.78), (-0.96, 0.54, -0.73), (-0.90, 0.80, -0.63), (-0.79, 1.05, -0.50)),
-    5: ((-0.63, 1.27, -0.32), (-0.44, 1.45, -0.13), (-0.22, 1.58, 0.03), (0, 1.63, 0.09)),
-    17: ((-0.82, -0.20, -0.30), (-0.70, -0.31, -0.09), (-0.53, -0.345, 0.07), (-0.35, -0.32, 0.17), (-0.18, -0.25, 0.22)),
-    27: ((0, -0.03, 0.22), (0, 0.15, 0.34), (0, 0.32, 0.46), (0, 0.49, 0.58)),
-    31: ((-0.20, 0.60, 0.26), (-0.10, 0.645, 0.34), (0, 0.675, 0.38)),
-    36: ((-0.61, 0.02, -0.07), (-0.50, -0.06, 0.09), (-0.37, -0.06, 0.12), (-0.26, 0.035, 0.10)),
-    40: ((-0.37, 0.07, 0.11), (-0.50, 0.07, 0.075)),
-    48: ((-0.36, 0.98, 0.14), (-0.23, 0.90, 0.25), (-0.09, 0.865, 0.32), (0, 0.885, 0.335)),
-    57: ((0, 1.135, 0.31), (-0.10, 1.125, 0.30), (-0.23, 1.08, 0.24)),
-    60: ((-0.30, 0.98, 0.17), (-0.10, 0.957, 0.29), (0, 0.963, 0.305)),
-    66: ((0, 0.995, 0.29), (-0.10, 0.992, 0.28)),
-}
 
 _JAW = slice(0, 17)
 
@@ -195,7 +181,7 @@ class View:
 def points_of(identity: Identity, expression: Expression) -> np.ndarray:
     """(68, 3) points of a person with an expression, in head units."""
     c = dict(zip(SHAPES, identity.shape, strict=True))
-    p = _mean_face()
+    p = mean_face()
     side = np.sign(p[:, 0])
     # Jaw: width, square angles, long or short below the mouth.
     p[_JAW, 0] *= 1 + 0.06 * c["face_width"]
@@ -254,15 +240,6 @@ def _move_mouth(p: np.ndarray, c: dict[str, float], expression: Expression) -> N
     p[[50, 51, 52, 61, 62, 63], 1] -= 0.03 * wide
     p[mouth, 0] *= 1 - 0.12 * wide * (1 - max(smile, 0))
     p[_JAW, 1] += 0.24 * wide * np.clip((p[_JAW, 1] - 0.5) / 1.1, 0, None) ** 1.5
-
-
-def _mean_face() -> np.ndarray:
-    p = np.zeros((NUM_POINTS, 3))
-    for first, places in _LEFT_HALF.items():
-        for point, place in enumerate(places, first):
-            p[MIRROR[point]] = np.array(place) * (-1, 1, 1)
-            p[point] = place
-    return p
 
 
 def mirrored(left: tuple[tuple[float, float, float], ...]) -> np.ndarray:
