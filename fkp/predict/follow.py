@@ -82,7 +82,7 @@ class Follower:
     def __call__(self, frame: Image) -> list[Sighting]:
         """Take the next frame, (H, W, 3) uint8 RGB; its faces come back in the order in which they first appeared."""
         before = [track for track in self._tracks if not track.lost_frames]
-        for track, face in zip(before, self._predictor.again(frame, [track.face for track in before]), strict=True):
+        for track, face in zip(before, self._predictor.refine(frame, [track.face for track in before]), strict=True):
             track.detected = False
             if _is_lost(face, frame):
                 track.lost_frames = 1

@@ -19,7 +19,7 @@ from fkp import __version__
 from fkp.serve import docs, schemas
 from fkp.serve.guard import Guard, Refusal, token_digests
 from fkp.serve.landmarks import page_landmarks
-from fkp.serve.model import Model, Prepared, face_json
+from fkp.serve.model import Found, Model, face_json
 from fkp.serve.model import Query as Asked
 from fkp.serve.upload import FIELD, Upload, read_uploads
 from fkp.vision.crop import parse_box
@@ -81,12 +81,12 @@ class Engine(Protocol):
 
     model: Model | None
 
-    async def find(self, model: Model, data: bytes, query: Asked, keep_image: bool = False) -> tuple[Prepared, list[Any]]:
+    async def find(self, model: Model, data: bytes, query: Asked, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture."""
         ...
 
-    async def draw(self, prepared: Prepared, faces: Sequence[Any]) -> bytes:
-        """Draw them into the picture, as a PNG file."""
+    async def draw(self, found: Found) -> bytes:
+        """Draw the faces into their picture, as a PNG file."""
         ...
 
     async def metrics_text(self) -> str:
@@ -170,13 +170,13 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         (upload,) = await read_uploads(request)
         read = time.perf_counter()
         model = _model(engine)
-        prepared, faces = await engine.find(model, upload.data, query)
+        found = await engine.find(model, upload.data, query)
         answer = {
             "request_id": request.state.request_id,
-            "image": {"width": prepared.width, "height": prepared.height},
-            "faces": [face_json(face, query.points) for face in faces],
+            "image": {"width": found.width, "height": found.height},
+            "faces": [face_json(face, query.points) for face in found.faces],
             "model": model.name_json,
-            "milliseconds": _milliseconds({"read": 1000 * (read - began), **prepared.milliseconds}, began),
+            "milliseconds": _milliseconds({"read": 1000 * (read - began), **found.milliseconds}, began),
         }
         return _json(answer)
 
@@ -191,9 +191,9 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         query = _query(asked, asked.box)
         (upload,) = await read_uploads(request)
         model = _model(engine)
-        prepared, faces = await engine.find(model, upload.data, query, keep_image=True)
-        drawn = await engine.draw(prepared, faces)
-        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(faces))})
+        found = await engine.find(model, upload.data, query, keep_image=True)
+        drawn = await engine.draw(found)
+        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(found.faces))})
 
     @api.post(
         "/v1/keypoints:batch",
@@ -222,15 +222,15 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
 
 async def _entry(engine: Engine, model: Model, upload: Upload, query: Asked, request_id: str) -> dict[str, Any]:
     try:
-        prepared, faces = await engine.find(model, upload.data, query)
+        found = await engine.find(model, upload.data, query)
     except Refusal as refusal:
         engine.count_error(refusal.code)
         return {"name": upload.name, "error": refusal.envelope(request_id)}
     return {
         "name": upload.name,
-        "image": {"width": prepared.width, "height": prepared.height},
-        "faces": [face_json(face, query.points) for face in faces],
-        "milliseconds": {stage: round(value, 3) for stage, value in prepared.milliseconds.items()},
+        "image": {"width": found.width, "height": found.height},
+        "faces": [face_json(face, query.points) for face in found.faces],
+        "milliseconds": {stage: round(value, 3) for stage, value in found.milliseconds.items()},
     }
 
 

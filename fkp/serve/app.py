@@ -22,12 +22,13 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp import drift
 from fkp.errors import FkpError
+from fkp.predict.predictor import advance
 from fkp.serve import TOKEN_VARIABLE, haproxy
 from fkp.serve.admission import RETRY_AFTER_S, Admission
 from fkp.serve.api import ROUTES, build_api
 from fkp.serve.guard import TIMEOUT_S, check_host, token_digests
 from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
-from fkp.serve.model import Model, Prepared, Query, load_model
+from fkp.serve.model import Found, Model, Query, load_model
 from fkp.serve.settings import Settings, read_settings
 from fkp.serve.source import Source, find_bundle
 from fkp.serve.store import Store, listening_host
@@ -35,7 +36,6 @@ from fkp.serve.store import Store, listening_host
 if TYPE_CHECKING:
     from ray.serve import Application
 
-    from fkp.predict import Face
     from fkp.serve.guard import Guard
 
 DEPLOYMENT = "Landmarks"
@@ -51,8 +51,6 @@ _TELL_S = 1.0
 
 #: Below Serve's own, whose level is set so that it writes no line for each request.
 logger = logging.getLogger("ray.serve.fkp")
-
-Answer = tuple[np.ndarray, np.ndarray]
 
 
 @serve.ingress()
@@ -160,7 +158,7 @@ class Landmarks:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture.
 
         Args:
@@ -170,51 +168,47 @@ class Landmarks:
             keep_image: Whether the picture is needed afterwards.
 
         Raises:
-            Refusal: The picture or a box cannot be used.
+            Refusal: The picture cannot be used.
         """
         asked = time.perf_counter()
         self.metrics.add("fkp_pictures_in_progress")
         try:
             if self._batching:
-                prepared, faces = await self._find_batched(model, data, query, keep_image)
+                found = await self._find_batched(model, data, query, keep_image)
             else:
                 loop = asyncio.get_running_loop()
-                prepared, faces = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
-                worked_ms = sum(prepared.milliseconds.values())
-                prepared.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
-                self.metrics.observe("fkp_batch_crops", len(faces))
+                found = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+                worked_ms = sum(found.milliseconds.values())
+                found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
+                self.metrics.observe("fkp_batch_crops", len(found.faces))
         finally:
             self.metrics.add("fkp_pictures_in_progress", (), -1)
-        self._observe_faces(prepared, faces)
-        return prepared, faces
+        self._observe_faces(found)
+        return found
 
-    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
+    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> Found:
+        """As `Model.find`, but the network takes the crops beside those of other requests."""
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query)
-        faces = await self._answer(model, prepared, range(len(prepared.crops)))
-        if places := model.to_look_at_again(prepared, faces):
-            await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces, places)
-            model.take_second_looks(faces, places, await self._answer(model, prepared, places))
-        if not keep_image:
-            prepared.image = None
-        return prepared, faces
-
-    async def _answer(self, model: Model, prepared: Prepared, places: Sequence[int]) -> list[Face]:
-        """Run the network on some faces of a picture, beside those of other requests."""
-        asked = time.perf_counter()
-        jobs = [(model, prepared.pixels_u8[place]) for place in places]
-        answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
-        done = time.perf_counter()
-        network_s = max((seconds for _, seconds in answers), default=0.0)
-        for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
-            prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
-        return model.finish(prepared, places, [answer for answer, _ in answers])
+        search = model.search(data, query, keep_image)
+        queue_s = network_s = 0.0
+        step = await loop.run_in_executor(self._pictures, advance, search)
+        while isinstance(step, np.ndarray):
+            asked = time.perf_counter()
+            points_px, error_px, seconds = zip(*await asyncio.gather(*(self._infer((model, crop_u8)) for crop_u8 in step)), strict=True)
+            network_s += max(seconds)
+            queue_s += max(time.perf_counter() - asked - max(seconds), 0.0)
+            step = await loop.run_in_executor(self._pictures, advance, search, (np.stack(points_px), np.stack(error_px)))
+        step.milliseconds.update(queue=1000 * queue_s, network=1000 * network_s)
+        return step
 
     @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
-    async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:
-        """Run the network on crops of several requests. During a swap they may belong to two models."""
+    async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Run the network on crops of several requests; points, error and seconds of each.
+
+        During a swap they may belong to two models.
+        """
         self.metrics.observe("fkp_batch_crops", len(jobs))
-        answers: list[tuple[Answer, float] | None] = [None] * len(jobs)
+        answers: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
         loop = asyncio.get_running_loop()
         for model in {id(model): model for model, _ in jobs}.values():
             places = [place for place, (wanted, _) in enumerate(jobs) if wanted is model]
@@ -222,13 +216,12 @@ class Landmarks:
             crops_u8 = np.stack([jobs[place][1] for place in places])
             points_px, error_px = await loop.run_in_executor(self._network, model.predictor.run, crops_u8)
             seconds = time.perf_counter() - began
-            for row, place in enumerate(places):
-                answers[place] = (points_px[row], error_px[row]), seconds
-        return [answer for answer in answers if answer is not None]
+            answers |= {place: (*answer, seconds) for place, *answer in zip(places, points_px, error_px, strict=True)}
+        return [answers[place] for place in range(len(jobs))]
 
-    async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
-        """Draw faces into the picture, as a PNG file."""
-        return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, prepared, faces)
+    async def draw(self, found: Found) -> bytes:
+        """Draw the faces into their picture, as a PNG file."""
+        return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, found)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
@@ -256,11 +249,11 @@ class Landmarks:
                 logger.warning("HAProxy does not tell what it refused: %s", error)
         return render(numbers, reference)
 
-    def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
-        for stage, milliseconds in prepared.milliseconds.items():
+    def _observe_faces(self, found: Found) -> None:
+        for stage, milliseconds in found.milliseconds.items():
             self.metrics.observe("fkp_stage_seconds", milliseconds / 1000, (stage,))
-        self.metrics.add("fkp_faces_total", (), len(faces))
-        for face, pixels_u8 in zip(faces, prepared.pixels_u8, strict=True):
+        self.metrics.add("fkp_faces_total", (), len(found.faces))
+        for face, pixels_u8 in zip(found.faces, found.crops_u8, strict=True):
             self.metrics.observe(drift.ERROR_RATIO, drift.error_ratio(face.expected_error_px, face.box_xyxy))
             self.metrics.observe(drift.BRIGHTNESS, drift.brightness(pixels_u8))
 
@@ -311,12 +304,12 @@ def _on_gpu(settings: Settings) -> bool:
     return settings.device == "gpu" or (settings.device == "auto" and bool(ray.get_gpu_ids()))
 
 
-def _draw(prepared: Prepared, faces: Sequence[Face]) -> bytes:
+def _draw(found: Found) -> bytes:
     from fkp.vision.draw import draw_face
     from fkp.vision.image import encode
 
-    assert prepared.image is not None
-    canvas = prepared.image
-    for face in faces:
+    assert found.image is not None
+    canvas = found.image
+    for face in found.faces:
         canvas = draw_face(canvas, face.points_px, face.box_xyxy)
     return encode(canvas, ".png")

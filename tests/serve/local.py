@@ -9,13 +9,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fkp.bundle import Bundle
-from fkp.predict import Face
 from fkp.serve.api import build_api
 from fkp.serve.app import _draw
 from fkp.serve.door import Door
 from fkp.serve.guard import token_digests
 from fkp.serve.metrics import Metrics, render, total
-from fkp.serve.model import Model, Prepared, Query, load_model
+from fkp.serve.model import Found, Model, Query, load_model
 from fkp.serve.settings import Settings
 from fkp.serve.source import Source
 
@@ -28,12 +27,12 @@ class LocalEngine:
         self.metrics = Metrics()
         self._pictures = ThreadPoolExecutor(2)
 
-    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> Found:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
 
-    async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
-        return _draw(prepared, faces)
+    async def draw(self, found: Found) -> bytes:
+        return _draw(found)
 
     async def metrics_text(self) -> str:
         return render(total([self.metrics.snapshot()]))
