@@ -16,11 +16,12 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from fkp import __version__
-from fkp.serve import docs, schemas
-from fkp.serve.guard import Guard, Refusal, token_digests
+from fkp.serve import docs, limits, schemas
+from fkp.serve.guard import Guard, token_digests
 from fkp.serve.landmarks import page_landmarks
 from fkp.serve.model import Found, Model, face_json
 from fkp.serve.model import Query as Asked
+from fkp.serve.refusal import Code, Refusal
 from fkp.serve.upload import FIELD, Upload, read_uploads
 from fkp.vision.crop import parse_box
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Keypoints = Callable[[Request, schemas.Asked], Awaitable[Response]]
 
-MOST_PICTURES = 32
 PAGE = Path(__file__).with_name("page")
 #: Routes that are counted by name; all else is "other", so that no client can invent series.
 ROUTES = (
@@ -48,14 +48,16 @@ ROUTES = (
 _ABOUT = (
     "Finds faces and 68 facial keypoints (iBUG order) in pictures. All lengths are pixels of the displayed picture. Pictures are not kept."
 )
-_CODES: dict[int, schemas.Code] = {404: "not_found", 405: "method_not_allowed"}
+_MIB = limits.BODY_BYTES // 2**20
+_CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Error, "description": about}
     for status, about in {
         400: "No picture in the request, or a form that cannot be read.",
         401: "A token is required.",
         408: "The request took too long.",
-        413: "The body is longer than 8 MiB, or the picture larger than 24 megapixels or 8192 pixels a side.",
+        413: f"The body is longer than {_MIB} MiB, or the picture larger than {limits.PIXELS // 10**6} megapixels "
+        f"or {limits.SIDE_PX} pixels a side.",
         415: "Not a JPEG, PNG or WebP file.",
         422: "A broken picture or a parameter out of range.",
         429: "Too many requests: try again after the header Retry-After. This answer may be plain text.",
@@ -66,7 +68,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 def _body(several: bool = False) -> dict[str, Any]:
     one = {"type": "string", "format": "binary"}
-    part = {"type": "array", "items": one, "maxItems": MOST_PICTURES} if several else one
+    part = {"type": "array", "items": one, "maxItems": limits.PICTURES} if several else one
     form = {"multipart/form-data": {"schema": {"type": "object", "properties": {FIELD: part}, "required": [FIELD]}}}
     raw = {} if several else {"image/jpeg": _BINARY, "image/png": _BINARY, "image/webp": _BINARY}
     return {"required": True, "content": {**raw, **form}}
@@ -106,7 +108,7 @@ class Engine(Protocol):
         ...
 
 
-def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = 10.0) -> Guard:
+def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = limits.REQUEST_S) -> Guard:
     """Make the ASGI application: the routes inside the guard.
 
     Args:
@@ -199,13 +201,14 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         "/v1/keypoints:batch",
         response_model=schemas.Batch,
         responses=_ERRORS,
+        description=f"Faces and points of up to {limits.PICTURES} pictures, one part `file` each, {_MIB} MiB together. A broken one costs "
+        "only itself.",
         openapi_extra={"requestBody": _body(several=True), "x-curl": _curl("/v1/keypoints:batch", "-F file=@a.jpg -F file=@b.jpg")},
     )
     async def batch(request: Request, asked: Annotated[schemas.AskedPoints, Query()]) -> Response:
-        """Faces and points of up to 32 pictures, one part `file` each, 8 MiB together. A broken one costs only itself."""
         began = time.perf_counter()
         query = _query(asked, points=asked.points)
-        uploads = await read_uploads(request, MOST_PICTURES)
+        uploads = await read_uploads(request, limits.PICTURES)
         model = _model(engine)
         # One after the other: other requests get their turn between them, and one picture at a time is in memory.
         entries = [await _entry(engine, model, upload, query, request.state.request_id) for upload in uploads]

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 from ray import serve
-from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp import drift
 from fkp.errors import FkpError
 from fkp.predict.predictor import advance
 from fkp.serve import TOKEN_VARIABLE, haproxy
-from fkp.serve.admission import RETRY_AFTER_S, Admission
+from fkp.serve.admission import Admission
 from fkp.serve.api import ROUTES, build_api
-from fkp.serve.guard import TIMEOUT_S, check_host, token_digests
+from fkp.serve.guard import check_host, token_digests
+from fkp.serve.limits import REQUEST_S
 from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
 from fkp.serve.model import Found, Model, Query, load_model
-from fkp.serve.settings import Settings, read_settings
+from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
 from fkp.serve.source import Source, find_bundle
 from fkp.serve.store import Store, listening_host
 
@@ -37,13 +37,6 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from fkp.serve.guard import Guard
-
-DEPLOYMENT = "Landmarks"
-MAX_ONGOING_REQUESTS = 32
-MAX_QUEUED_REQUESTS = 64
-GPU_BATCH_SIZE = 16
-#: Ray's own limit stands above the guard's, whose answer is the better one.
-PROXY_TIMEOUT_S = TIMEOUT_S + 2
 
 _ACCEPTED = "accepted"
 _NUMBERS = "numbers/"
@@ -62,7 +55,7 @@ class Landmarks:
         timeout_s: Longest time of a request.
     """
 
-    def __init__(self, digests: Sequence[str] = (), timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, digests: Sequence[str] = (), timeout_s: float = REQUEST_S) -> None:
         import cv2
 
         logger.setLevel(logging.INFO)
@@ -273,30 +266,20 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
             FKP_API_TOKEN where this is called); all may be missing.
 
     Raises:
-        FkpError: An argument is unknown, or a token is too short.
+        FkpError: An argument is unknown, a token is too short, or config.yaml names no deployment.
     """
     given = dict(args or {})
-    bundle, timeout_s = str(given.pop("bundle", "")), float(given.pop("timeout_s", TIMEOUT_S))
+    bundle, timeout_s = given.pop("bundle", None), float(given.pop("timeout_s", REQUEST_S))
     digests = given.pop("token_digests", None)
     if given:
         raise FkpError(f"unknown argument {', '.join(map(str, given))}: there are bundle, timeout_s and token_digests")
     if digests is None:
         digests = token_digests(os.environ.get(TOKEN_VARIABLE))
+    options = deployment_of(read_config())
+    if bundle is not None:
+        options["user_config"]["bundle"] = str(bundle)
     # Its type is that of a decorator with arguments; with a class it is the deployment.
-    deployment: Any = serve.deployment(
-        Landmarks,
-        name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=1),
-        max_ongoing_requests=MAX_ONGOING_REQUESTS,
-        max_queued_requests=MAX_QUEUED_REQUESTS,
-        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
-        ray_actor_options={"num_cpus": 1},
-        logging_config={"log_level": "WARNING"},  # No line for each request: /metrics counts, the guard logs what fails.
-        user_config=Settings(bundle=bundle).model_dump(),
-        health_check_period_s=2,
-        health_check_timeout_s=15,
-        graceful_shutdown_timeout_s=TIMEOUT_S + 5,
-    )
+    deployment: Any = serve.deployment(Landmarks, **options)
     return deployment.bind(list(digests), timeout_s)
 
 

@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fkp.serve.guard import BODY_LIMIT_BYTES, TIMEOUT_S, Refusal, declared_bytes, refuse, request_id_of, too_large, too_slow
+from fkp.serve import limits
+from fkp.serve.guard import declared_bytes, overloaded, refuse, request_id_of, too_large, too_slow
+from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 #: All others are for Ray, or for nobody: X-Request-Timeout-Seconds, X-Request-Disconnect-Disabled, X-Session-Id ...
 HEADERS = frozenset({b"accept", b"authorization", b"content-length", b"content-type", b"host", b"x-request-id"})
-#: Of all uploads together: what a proxy may hold beside its requests that are answered.
-HELD_LIMIT_BYTES = 32 * BODY_LIMIT_BYTES
 #: Ray's own list of the applications, for which it wants no token. Load balancers need /-/healthz.
 _CLOSED_PATHS = frozenset({"/-/routes"})
 
@@ -58,9 +58,9 @@ class Door:
     def __init__(
         self,
         app: ASGIApp,
-        body_limit_bytes: int = BODY_LIMIT_BYTES,
-        held_limit_bytes: int = HELD_LIMIT_BYTES,
-        timeout_s: float = TIMEOUT_S,
+        body_limit_bytes: int = limits.BODY_BYTES,
+        held_limit_bytes: int = limits.UPLOADS_BYTES,
+        timeout_s: float = limits.REQUEST_S,
         said: Mapping[bytes, bytes] = MappingProxyType({}),
     ) -> None:
         self.app = app
@@ -106,7 +106,7 @@ class Door:
                     if len(body) + len(piece) > self.body_limit_bytes:
                         raise too_large(self.body_limit_bytes)
                     if self._held_bytes + len(piece) > self.held_limit_bytes:
-                        raise Refusal(429, "overloaded", "too many uploads at once: try again in a second", (("Retry-After", "1"),))
+                        raise overloaded("too many uploads at once")
                     self._held_bytes += len(piece)
                     body += piece
                     if not message.get("more_body", False):

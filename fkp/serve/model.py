@@ -21,12 +21,14 @@ from fkp.errors import FkpError
 from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import Search, advance, given_boxes
-from fkp.serve.guard import Refusal, check_picture
+from fkp.serve import limits
+from fkp.serve.refusal import Refusal
 from fkp.serve.source import Source
 from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE
+from fkp.vision.header import Header, read_header
 
 NAME = "fkp"
 _GOLDEN = Path(__file__).with_name("golden")
@@ -191,6 +193,26 @@ class Model:
             raise FkpError(f"model {self.digest[:12]} misses the golden face by {nme_pct:.1f} % (limit {limit_pct:g} %): it is not served")
         if not float(np.abs(beside_px[1:] - alone_px).max()) <= _BATCH_TOLERANCE_PX:
             raise FkpError(f"model {self.digest[:12]} answers a crop differently in a batch: it is not served; export it again")
+
+
+def check_picture(data: bytes, name: str = "the picture") -> Header:
+    """Refuse what must not be decoded, by its first bytes.
+
+    Raises:
+        Refusal: Empty, another format, or too large.
+    """
+    if not data:
+        raise Refusal(400, "empty_body", f"{name} is empty: send the bytes of a JPEG, PNG or WebP file")
+    try:
+        header = read_header(data, name)
+    except FkpError as error:
+        raise Refusal(415, "unsupported_format", str(error)) from error
+    if header.pixels > limits.PIXELS or max(header.width, header.height) > limits.SIDE_PX:
+        most = f"{limits.PIXELS // 10**6} megapixels with sides up to {limits.SIDE_PX} pixels"
+        raise Refusal(
+            413, "too_many_pixels", f"{name} has {header.width} x {header.height} pixels and the limit is {most}: make it smaller"
+        )
+    return header
 
 
 def face_json(face: Face, points: int) -> dict[str, Any]:

@@ -6,30 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fkp.serve.refusal import Code
+
 #: [x0, y0, x1, y1].
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-#: Why a request was refused; the HTTP status says it more coarsely.
-Code = Literal[
-    "empty_body",
-    "body_too_large",
-    "too_many_pictures",
-    "too_many_pixels",
-    "unsupported_format",
-    "broken_picture",
-    "invalid_parameter",
-    "invalid_multipart",
-    "unauthorized",
-    "forbidden",
-    "not_found",
-    "method_not_allowed",
-    "timeout",
-    "overloaded",
-    "not_ready",
-    "internal_error",
-    "http_error",
-]
 
 
 class AskedFaces(BaseModel):

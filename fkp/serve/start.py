@@ -16,11 +16,9 @@ from fkp.errors import FkpError, run_command
 from fkp.serve import TOKEN_VARIABLE, haproxy
 from fkp.serve.__main__ import parse
 from fkp.serve.guard import check_host, token_digests
-from fkp.serve.settings import Settings
+from fkp.serve.settings import CONFIG, Settings, deployment_of, read_config
 from fkp.serve.source import CHAMPION, find_bundle
-from fkp.shipped import shipped
 
-CONFIG = shipped("serve/config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
 _READY_S = 120.0
@@ -52,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)
         if fast:
-            limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
-            os.environ.update(haproxy.settings(folder, limit))
+            os.environ.update(haproxy.settings(folder, deployment_of(config)["user_config"]["max_in_progress"]))
         with joined("local" if fast else None) as cores:
             stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
@@ -119,13 +116,10 @@ def settings(
         replicas: This many, instead of as many as the load asks for.
         **user_config: See `Settings`; what is None is left as it is.
     """
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_config(path)
     config["http_options"] |= {"host": host, "port": port}
-    application = config["applications"][0]
-    application["args"] = {"token_digests": list(digests)}
-    deployment = application["deployments"][0]
+    config["applications"][0]["args"] = {"token_digests": list(digests)}
+    deployment = deployment_of(config)
     deployment["user_config"]["bundle"] = bundle
     if replicas is not None:
         # Not num_replicas: beside the autoscaling of `serve.app.build`, which Serve keeps, it would be without effect.
@@ -136,7 +130,7 @@ def settings(
 
 def fit(config: Mapping[str, Any], cores: int) -> None:
     """Ask for no more replicas than the cluster has cores: Serve would wait for them for ever."""
-    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    scaling = deployment_of(config)["autoscaling_config"]
     for bound in ("min_replicas", "max_replicas"):
         scaling[bound] = max(min(scaling[bound], cores), 1)
 
@@ -223,7 +217,7 @@ def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s
             print(f"version {number} is the champion: loading it", flush=True)
             address = f"models:/{registry.name}/{number}"
             find_bundle(address)  # What fails here is tried again; in a replica it would be a refusal that stands.
-            config["applications"][0]["deployments"][0]["user_config"]["bundle"] = address
+            deployment_of(config)["user_config"]["bundle"] = address
             deploy(config)
             served = str(number)
         except FkpError as error:  # The store may be away for a while; what is served stays.

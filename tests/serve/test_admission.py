@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from fkp.serve.admission import BURST, CROWDED_PER_S, Admission
+from fkp.serve.admission import Admission
 from fkp.serve.guard import Guard
+from fkp.serve.limits import BURST, CROWDED_PER_S
 
 
 class Held:

@@ -27,7 +27,7 @@ from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.serve import schemas
-from fkp.serve.admission import BURST
+from fkp.serve.limits import BURST
 from fkp.vision import image as images
 
 from .conftest import MAX_IN_PROGRESS, Endpoint

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import pytest
 
 from fkp.errors import FkpError
-from fkp.serve import guard
-from fkp.serve.guard import Guard, Refusal, check_host, check_picture, is_loopback, token_digests
+from fkp.serve.guard import Guard, check_host, is_loopback, token_digests
 
 OLD, NEW = "old-token-of-24-characters", "new-token-of-24-characters"
 LIMIT = 1000
@@ -214,26 +212,3 @@ def test_an_open_address_needs_a_token(host: str | None, local: bool) -> None:
     else:
         with pytest.raises(FkpError, match="needs a token: set FKP_API_TOKEN"):
             check_host(host, ())
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------
-
-
-def promise(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5xI", 13, b"IHDR", width, height, 0) + struct.pack(">I4sI", 0, b"IEND", 0)
-
-
-def test_size_is_checked_before_decoding() -> None:
-    assert check_picture(promise(6000, 4000)).pixels == guard.PIXEL_LIMIT
-    assert check_picture(promise(8192, 1)).width == guard.SIDE_LIMIT_PX
-    for size in ((6001, 4000), (8193, 1), (1, 8193), (2**31, 2**31)):
-        with pytest.raises(Refusal, match="the limit is 24 megapixels") as caught:
-            check_picture(promise(*size))
-        assert (caught.value.status, caught.value.code) == (413, "too_many_pixels")
-
-
-@pytest.mark.parametrize(("data", "status", "code"), [(b"", 400, "empty_body"), (b"GIF89a", 415, "unsupported_format")])
-def test_what_is_no_picture(data: bytes, status: int, code: str) -> None:
-    with pytest.raises(Refusal) as caught:
-        check_picture(data)
-    assert (caught.value.status, caught.value.code) == (status, code)

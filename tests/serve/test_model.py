@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from fkp.bundle import SUMS, Bundle
 from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
-from fkp.serve.guard import Refusal
-from fkp.serve.model import Model, Query, face_json, load_model, quality
+from fkp.serve import limits
+from fkp.serve.model import Model, Query, check_picture, face_json, load_model, quality
+from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
 from fkp.serve.source import Source, find_bundle
 from fkp.vision import image as images
@@ -136,6 +138,26 @@ def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
     with pytest.raises(Refusal, match="the picture is not a picture that can be decoded") as caught:
         model.find(photo[: len(photo) // 10], Query(((5.0, 5.0, 50.0, 90.0),)))
     assert (caught.value.status, caught.value.code) == (422, "broken_picture")
+
+
+def promise(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5xI", 13, b"IHDR", width, height, 0) + struct.pack(">I4sI", 0, b"IEND", 0)
+
+
+def test_size_is_checked_before_decoding() -> None:
+    assert check_picture(promise(6000, 4000)).pixels == limits.PIXELS
+    assert check_picture(promise(8192, 1)).width == limits.SIDE_PX
+    for size in ((6001, 4000), (8193, 1), (1, 8193), (2**31, 2**31)):
+        with pytest.raises(Refusal, match="the limit is 24 megapixels") as caught:
+            check_picture(promise(*size))
+        assert (caught.value.status, caught.value.code) == (413, "too_many_pixels")
+
+
+@pytest.mark.parametrize(("data", "status", "code"), [(b"", 400, "empty_body"), (b"GIF89a", 415, "unsupported_format")])
+def test_what_is_no_picture(data: bytes, status: int, code: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        check_picture(data)
+    assert (caught.value.status, caught.value.code) == (status, code)
 
 
 def test_quality_does_not_change_with_the_size_of_the_face(
