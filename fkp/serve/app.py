@@ -27,7 +27,7 @@ from fkp.serve.admission import Admission
 from fkp.serve.api import ROUTES, build_api
 from fkp.serve.guard import check_host, token_digests
 from fkp.serve.limits import REQUEST_S
-from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
+from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Found, Model, Query, load_model
 from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
 from fkp.serve.source import Source, find_bundle
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fkp.serve.guard import Guard
 
 _ACCEPTED = "accepted"
-_NUMBERS = "numbers/"
+_NUMBERS = "metrics/"
 _TELL_S = 1.0
 
 #: Below Serve's own, whose level is set so that it writes no line for each request.
@@ -111,13 +111,14 @@ class Landmarks:
             model = kept
         self._apply(settings)
         self.model = model
-        self.metrics.set("fkp_model_info", (model.digest, model.version), 1)
+        self.metrics.models.clear()
+        self.metrics.models.labels(model.digest, model.version).set(1)
 
     def _load(self, settings: Settings) -> Model:
         source = find_bundle(settings.bundle)
         model = load_model(source, settings.network_threads, settings.golden_nme_pct, settings.detector, _on_gpu(settings))
         self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}\n{settings.detector}")
-        self.metrics.add("fkp_model_swaps_total", ("accepted",))
+        self.metrics.swaps.labels("accepted").inc()
         logger.info("serving model %s from %s", model.digest[:12], source.path)
         return model
 
@@ -132,7 +133,7 @@ class Landmarks:
     def _refuse(self, bundle: str, reason: str) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._refused = {"bundle": bundle or "champion", "reason": reason, "at": now}
-        self.metrics.add("fkp_model_swaps_total", ("refused",))
+        self.metrics.swaps.labels("refused").inc()
         logger.error("model refused: %s", reason)
 
     def _apply(self, settings: Settings) -> None:
@@ -164,8 +165,7 @@ class Landmarks:
             Refusal: The picture cannot be used.
         """
         asked = time.perf_counter()
-        self.metrics.add("fkp_pictures_in_progress")
-        try:
+        with self.metrics.in_progress.track_inprogress():
             if self._batching:
                 found = await self._find_batched(model, data, query, keep_image)
             else:
@@ -173,9 +173,7 @@ class Landmarks:
                 found = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
                 worked_ms = sum(found.milliseconds.values())
                 found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
-                self.metrics.observe("fkp_batch_crops", len(found.faces))
-        finally:
-            self.metrics.add("fkp_pictures_in_progress", (), -1)
+                self.metrics.batch_crops.observe(len(found.faces))
         self._observe_faces(found)
         return found
 
@@ -200,7 +198,7 @@ class Landmarks:
 
         During a swap they may belong to two models.
         """
-        self.metrics.observe("fkp_batch_crops", len(jobs))
+        self.metrics.batch_crops.observe(len(jobs))
         answers: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
         loop = asyncio.get_running_loop()
         for model in {id(model): model for model, _ in jobs}.values():
@@ -221,12 +219,12 @@ class Landmarks:
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Count an answer."""
         route = path if path in ROUTES else "other"
-        self.metrics.add("fkp_requests_total", (route, str(status)))
-        self.metrics.observe("fkp_request_seconds", seconds, (route,))
+        self.metrics.requests.labels(route, status).inc()
+        self.metrics.request_s.labels(route).observe(seconds)
 
     def count_error(self, code: str) -> None:
         """Count a refusal."""
-        self.metrics.add("fkp_errors_total", (code,))
+        self.metrics.errors.labels(code).inc()
 
     async def metrics_text(self) -> str:
         """Everything counted by all replicas, in Prometheus's format."""
@@ -234,21 +232,21 @@ class Landmarks:
 
     def _sum(self) -> str:
         reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
-        numbers = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()])
+        sums, refused = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()]), None
         if socket_path := os.environ.get(haproxy.SOCKET_VARIABLE):
             try:
-                numbers[PROXY_REFUSED]["[]"] = float(haproxy.refused(socket_path))
+                refused = haproxy.refused(socket_path)
             except OSError as error:  # On another machine than HAProxy, or while that is exchanged: better no number than a wrong one.
                 logger.warning("HAProxy does not tell what it refused: %s", error)
-        return render(numbers, reference)
+        return render(self.metrics, sums, reference, refused)
 
     def _observe_faces(self, found: Found) -> None:
         for stage, milliseconds in found.milliseconds.items():
-            self.metrics.observe("fkp_stage_seconds", milliseconds / 1000, (stage,))
-        self.metrics.add("fkp_faces_total", (), len(found.faces))
+            self.metrics.stage_s.labels(stage).observe(milliseconds / 1000)
+        self.metrics.faces.inc(len(found.faces))
         for face, pixels_u8 in zip(found.faces, found.crops_u8, strict=True):
-            self.metrics.observe(drift.ERROR_RATIO, drift.error_ratio(face.expected_error_px, face.box_xyxy))
-            self.metrics.observe(drift.BRIGHTNESS, drift.brightness(pixels_u8))
+            self.metrics.error_ratio.observe(drift.error_ratio(face.expected_error_px, face.box_xyxy))
+            self.metrics.brightness.observe(drift.brightness(pixels_u8))
 
     async def _tell(self) -> None:
         """Write this replica's numbers where the others find them, as long as it lives."""

@@ -35,16 +35,16 @@ class LocalEngine:
         return _draw(found)
 
     async def metrics_text(self) -> str:
-        return render(total([self.metrics.snapshot()]))
+        return render(self.metrics, total([self.metrics.snapshot()]))
 
     def refused(self) -> dict[str, str] | None:
         return None
 
     def count_error(self, code: str) -> None:
-        self.metrics.add("fkp_errors_total", (code,))
+        self.metrics.errors.labels(code).inc()
 
     def observe(self, path: str, status: int, seconds: float) -> None:
-        self.metrics.add("fkp_requests_total", ("other", str(status)))
+        self.metrics.requests.labels("other", status).inc()
 
 
 def application(bundle: Bundle, token: str | None = None) -> Door:
