@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Admission:
-    """The ASGI layer between guard and routes.
+class ConcurrencyLimiter:
+    """The ASGI layer between security and routes.
 
     A request counts from the end of its upload, so that slow clients do not take the place of others. (HAProxy in front counts
-    one from its first 256 KiB on, and gives it as long as the door does.) Probes, figures and
+    one from its first 256 KiB on, and gives it as long as Ray's proxy does.) Probes, metrics and
     the page do not count: they answer under any load.
 
     Args:

@@ -17,10 +17,9 @@ from starlette.exceptions import HTTPException
 
 from fkp import __version__
 from fkp.serve import docs, limits, schemas
-from fkp.serve.guard import Guard, token_digests
+from fkp.serve.guard import SecurityMiddleware, token_digests
 from fkp.serve.landmarks import page_landmarks
-from fkp.serve.model import Found, Model, face_json
-from fkp.serve.model import Query as Asked
+from fkp.serve.model import Found, InferenceOptions, Model, face_json
 from fkp.serve.refusal import Code, Refusal
 from fkp.serve.upload import FIELD, Upload, read_uploads
 from fkp.vision.crop import parse_box
@@ -28,7 +27,7 @@ from fkp.vision.crop import parse_box
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-Keypoints = Callable[[Request, schemas.Asked], Awaitable[Response]]
+Keypoints = Callable[[Request, schemas.KeypointsParams], Awaitable[Response]]
 
 PAGE = Path(__file__).with_name("page")
 #: Routes that are counted by name; all else is "other", so that no client can invent series.
@@ -83,7 +82,7 @@ class Engine(Protocol):
 
     model: Model | None
 
-    async def find(self, model: Model, data: bytes, query: Asked, keep_image: bool = False) -> Found:
+    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture."""
         ...
 
@@ -108,8 +107,8 @@ class Engine(Protocol):
         ...
 
 
-def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = limits.REQUEST_S) -> Guard:
-    """Make the ASGI application: the routes inside the guard.
+def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = limits.REQUEST_S) -> SecurityMiddleware:
+    """Make the ASGI application: the routes inside the security layer.
 
     Args:
         engine: Answers.
@@ -123,7 +122,7 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     _add_page(api)
     app = _Direct(api, engine, keypoints)
     valid = token_digests(None) if digests is None else digests
-    return Guard(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
+    return SecurityMiddleware(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
 
 
 class _Direct:
@@ -148,8 +147,8 @@ class _Direct:
         request = Request(scope, receive)
         given = request.query_params
         try:
-            asked = schemas.Asked.model_validate({**given, "box": given.getlist("box")})
-            response = await self.keypoints(request, asked)
+            params = schemas.KeypointsParams.model_validate({**given, "box": given.getlist("box")})
+            response = await self.keypoints(request, params)
         except Refusal as refusal:
             response = _envelope(self.engine, request, refusal)
         except ValidationError as error:
@@ -165,18 +164,18 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         responses=_ERRORS,
         openapi_extra={"requestBody": _body(), "x-curl": _curl("/v1/keypoints?max_faces=5")},
     )
-    async def keypoints(request: Request, asked: Annotated[schemas.Asked, Query()]) -> Response:
+    async def keypoints(request: Request, params: Annotated[schemas.KeypointsParams, Query()]) -> Response:
         """Faces and points of one picture: the raw bytes of a JPEG, PNG or WebP file, or a form's part `file`."""
         began = time.perf_counter()
-        query = _query(asked, asked.box, asked.points)
+        options = _options(params, params.box, params.points)
         (upload,) = await read_uploads(request)
         read = time.perf_counter()
         model = _model(engine)
-        found = await engine.find(model, upload.data, query)
+        found = await engine.find(model, upload.data, options)
         answer = {
             "request_id": request.state.request_id,
             "image": {"width": found.width, "height": found.height},
-            "faces": [face_json(face, query.points) for face in found.faces],
+            "faces": [face_json(face, options.points) for face in found.faces],
             "model": model.name_json,
             "milliseconds": _milliseconds({"read": 1000 * (read - began), **found.milliseconds}, began),
         }
@@ -188,12 +187,12 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         responses={200: {"content": {"image/png": {}}, "description": "The picture with points, lines and boxes, as PNG."}, **_ERRORS},
         openapi_extra={"requestBody": _body(), "x-curl": _curl("/v1/annotate", "--data-binary @photo.jpg -o annotated.png")},
     )
-    async def annotate(request: Request, asked: Annotated[schemas.AskedBoxes, Query()]) -> Response:
+    async def annotate(request: Request, params: Annotated[schemas.AnnotateParams, Query()]) -> Response:
         """Draw the faces of one picture into it."""
-        query = _query(asked, asked.box)
+        options = _options(params, params.box)
         (upload,) = await read_uploads(request)
         model = _model(engine)
-        found = await engine.find(model, upload.data, query, keep_image=True)
+        found = await engine.find(model, upload.data, options, keep_image=True)
         drawn = await engine.draw(found)
         return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(found.faces))})
 
@@ -205,13 +204,13 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         "only itself.",
         openapi_extra={"requestBody": _body(several=True), "x-curl": _curl("/v1/keypoints:batch", "-F file=@a.jpg -F file=@b.jpg")},
     )
-    async def batch(request: Request, asked: Annotated[schemas.AskedPoints, Query()]) -> Response:
+    async def batch(request: Request, params: Annotated[schemas.BatchParams, Query()]) -> Response:
         began = time.perf_counter()
-        query = _query(asked, points=asked.points)
+        options = _options(params, points=params.points)
         uploads = await read_uploads(request, limits.PICTURES)
         model = _model(engine)
         # One after the other: other requests get their turn between them, and one picture at a time is in memory.
-        entries = [await _entry(engine, model, upload, query, request.state.request_id) for upload in uploads]
+        entries = [await _entry(engine, model, upload, options, request.state.request_id) for upload in uploads]
         answer = {
             "request_id": request.state.request_id,
             "pictures": entries,
@@ -223,16 +222,16 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
     return keypoints
 
 
-async def _entry(engine: Engine, model: Model, upload: Upload, query: Asked, request_id: str) -> dict[str, Any]:
+async def _entry(engine: Engine, model: Model, upload: Upload, options: InferenceOptions, request_id: str) -> dict[str, Any]:
     try:
-        found = await engine.find(model, upload.data, query)
+        found = await engine.find(model, upload.data, options)
     except Refusal as refusal:
         engine.count_error(refusal.code)
         return {"name": upload.name, "error": refusal.envelope(request_id)}
     return {
         "name": upload.name,
         "image": {"width": found.width, "height": found.height},
-        "faces": [face_json(face, query.points) for face in found.faces],
+        "faces": [face_json(face, options.points) for face in found.faces],
         "milliseconds": {stage: round(value, 3) for stage, value in found.milliseconds.items()},
     }
 
@@ -330,8 +329,8 @@ def _add_errors(api: FastAPI, engine: Engine) -> None:
     api.add_exception_handler(Exception, defect)
 
 
-def _query(asked: schemas.AskedFaces, box: Sequence[str] = (), points: str = "68") -> Asked:
-    return Asked(tuple(_box(text) for text in box), asked.max_faces, asked.min_score, int(points))
+def _options(params: schemas.ImageParams, box: Sequence[str] = (), points: str = "68") -> InferenceOptions:
+    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, int(points))
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

@@ -1,6 +1,6 @@
 """The endpoint as a Ray Serve application: `serve run serve.app:build`, `serve deploy serve/config.yaml`.
 
-One deployment holds everything a request needs: guard, decoding, detection, the network and its batches. A second one for
+One deployment holds everything a request needs: security, decoding, detection, the network and its batches. A second one for
 the network alone would cost each request another hop between processes, which is dearer than the network itself.
 """
 
@@ -23,12 +23,12 @@ from fkp import drift
 from fkp.errors import FkpError
 from fkp.predict.predictor import advance
 from fkp.serve import TOKEN_VARIABLE, haproxy
-from fkp.serve.admission import Admission
+from fkp.serve.admission import ConcurrencyLimiter
 from fkp.serve.api import ROUTES, build_api
 from fkp.serve.guard import check_host, token_digests
 from fkp.serve.limits import REQUEST_S
 from fkp.serve.metrics import Metrics, render, total
-from fkp.serve.model import Found, Model, Query, load_model
+from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
 from fkp.serve.source import Source, find_bundle
 from fkp.serve.store import Store, listening_host
@@ -36,7 +36,7 @@ from fkp.serve.store import Store, listening_host
 if TYPE_CHECKING:
     from ray.serve import Application
 
-    from fkp.serve.guard import Guard
+    from fkp.serve.guard import SecurityMiddleware
 
 _ACCEPTED = "accepted"
 _NUMBERS = "metrics/"
@@ -73,11 +73,11 @@ class Landmarks:
         self._telling: asyncio.Task[None] | None = None
         self._batching = False
 
-    def __serve_build_asgi_app__(self) -> Guard:
+    def __serve_build_asgi_app__(self) -> SecurityMiddleware:
         """Called by Ray once this replica is made."""
-        guard = build_api(self, self._digests, self._timeout_s)
-        guard.app = Admission(guard.app, lambda: self.settings.max_in_progress)
-        return guard
+        secured = build_api(self, self._digests, self._timeout_s)
+        secured.app = ConcurrencyLimiter(secured.app, lambda: self.settings.max_in_progress)
+        return secured
 
     # --- the model and its change -----------------------------------------------------------------------------------
 
@@ -152,13 +152,13 @@ class Landmarks:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> Found:
+    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture.
 
         Args:
             model: The one this request began with.
             data: The file's bytes.
-            query: What is asked.
+            options: What is asked.
             keep_image: Whether the picture is needed afterwards.
 
         Raises:
@@ -167,20 +167,20 @@ class Landmarks:
         asked = time.perf_counter()
         with self.metrics.in_progress.track_inprogress():
             if self._batching:
-                found = await self._find_batched(model, data, query, keep_image)
+                found = await self._find_batched(model, data, options, keep_image)
             else:
                 loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+                found = await loop.run_in_executor(self._pictures, model.find, data, options, keep_image)
                 worked_ms = sum(found.milliseconds.values())
                 found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
                 self.metrics.batch_crops.observe(len(found.faces))
         self._observe_faces(found)
         return found
 
-    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> Found:
+    async def _find_batched(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool) -> Found:
         """As `Model.find`, but the network takes the crops beside those of other requests."""
         loop = asyncio.get_running_loop()
-        search = model.search(data, query, keep_image)
+        search = model.search(data, options, keep_image)
         queue_s = network_s = 0.0
         step = await loop.run_in_executor(self._pictures, advance, search)
         while isinstance(step, np.ndarray):

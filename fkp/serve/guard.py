@@ -85,11 +85,11 @@ def check_host(host: str | None, digests: Sequence[str]) -> None:
         raise FkpError(f"serving on {host} needs a token: set {TOKEN_VARIABLE}, or listen on 127.0.0.1")
 
 
-class Guard:
+class SecurityMiddleware:
     """The ASGI layer around the routes.
 
     Args:
-        app: What is guarded.
+        app: The routes.
         digests: See `token_digests`; empty: no token is needed, and only clients on this machine are answered.
         timeout_s: Longest time of a request, its upload included.
         body_limit_bytes: Longest body.

@@ -40,7 +40,7 @@ _QUALITY_SCALE = 0.05
 
 
 @dataclass(frozen=True)
-class Query:
+class InferenceOptions:
     """What a request asks beside its picture.
 
     Attributes:
@@ -116,12 +116,12 @@ class Model:
             "metrics": self.bundle.metrics,
         }
 
-    def find(self, data: bytes, query: Query, keep_image: bool = False) -> Found:
+    def find(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture, all in the thread that calls: its crops are one batch, with no other's.
 
         See `search`.
         """
-        search = self.search(data, query, keep_image)
+        search = self.search(data, options, keep_image)
         step, network_s = advance(search), 0.0
         while isinstance(step, np.ndarray):
             began = time.perf_counter()
@@ -131,12 +131,12 @@ class Model:
         step.milliseconds["network"] = 1000 * network_s
         return step
 
-    def search(self, data: bytes, query: Query, keep_image: bool = False) -> Search[Found]:
+    def search(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Search[Found]:
         """Find the faces of one encoded picture; whoever drives this runs the network, see `Predictor.search`.
 
         Args:
             data: The file's bytes.
-            query: With boxes, the detector does not look.
+            options: With boxes, the detector does not look.
             keep_image: Whether the picture is needed afterwards.
 
         Raises:
@@ -149,12 +149,12 @@ class Model:
         except FkpError as error:
             raise Refusal(422, "broken_picture", str(error)) from error
         decoded = time.perf_counter()
-        if query.boxes_xyxy:
-            found = given_boxes(query.boxes_xyxy)
+        if options.boxes_xyxy:
+            found = given_boxes(options.boxes_xyxy)
         else:
-            found = [face for face in self.predictor.detector.detect(image) if face.score >= query.min_score][: query.max_faces]
+            found = [face for face in self.predictor.detector.detect(image) if face.score >= options.min_score][: options.max_faces]
         detected = time.perf_counter()
-        search = self.predictor.search(image, found, given=bool(query.boxes_xyxy))
+        search = self.predictor.search(image, found, given=bool(options.boxes_xyxy))
         step = advance(search)
         crops_u8 = step if isinstance(step, np.ndarray) else np.empty(0)
         crop_s = time.perf_counter() - detected

@@ -55,13 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
             stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
                 signal.signal(number, lambda *_: stopped.set())
-            fit(config, cores)
+            clamp_replicas(config, cores)
             deploy(config)
             wait_until_ready(host, port)
             profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
             print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
             if arguments.bundle in ("", CHAMPION) and version is not None:
-                follow(stopped, config, version)
+                watch_alias(stopped, config, version)
             stopped.wait()
 
 
@@ -128,7 +128,7 @@ def settings(
     return config
 
 
-def fit(config: Mapping[str, Any], cores: int) -> None:
+def clamp_replicas(config: Mapping[str, Any], cores: int) -> None:
     """Ask for no more replicas than the cluster has cores: Serve would wait for them for ever."""
     scaling = deployment_of(config)["autoscaling_config"]
     for bound in ("min_replicas", "max_replicas"):
@@ -197,7 +197,7 @@ def wait_until_ready(host: str, port: int) -> None:
         time.sleep(0.1)
 
 
-def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s: float = _LOOK_S) -> None:
+def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, look_s: float = _LOOK_S) -> None:
     """Serve whatever version the registry's alias names, until the end.
 
     Args:

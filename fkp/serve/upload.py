@@ -52,7 +52,7 @@ async def _read_form(request: Request, most: int) -> list[Upload]:
     from starlette.formparsers import MultiPartException, MultiPartParser
 
     parser = MultiPartParser(request.headers, request.stream(), max_files=most + 1, max_fields=16)
-    parser.spool_max_size = limits.BODY_BYTES + 1  # Above it the parser would write to disk; the guard allows no such body.
+    parser.spool_max_size = limits.BODY_BYTES + 1  # Above it the parser would write to disk; no such body comes here.
     try:
         form = await parser.parse()
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""The endpoint without Ray: door, guard, routes and model in this process, asked as ASGI."""
+"""The endpoint without Ray: proxy, security, routes and model in this process, asked as ASGI."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from fkp.bundle import Bundle
 from fkp.serve.api import build_api
 from fkp.serve.app import _draw
-from fkp.serve.door import Door
+from fkp.serve.door import ProxyMiddleware
 from fkp.serve.guard import token_digests
 from fkp.serve.metrics import Metrics, render, total
-from fkp.serve.model import Found, Model, Query, load_model
+from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import Settings
 from fkp.serve.source import Source
 
@@ -27,9 +27,9 @@ class LocalEngine:
         self.metrics = Metrics()
         self._pictures = ThreadPoolExecutor(2)
 
-    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> Found:
+    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+        return await loop.run_in_executor(self._pictures, model.find, data, options, keep_image)
 
     async def draw(self, found: Found) -> bytes:
         return _draw(found)
@@ -47,9 +47,9 @@ class LocalEngine:
         self.metrics.requests.labels("other", status).inc()
 
 
-def application(bundle: Bundle, token: str | None = None) -> Door:
+def application(bundle: Bundle, token: str | None = None) -> ProxyMiddleware:
     """Everything that a request goes through."""
-    return Door(build_api(LocalEngine(bundle), token_digests(token)))
+    return ProxyMiddleware(build_api(LocalEngine(bundle), token_digests(token)))
 
 
 async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (), **query: Any) -> tuple[int, bytes]:

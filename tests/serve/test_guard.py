@@ -1,4 +1,4 @@
-"""What the guard lets through: driven as ASGI, without a server, so that every message can be sent as it should not be."""
+"""What the security layer lets through: driven as ASGI, without a server, so that every message can be sent as it should not be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fkp.errors import FkpError
-from fkp.serve.guard import Guard, check_host, is_loopback, token_digests
+from fkp.serve.guard import SecurityMiddleware, check_host, is_loopback, token_digests
 
 OLD, NEW = "old-token-of-24-characters", "new-token-of-24-characters"
 LIMIT = 1000
@@ -39,7 +39,7 @@ def ask(
     client: tuple[str, int] | None = ("127.0.0.1", 5),
     **options: Any,
 ) -> Answered:
-    """Send one request through a guard around an application."""
+    """Send one request through the layer around an application."""
     sent: list[dict[str, Any]] = []
     waiting = list(chunks)
     found = Answered(0, {}, b"")
@@ -58,7 +58,7 @@ def ask(
     options.setdefault("body_limit_bytes", LIMIT)
     raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {"type": "http", "path": path, "method": "POST", "headers": raw, "client": client}
-    asyncio.run(Guard(app, observe=observe, **options)(scope, receive, send))
+    asyncio.run(SecurityMiddleware(app, observe=observe, **options)(scope, receive, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     found.status, found.body = sent[0]["status"], sent[1]["body"]
     found.headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -116,7 +116,7 @@ def test_a_defect_is_an_envelope_without_its_trace() -> None:
     assert answer.counted == [("/v1/keypoints", 500)]
 
 
-def test_what_the_guard_answers_itself_is_counted() -> None:
+def test_what_the_layer_answers_itself_is_counted() -> None:
     codes: list[str] = []
     ask(echo, headers={"Content-Length": str(LIMIT + 1)}, count_error=codes.append)
     ask(echo, digests=token_digests(OLD), count_error=codes.append)
@@ -130,7 +130,7 @@ def test_other_protocols_are_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guard(echo)({"type": "websocket", "path": "/", "headers": []}, None, send))  # type: ignore[arg-type]
+    asyncio.run(SecurityMiddleware(echo)({"type": "websocket", "path": "/", "headers": []}, None, send))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 

@@ -18,7 +18,7 @@ from fkp.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.serve import limits
-from fkp.serve.model import Model, Query, check_picture, face_json, load_model, quality
+from fkp.serve.model import InferenceOptions, Model, check_picture, face_json, load_model, quality
 from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
 from fkp.serve.source import Source, find_bundle
@@ -64,7 +64,7 @@ def test_a_model_whose_numbers_are_not_finite_is_refused(model: Model, monkeypat
 
 @pytest.mark.parametrize("name", ["points_px", "expected_error_px"])
 def test_a_number_that_json_cannot_say_is_not_answered(model: Model, photo: bytes, name: str) -> None:
-    (face,) = model.find(photo, Query()).faces
+    (face,) = model.find(photo, InferenceOptions()).faces
     broken = getattr(face, name).copy()
     broken[3] = np.inf
     with pytest.raises(ValueError, match="not finite"):
@@ -87,7 +87,7 @@ def test_what_is_found_in_boxes_is_the_predictor_s(
     model: Model, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray
 ) -> None:
     boxes = (tuple(box.tolist()), tuple((box + 9).tolist()))
-    found = model.find(photo, Query(boxes))
+    found = model.find(photo, InferenceOptions(boxes))
     assert (found.width, found.height) == picture.shape[1::-1]
     assert found.image is None
     assert (found.crops_u8.shape, set(found.milliseconds)) == ((2, 1, 128, 128), {"decode", "detect", "crop", "network"})
@@ -97,7 +97,7 @@ def test_what_is_found_in_boxes_is_the_predictor_s(
 
 
 def test_what_the_detector_finds_is_the_predictor_s(model: Model, photo: bytes, picture: images.Image) -> None:
-    (ours,) = model.find(photo, Query()).faces
+    (ours,) = model.find(photo, InferenceOptions()).faces
     (theirs,) = model.predictor(picture)
     (detection,) = model.predictor.detector.detect(picture)
     assert (ours.box_xyxy != detection.box_xyxy).any(), "it was refined"
@@ -121,7 +121,7 @@ def test_of_faces_in_given_boxes_one_that_does_not_fit_is_refined(
         return run(crops_u8)
 
     monkeypatch.setattr(model.predictor, "run", counted)
-    found = model.find(images.encode(both, ".png"), Query(boxes))
+    found = model.find(images.encode(both, ".png"), InferenceOptions(boxes))
     assert looked == [2, 1]
     for ours, theirs in zip(found.faces, model.predictor(both, boxes), strict=True):
         np.testing.assert_array_equal(ours.points_px, theirs.points_px)
@@ -136,7 +136,7 @@ def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion
 
 def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
     with pytest.raises(Refusal, match="the picture is not a picture that can be decoded") as caught:
-        model.find(photo[: len(photo) // 10], Query(((5.0, 5.0, 50.0, 90.0),)))
+        model.find(photo[: len(photo) // 10], InferenceOptions(((5.0, 5.0, 50.0, 90.0),)))
     assert (caught.value.status, caught.value.code) == (422, "broken_picture")
 
 

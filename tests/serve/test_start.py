@@ -37,9 +37,9 @@ def test_no_more_replicas_than_cores() -> None:
     assert (deployment["user_config"]["max_in_progress"], deployment["user_config"]["max_batch_size"]) == (5, None)
     scaling = deployment["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 4)
-    start.fit(config, 3)
+    start.clamp_replicas(config, 3)
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 3)
-    start.fit(config, 1)
+    start.clamp_replicas(config, 1)
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 1)
     fixed = start.settings(start.CONFIG, "127.0.0.1", 8000, "", (), replicas=3)["applications"][0]["deployments"][0]
     assert (fixed["autoscaling_config"]["min_replicas"], fixed["autoscaling_config"]["max_replicas"]) == (3, 3)
@@ -130,6 +130,6 @@ def test_a_champion_that_cannot_be_fetched_for_a_moment_is_fetched_later(
     monkeypatch.setattr("fkp.track.registry.Registry", Registry)
     monkeypatch.setattr(start, "find_bundle", fetch)
     monkeypatch.setattr(start, "deploy", deploy)
-    start.follow(stopped, {"applications": [{"deployments": [{"user_config": {"bundle": "models:/fkp/1"}}]}]}, "1", 0.01)
+    start.watch_alias(stopped, {"applications": [{"deployments": [{"user_config": {"bundle": "models:/fkp/1"}}]}]}, "1", 0.01)
     assert (asked, deployed) == (["models:/fkp/2"] * 2, ["models:/fkp/2"])
     assert capsys.readouterr().err == "warning: the line is cut\n"
