@@ -24,12 +24,12 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt pyproject.to
 	@touch $@
 
 demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and draw points into a picture
-	$(PY) -m fkp.demo
+	$(PY) -m fkp demo
 
 champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion and saved_models/tiny again, into runs/
-	$(PY) -m fkp.data fetch
-	$(PY) -m fkp.train --config configs/champion.yaml --track.run_name champion
-	$(PY) -m fkp.train --config configs/tiny.yaml --track.run_name tiny
+	$(PY) -m fkp data fetch
+	$(PY) -m fkp train --config configs/champion.yaml --track.run_name champion
+	$(PY) -m fkp train --config configs/tiny.yaml --track.run_name tiny
 
 test: lint ## Before each commit: style, types, contracts, and the tests that are fast
 	$(PY) $(PYTEST) -m "not slow and not hosts"

@@ -20,12 +20,12 @@ import numpy as np
 from robustness import changes, points_of
 
 from fkp import config as configs
+from fkp.common.files import check_same, write_json
 from fkp.config import Config
-from fkp.data import catalog as catalogs
+from fkp.data import labels as catalogs
 from fkp.errors import FkpError, run_command
-from fkp.evaluate import evaluate
-from fkp.folder import check_same, write_json
-from fkp.model.metrics import nme_interocular_pct
+from fkp.evaluation.evaluate import evaluate
+from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.predict import Predictor
 from fkp.vision import image as images
 
@@ -68,7 +68,7 @@ def main() -> None:
         run = {
             "train.epochs": arguments.epochs,
             "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
-            "model.int8": False,  # What is compared is the training.
+            "export.int8": False,  # What is compared is the training.
             **({"data.root": arguments.root} if arguments.root else {}),
         }
         found = _measured(configs.build(settings, change or {}, run), arguments.out / f"{name}-{arguments.epochs}")
@@ -90,7 +90,7 @@ def _measured(config: Config, folder: Path) -> dict[str, Any]:
 
 def _train(config: Config, folder: Path) -> dict[str, Any]:
     from fkp.bundle import write_bundle
-    from fkp.model.net import Net
+    from fkp.model.lightning_module import Net
     from fkp.train.loop import fit_in_process
 
     speeds = list[float]()

@@ -18,11 +18,11 @@ import numpy as np
 
 from fkp import config as configs
 from fkp.config import Config
-from fkp.data import catalog as catalogs
+from fkp.data import labels as catalogs
 from fkp.errors import FkpError, run_command
-from fkp.evaluate import Evaluation
-from fkp.exposure import Exposure
-from fkp.model import metrics
+from fkp.evaluation import metrics
+from fkp.evaluation.evaluate import Evaluation
+from fkp.evaluation.leakage import Exposure
 from fkp.vision.crop import Crop, box_of_points
 
 #: The step of the grid on which the labels of the YouTube-Faces set lie, as a part of the face box's longer side.
@@ -35,7 +35,7 @@ COLUMNS = ("nme_interocular_pct", "nme_inner51_interocular_pct", "failure_08_pct
 
 def main(argv: list[str] | None = None) -> None:
     """Train both and print the table."""
-    parser = argparse.ArgumentParser(description="Other flags are those of `python -m fkp.train`.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Other flags are those of `fkp train`.", allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=15.0, help="most minutes of training for each network (default: %(default)s)")
     parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES, help="train only these of configs/")
     arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
@@ -64,10 +64,10 @@ def _about(config: Config) -> str:
 
 
 def _train(config: Config) -> tuple[Evaluation, float]:
-    from fkp.train.driver import train
+    from fkp.train.pipeline import train
 
     if config.data.source == "synthetic":
-        raise FkpError("this benchmark is about real faces: fetch them first, `python -m fkp.data fetch`")
+        raise FkpError("this benchmark is about real faces: fetch them first, `fkp data fetch`")
     outcome = train(config)
     (found,) = (evaluation for evaluation in outcome.evaluations if evaluation.data.split == "identity")
     return found, outcome.minutes

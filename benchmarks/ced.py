@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fkp.common.files import write
 from fkp.config import DataConfig
-from fkp.data import catalog as catalogs
+from fkp.data import labels as catalogs
 from fkp.errors import run_command
-from fkp.evaluate import PARTS, evaluate
-from fkp.folder import write
-from fkp.model.metrics import failure_pct
+from fkp.evaluation.evaluate import PARTS, evaluate
+from fkp.evaluation.metrics import failure_pct
+from fkp.evaluation.report import cumulative_figure
 from fkp.predict import Predictor
-from fkp.report import cumulative_figure
 
 
 def main() -> None:

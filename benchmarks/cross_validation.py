@@ -19,11 +19,11 @@ import numpy as np
 
 from fkp import config as configs
 from fkp.bundle import open_bundle
+from fkp.common.files import check_same
 from fkp.config import Config
-from fkp.data.catalog import NUM_FOLDS
+from fkp.data.labels import NUM_FOLDS
 from fkp.errors import FkpError, run_command
-from fkp.folder import check_same
-from fkp.model.metrics import NORMALISER
+from fkp.evaluation.metrics import NORMALISER
 
 COLUMNS = {
     "nme_interocular_pct": "NME %",
@@ -38,7 +38,7 @@ COLUMNS = {
 def main() -> None:
     """Train what is missing, then print one table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Other flags are those of `python -m fkp.train`."
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Other flags are those of `fkp train`."
     )
     parser.add_argument("--config", type=Path, default=Path("configs/champion.yaml"), help="default: %(default)s")
     parser.add_argument("--folds", type=int, nargs="+", choices=range(NUM_FOLDS), default=range(NUM_FOLDS), help="default: all five")
@@ -66,10 +66,10 @@ def main() -> None:
 def _figures(config: Config) -> dict[str, Any]:
     """Test figures of a run on its own split; trains it if it is not finished."""
     if config.data.source == "synthetic":
-        raise FkpError("this benchmark is about real faces: fetch them first, `python -m fkp.data fetch`")
+        raise FkpError("this benchmark is about real faces: fetch them first, `fkp data fetch`")
     run = Path(config.track.storage) / str(config.track.run_name)
     if not _finished(run, config):
-        from fkp.train.driver import train
+        from fkp.train.pipeline import train
 
         train(config)
     found: dict[str, Any] = open_bundle(run / "bundle").metrics["test"][config.data.split]

@@ -21,11 +21,10 @@ import numpy as np
 
 from fkp import config
 from fkp.bundle import Bundle, open_bundle, update_bundle
-from fkp.data import catalog as catalogs
-from fkp.data import face_boxes
+from fkp.data import labels as catalogs
 from fkp.errors import FkpError, run_command
-from fkp.exposure import held_out
-from fkp.model import metrics
+from fkp.evaluation import detector_calibration, metrics
+from fkp.evaluation.leakage import held_out
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
 from fkp.predict.predictor import fuse
 from fkp.vision import image as images
@@ -78,7 +77,7 @@ def main() -> None:
     detectors = [open_detector(name) for name in names]
     maps = {}
     if arguments.calibrate or arguments.write:
-        maps = {detector.finder.name: face_boxes.fit(detector, catalog, data) for detector in detectors}
+        maps = {detector.finder.name: detector_calibration.fit(detector, catalog, data) for detector in detectors}
     for name, box_map in maps.items():
         print(f"{name}: {'too few faces found to calibrate' if box_map is None else box_map}")
     if arguments.write:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from fkp.bundle import Bundle, open_bundle
-from fkp.data import synthetic
+from fkp.data.synthetic import render
 from fkp.errors import run_command
 from fkp.predict import DEFAULT_BUNDLE, Predictor, on_ray, table
-from fkp.predict.sources import pictures
+from fkp.predict.inputs import pictures
 from fkp.vision import image as images
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
     with tempfile.TemporaryDirectory() as folder:
-        synthetic.write_set(Path(folder) / "set", arguments.pictures, seed=11)
+        render.write_set(Path(folder) / "set", arguments.pictures, seed=11)
         paths = pictures([str(Path(folder) / "set")])
         parts = list(table.parts_of(paths, table.part_size(len(paths))))
         print(f"{len(paths)} synthetic pictures in {len(parts)} parts\n")

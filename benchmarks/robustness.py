@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 
 from fkp import config as configs
-from fkp.data import catalog as catalogs
+from fkp.data import labels as catalogs
 from fkp.errors import FkpError, run_command
-from fkp.exposure import held_out
-from fkp.landmarks import MIRROR
-from fkp.model.metrics import nme_interocular_pct
+from fkp.evaluation.leakage import held_out
+from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.predict import Predictor
+from fkp.scheme import MIRROR
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 from fkp.vision.image import Image

@@ -29,9 +29,9 @@ from scipy.optimize import nnls
 from fkp import config as configs
 from fkp.config import Config
 from fkp.errors import FkpError, run_command
-from fkp.model.registry import Network
-from fkp.train.driver import make_synthetic, with_absolute_paths
-from fkp.train.run import open_run
+from fkp.model.network import Network
+from fkp.train.pipeline import make_synthetic, with_absolute_paths
+from fkp.train.run_dir import open_run
 
 _DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "champion.yaml"
 _PREDICTED = (8, 32, 128)
@@ -69,7 +69,7 @@ class StepTime:
 def main() -> None:
     """Print what was measured, what was fitted, and what follows from it."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Other flags are those of `python -m fkp.train`."
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Other flags are those of `fkp train`."
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128], help="global batches")
@@ -111,12 +111,12 @@ def measure(given: Config, workers: list[int], batches: list[int]) -> tuple[list
     Returns:
         The points, the cores that workers have in truth, and the hosts they are on.
     """
-    from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
+    from fkp.cluster import capacity  # isort: skip  # Before ray: it sets what ray reads when it is imported.
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
     declared = {} if address else {"num_cpus": max(workers)}
-    ray.init(address or "local", namespace=cluster.NAMESPACE, log_to_driver=False, logging_level="WARNING", **declared)
+    ray.init(address or "local", namespace=capacity.NAMESPACE, log_to_driver=False, logging_level="WARNING", **declared)
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         cores = int(sum(node["CPU"] for node in nodes)) if address else os.cpu_count() or 1

@@ -119,11 +119,11 @@ class Bench:
 
     def deploy(self, replicas: int = REPLICAS, **user_config: Any) -> None:
         """Change the endpoint as `serve deploy` does, and wait for it."""
-        from fkp.serve import start
+        from fkp.serve import launch
 
         self.deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
         self.deployment["user_config"] |= user_config
-        start.deploy(copy.deepcopy(self.config))
+        launch.deploy(copy.deepcopy(self.config))
 
     def send(self, rate: float | None, seconds: float) -> list[Answer]:
         """See `offer`. As many connections as the replicas have places: none is refused."""
@@ -289,8 +289,9 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from fkp.bundle import open_bundle, update_bundle
-    from fkp.ports import free_port
-    from fkp.serve import haproxy, start
+    from fkp.common.ports import free_port
+    from fkp.serve import launch
+    from fkp.serve.ingress import haproxy
 
     threading.Thread(target=_end_after, args=(1800.0,), daemon=True).start()
     with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -299,16 +300,16 @@ def main() -> None:
         shutil.copytree(champion.path, folder / "other")
         update_bundle(folder / "other", {**champion.metrics, "copy": "other"}, champion.card)
         chosen = {"max_in_progress": arguments.max_in_progress}
-        config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), REPLICAS, **chosen)
+        config = launch.settings(launch.CONFIG, "127.0.0.1", port, str(champion.path), (), REPLICAS, **chosen)
         with haproxy.claimed(port) as claim:
             if arguments.profile == "fast":
                 limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
                 os.environ.update(haproxy.settings(claim, limit))
-            with start.joined("local"):
+            with launch.joined("local"):
                 bench = Bench(pool, config, folder)
                 bench.models = (Path(champion.path), folder / "other")
                 bench.deploy()
-                start.wait_until_ready("127.0.0.1", port)
+                launch.wait_until_ready("127.0.0.1", port)
                 bench.send(RATE, 3)
                 print(f"profile {arguments.profile}, {REPLICAS} replicas, {os.cpu_count()} cores")
                 line("", "measured", "asked")

@@ -32,7 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from serve_client import Client
 
-from fkp.ports import free_port
+from fkp.common.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "fkp/serve/golden/face.jpg"
@@ -206,7 +206,7 @@ def server(row: str, litserve: Path | None = None) -> Iterator[str]:
         command = [
             sys.executable,
             "-m",
-            "fkp.serve.start",
+            "fkp.serve",
             "--port",
             str(port),
             "--profile",

@@ -25,8 +25,8 @@ from train_throughput import Fit, Row, fit, prepare, print_table
 
 from fkp import config as configs
 from fkp.config import Config, DataConfig
-from fkp.data.pack import pack
-from fkp.data.packed import PackedSet
+from fkp.data.packed_set import PackedSet
+from fkp.data.parquet.writer import pack
 from fkp.errors import run_command
 
 _DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "ytfaces.yaml"

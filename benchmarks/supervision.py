@@ -23,17 +23,17 @@ import numpy as np
 import torch
 
 from fkp import config as configs
+from fkp.common.files import check_same, write_json
 from fkp.config import Config, DataConfig
-from fkp.data import catalog as catalogs
-from fkp.data import synthetic
-from fkp.data.catalog import fold_of
-from fkp.data.dataset import CropCache, CropSet, open_cache
+from fkp.data import labels as catalogs
+from fkp.data.crop_cache import CropCache, CropSet, open_cache
 from fkp.data.face_crop import crop_face, crop_size_px
+from fkp.data.labels import fold_of
+from fkp.data.synthetic import render
 from fkp.errors import FkpError, run_command
-from fkp.folder import check_same, write_json
-from fkp.landmarks import INNER_51, MIRROR
-from fkp.model.metrics import nme_interocular_pct
-from fkp.model.net import Net
+from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.model.lightning_module import Net
+from fkp.scheme import INNER_51, MIRROR
 from fkp.train.loop import fit_in_process
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
@@ -135,7 +135,7 @@ def with_synthetic(material: Material) -> CropSet:
     crops, points = [], []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "drawn"
-        synthetic.write_set(root, faces=SYNTHETIC_FACES, seed=1)
+        render.write_set(root, faces=SYNTHETIC_FACES, seed=1)
         drawn = catalogs.load(DataConfig(source="synthetic", root=str(root)))
         for row in range(len(drawn)):
             crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], wide=True)
@@ -167,7 +167,7 @@ def main() -> None:
     run = {
         "train.epochs": arguments.epochs,
         "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
-        "model.int8": False,  # What is compared is the training.
+        "export.int8": False,  # What is compared is the training.
         "data.val_share": 1.0,  # And the more faces judge it, the better.
         **({"data.root": arguments.root} if arguments.root else {}),
     }
@@ -233,7 +233,7 @@ def _unlabelled(material: Material) -> tuple[np.ndarray, np.ndarray]:
             # The second pass stands as a training crop does: upright in the frame.
             crops.append(Crop.of_box(box_of_points(crop.undo(points_px)), size_px, scale).apply(frame, config.input.channels))
     if not crops:
-        raise FkpError(f"{material.catalog.root / 'test'} has no frame without a label: `python -m fkp.data fetch` brings them")
+        raise FkpError(f"{material.catalog.root / 'test'} has no frame without a label: `fkp data fetch` brings them")
     wide_u8 = np.stack(crops)
     return wide_u8, _of_wide(config, teachers, wide_u8)
 

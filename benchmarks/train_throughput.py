@@ -31,16 +31,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from fkp import config as configs
-from fkp import seed
 from fkp.config import Config
-from fkp.data import catalog as catalogs
-from fkp.data.dataset import FacesDataModule, open_cache
+from fkp.data import labels as catalogs
+from fkp.data.crop_cache import open_cache
+from fkp.data.datamodule import FacesDataModule
 from fkp.errors import FkpError, run_command
-from fkp.model.net import Net
+from fkp.model import seed_recipe
+from fkp.model.lightning_module import Net
 from fkp.train import loop
-from fkp.train.driver import with_absolute_paths
+from fkp.train.pipeline import with_absolute_paths
 from fkp.train.precision import precision
-from fkp.train.run import open_run
+from fkp.train.run_dir import open_run
 from fkp.vision import image as images
 
 _DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "ytfaces.yaml"
@@ -120,7 +121,7 @@ def prepare(config: Config, scratch: Path) -> Config:
         print(f"The YouTube-Faces set is not at {config.data.root}: SYNTHETIC faces instead. Name its folder with --data.root.")
         config = config.updated({"data": {"source": "synthetic", "root": str(scratch / "synthetic")}})
     if config.data.source == "synthetic":
-        from fkp.data.synthetic import write_set
+        from fkp.data.synthetic.render import write_set
 
         write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
     cache, train = open_cache(config), catalogs.load(config.data).rows("train", config.data)
@@ -362,12 +363,14 @@ class _SeedFrames(Dataset[Any]):
     def __init__(self, config: Config) -> None:
         self.catalog = catalogs.load(config.data)
         self.rows = self.catalog.rows("train", config.data)
-        self.recipe = seed.Compose([seed.Rescale(250), seed.RandomCrop(224), seed.Normalize(), seed.ToTensor()])
+        self.recipe = seed_recipe.Compose(
+            [seed_recipe.Rescale(250), seed_recipe.RandomCrop(224), seed_recipe.Normalize(), seed_recipe.ToTensor()]
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> seed.Sample:
+    def __getitem__(self, index: int) -> seed_recipe.Sample:
         row = int(self.rows[index])
         return self.recipe({"image": images.read(self.catalog.path(row)), "keypoints": self.catalog.points_raw_px[row]})
 

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("search", "overhead"), help="one of the two parts")
     args = parser.parse_args()
     if not (Path(args.root) / "training_frames_keypoints.csv").is_file():
-        raise FkpError(f"no YouTube-Faces set in {args.root}: python -m fkp.data fetch, or name its folder with --root")
+        raise FkpError(f"no YouTube-Faces set in {args.root}: fkp data fetch, or name its folder with --root")
     args.out = args.out.absolute()
     args.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, object] = {}

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fkp.data.synthetic_clip import Motion, frames
+from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError, run_command
 from fkp.predict import DEFAULT_BUNDLE, Predictor
-from fkp.predict.follow import Follower
+from fkp.predict.tracker import Follower
 from fkp.predict.video import threads
 from fkp.vision.smooth import OneEuroSettings, shake_pct
 

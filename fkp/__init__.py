@@ -11,7 +11,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 if TYPE_CHECKING:
-    from fkp.model.net import Net
+    from fkp.model.lightning_module import Net
     from fkp.predict import Predictor
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ __all__ = ["Net", "Predictor", "__version__"]
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import fkp` stays free of torch, Lightning, Ray and MLflow.
     if name == "Net":
-        from fkp.model.net import Net
+        from fkp.model.lightning_module import Net
 
         return Net
     if name == "Predictor":

@@ -30,15 +30,15 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "predict": Verb("fkp.predict.__main__", None, "find landmarks in pictures and videos"),
-    "evaluate": Verb("fkp.evaluate", "train", "measure a bundle, or a running endpoint"),
+    "evaluate": Verb("fkp.evaluation.__main__", "train", "measure a bundle, or a running endpoint"),
     "train": Verb("fkp.train.__main__", "train", "train a model"),
     "tune": Verb("fkp.tune.search", "tune", "search for better settings"),
     "serve": Verb("fkp.serve.__main__", "serve", "answer pictures over HTTP"),
     "data": Verb("fkp.data.__main__", "train", "fetch, verify, describe, make and pack labelled faces"),
     "models": Verb("fkp.model.__main__", "train", "the architectures that can be trained"),
     "track": Verb("fkp.track.__main__", "train", "registered models: list, register, promote, roll back"),
-    "cluster": Verb("fkp.hosts", "train", "check a cluster's file and its hosts before `ray up`"),
-    "reference": Verb("fkp.reference", "train", "let a bundle tell the endpoint what faces it knows"),
+    "cluster": Verb("fkp.cluster.preflight", "train", "check a cluster's file and its hosts before `ray up`"),
+    "reference": Verb("fkp.evaluation.drift_reference", "train", "let a bundle tell the endpoint what faces it knows"),
     "demo": Verb("fkp.demo", "all", "train and try a small model"),
 }
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fkp.compat import SETTINGS
 from fkp.errors import FkpError
 from fkp.shipped import here_or_shipped
 
@@ -38,14 +39,14 @@ class DataConfig(_Section):
     """Which faces, and which of them train, validate and test."""
 
     source: Literal["synthetic", "ytfaces", "folder"] = Field(
-        "synthetic", description="synthetic: made here; ytfaces: `python -m fkp.data fetch`; folder: your own set in the same layout"
+        "synthetic", description="synthetic: made here; ytfaces: `fkp data fetch`; folder: your own set in the same layout"
     )
     root: str | None = Field(
         None, description="folder of the set, or place of a packed one (also s3:// or gs://); by default data/synthetic or data/ytfaces"
     )
     backend: Literal["memory", "stream"] = Field(
         "memory",
-        description="memory: decoded once into cache_dir; stream: a packed set (`python -m fkp.data pack`), decoded anew in each epoch",
+        description="memory: decoded once into cache_dir; stream: a packed set (`fkp data pack`), decoded anew in each epoch",
     )
     split: Literal["identity", "published"] = Field(
         "identity", description="identity: whole persons by fold; published: the two CSV files, which share persons and clips"
@@ -55,7 +56,7 @@ class DataConfig(_Section):
     val_share: float = Field(
         1.0, gt=0.0, le=1.0, description="part of the persons of val_fold that is held out; the others train, once all else is chosen"
     )
-    label_shift_px: tuple[float, float] | None = Field(
+    label_bias_px: tuple[float, float] | None = Field(
         None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"
     )
     cache_dir: str = Field(".cache", description="where decoded crops are kept; shared by all workers of a machine")
@@ -107,22 +108,26 @@ class AugmentConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The network. The registry's names are checked where it is built: `python -m fkp.model` lists them."""
+    """The network. The registry's names are checked where it is built: `fkp models` lists them."""
 
     arch: str = Field("resnet", description="name in the registry: slim, resnet, mobile, convnext, seed_cnn")
     width: int = Field(32, ge=8, le=256, multiple_of=8, description="channels of the first stage")
     depth: int = Field(2, ge=1, le=8, description="blocks in each stage")
     head: Literal["direct", "heatmap"] = Field("heatmap", description="direct: coordinates by regression; heatmap: soft-argmax")
-    loss: Literal["smooth_l1", "wing", "mse", "laplace"] = Field(
-        "smooth_l1", description="loss of the points; laplace is the likelihood that also trains the scale of the error"
-    )
-    code_weight: float = Field(0.3, ge=0.0, le=10.0, description="weight of the maps' own cross-entropy beside the loss (heatmap head)")
-    int8: bool = Field(False, description="whether the trained network is stored for ONNX Runtime in 8-bit integers: half the time")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout before the last layer of a direct head")
 
 
+class LossConfig(_Section):
+    """What training minimises."""
+
+    kind: Literal["smooth_l1", "wing", "mse", "laplace"] = Field(
+        "smooth_l1", description="loss of the landmarks; laplace is the likelihood that also trains the scale of the error"
+    )
+    heatmap_weight: float = Field(0.3, ge=0.0, le=10.0, description="weight of the heatmaps' cross-entropy beside it (heatmap head)")
+
+
 class OptimConfig(_Section):
-    """How the weights move."""
+    """Optimizer, schedule, averaged weights."""
 
     optimizer: Literal["adamw", "adam"] = Field("adamw", description="adamw decays weights apart from the gradient")
     lr: float = Field(3e-3, gt=0, le=1.0, description="peak learning rate for the global batch")
@@ -133,7 +138,9 @@ class OptimConfig(_Section):
     warmup: float = Field(0.1, ge=0.0, le=0.5, description="part of the run spent on warming up (onecycle, cosine)")
     global_batch_size: int = Field(64, ge=1, description="faces in a step over all workers")
     grad_clip: float = Field(1.0, ge=0.0, description="largest norm of the gradient; 0 turns it off")
-    ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="decay a step of the averaged weights that are validated and kept; 0: none")
+    ema_decay: float = Field(
+        0.99, ge=0.0, lt=1.0, description="decay per step of the averaged weights (EMA), which are validated and saved; 0: off"
+    )
 
 
 class TrainConfig(_Section):
@@ -148,10 +155,10 @@ class TrainConfig(_Section):
 
 
 class ScaleConfig(_Section):
-    """On what to train."""
+    """Workers, cores, GPUs, fault tolerance."""
 
     num_workers: int = Field(2, ge=0, description="Ray Train workers; 0 trains in this process without a cluster")
-    min_workers: int | None = Field(None, ge=1, description="go on with so few when hosts are lost; by default all are waited for")
+    min_workers: int | None = Field(None, ge=1, description="resume with so few when hosts are lost; by default training waits for all")
     cpus_per_worker: int = Field(1, ge=1, description="cores, and so threads, of a worker")
     decoders_per_worker: int = Field(1, ge=1, description="further cores for each worker, which decode with data.backend=stream")
     use_gpu: Literal["auto", "yes", "no"] = Field("auto", description="auto: a GPU for each worker when the cluster has enough")
@@ -165,6 +172,12 @@ class ScaleConfig(_Section):
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"min_workers={self.min_workers} is more than num_workers={self.num_workers}")
         return self
+
+
+class ExportConfig(_Section):
+    """How the trained network is stored."""
+
+    int8: bool = Field(False, description="ONNX in 8-bit integers: half the time")
 
 
 class TrackConfig(_Section):
@@ -184,9 +197,11 @@ class Config(_Section):
     input: InputConfig = Field(default_factory=InputConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
+    export: ExportConfig = Field(default_factory=ExportConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
 
     @property
@@ -219,7 +234,7 @@ def _merge(section: type[_AnySection], *layers: Mapping[str, Any]) -> _AnySectio
     merged: dict[str, Any] = {}
     for layer in layers:
         for path, value in dotted(layer):
-            _put(merged, path.split("."), value)
+            _put(merged, (SETTINGS.get(path, path) if section is Config else path).split("."), value)
     try:
         return section.model_validate(merged)
     except ValidationError as error:
@@ -267,7 +282,7 @@ def from_args(argv: list[str], prog: str, about: str) -> Config:
             CliSettingsSource(
                 CommandLine,
                 cli_prog_name=prog,
-                cli_parse_args=argv,
+                cli_parse_args=[_todays_flag(word) for word in argv],
                 cli_exit_on_error=False,
                 cli_avoid_json=True,
                 cli_hide_none_type=True,
@@ -284,6 +299,11 @@ def from_args(argv: list[str], prog: str, about: str) -> Config:
     layers = [read_yaml(path)] if path else []
     layers.append(given)
     return build(*layers)
+
+
+def _todays_flag(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"--{SETTINGS.get(name[2:], name[2:])}{equals}{value}" if name.startswith("--") else word
 
 
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

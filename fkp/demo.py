@@ -1,4 +1,4 @@
-"""python -m fkp.demo: from nothing to a picture with points, in a few minutes, without a network or a GPU."""
+"""fkp demo: from nothing to a picture with points, in a few minutes, without a network or a GPU."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from fkp import config as configs
+from fkp.common.ports import free_port
 from fkp.errors import FkpError, run_command
-from fkp.ports import free_port
 from fkp.shipped import shipped
 
 SETTINGS = shipped("configs/demo.yaml")
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     """Train on synthetic faces, evaluate, annotate a picture the training has not seen, ask the endpoint, and say where all is."""
     flags = sys.argv[1:] if argv is None else argv
     config = configs.from_args(["--config", str(SETTINGS), *flags], "fkp demo", "Train and try a small model.")
-    from fkp.evaluate import format_table
-    from fkp.train.driver import train
+    from fkp.evaluation.evaluate import format_table
+    from fkp.train.pipeline import train
 
     assert config.track.run_name is not None
     # The demo's run is there to be made anew; every other run is kept.
@@ -34,13 +34,13 @@ def main(argv: list[str] | None = None) -> None:
     picture = _annotate(photo, outcome.bundle_path)
     print("\nStarting the endpoint with the shipped model, for one picture.", flush=True)
     print(f"endpoint   {_ask_endpoint(photo)}")
-    print("           try it: .venv/bin/python -m fkp serve, then http://127.0.0.1:8000")
+    print("           try it: .venv/bin/fkp serve, then http://127.0.0.1:8000")
     print(f"picture    {picture}")
     print(f"report     {outcome.report_path}")
     print(f"model      {outcome.bundle_path}")
     print(f"runs       {outcome.mlflow_uri}, run {outcome.mlflow_run_id}")
     print(f"           see them: .venv/bin/mlflow ui --backend-store-uri {outcome.mlflow_uri}")
-    print("next       .venv/bin/python -m fkp.data fetch && .venv/bin/python -m fkp.train --config configs/ytfaces.yaml")
+    print("next       .venv/bin/fkp data fetch && .venv/bin/fkp train --config configs/ytfaces.yaml")
 
 
 def _annotate(photo: Path, bundle_path: Path) -> Path:
@@ -79,7 +79,7 @@ def _ask_endpoint(photo: Path) -> str:
             if line.startswith("http://"):  # Said once it answers.
                 break
         else:
-            raise FkpError("the endpoint did not start: `python -m fkp serve` says why")
+            raise FkpError("the endpoint did not start: `fkp serve` says why")
         response = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo.read_bytes(), timeout=30)
         response.raise_for_status()
         answer = response.json()

@@ -34,7 +34,7 @@ Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 #: Groups of tests that run one after the other in one process, longest first; `make test` shares them out in this order.
-LONGEST = ("ray", "processes", "tests/serve/test_page.py", "tests/serve/test_haproxy.py")
+LONGEST = ("ray", "processes", "tests/serve/test_page.py", "tests/serve/ingress/test_haproxy.py")
 
 #: Fixture -> group of the tests that use it: there is one of it for the whole run.
 DEAR = {"ray_cluster": "ray", "start_process": "processes", "run_process": "processes"}
@@ -107,23 +107,23 @@ def real_root() -> Path:
     for root in [*named, *REAL_SETS]:
         if (root / "training_frames_keypoints.csv").is_file():
             return root
-    pytest.skip("the YouTube-Faces frames are not there: `python -m fkp.data fetch` brings them, or name their folder in FKP_REAL_DATA")
+    pytest.skip("the YouTube-Faces frames are not there: `fkp data fetch` brings them, or name their folder in FKP_REAL_DATA")
 
 
 @pytest.fixture(scope="session")
 def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """160 synthetic faces of 30 persons; made in seconds."""
-    from fkp.data import synthetic
+    from fkp.data.synthetic import render
 
     root = tmp_path_factory.mktemp("synthetic") / "set"
-    synthetic.write_set(root, faces=160, seed=7)
+    render.write_set(root, faces=160, seed=7)
     return root
 
 
 @pytest.fixture(scope="session")
 def packed_root(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same faces in Parquet shards, one group of frames in each."""
-    from fkp.data.pack import pack
+    from fkp.data.parquet.writer import pack
 
     place = tmp_path_factory.mktemp("packed") / "set"
     pack(configs.DataConfig(source="folder", root=str(synthetic_root)), str(place), 0.2)
@@ -135,7 +135,7 @@ def ray_cluster() -> Iterator[None]:
     """One Ray cluster of four declared cores for the whole session of tests."""
     import ray
 
-    import fkp.train.cluster  # noqa: F401  Sets Ray's environment before it starts.
+    import fkp.cluster.capacity  # noqa: F401  Sets Ray's environment before it starts.
 
     ray.init(num_cpus=4, dashboard_host="127.0.0.1", logging_level=logging.ERROR, log_to_driver=False)
     yield
@@ -152,7 +152,7 @@ def ray_address(ray_cluster: None) -> str:
 
 @pytest.fixture
 def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """`start_process("fkp.predict", "photo.jpg", cwd=folder, MLFLOW_TRACKING_URI=...)` is `python -m fkp.predict photo.jpg`.
+    """`start_process("fkp.predict", "photo.jpg", cwd=folder, MLFLOW_TRACKING_URI=...)` is `fkp predict photo.jpg`.
 
     Arguments in capitals change the environment; `without` names variables that are left out of it. What still runs at the test's
     end is killed.
@@ -211,7 +211,7 @@ def s3_server() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of an empty bucket's folder that this process may use, and what it starts."""
-    from fkp import storage
+    from fkp.common import storage
 
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
@@ -233,7 +233,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_run_in(synthetic_root: Path) -> Callable[..., Config]:
     """Make the Config of a run that takes seconds: `small_run_in(folder, optim__lr=0.01)`."""
-    from fkp.train.driver import with_absolute_paths
+    from fkp.train.pipeline import with_absolute_paths
 
     def make(folder: Path, **changes: Any) -> Config:
         settings: dict[str, Any] = {
@@ -284,7 +284,7 @@ def tiny_config(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of an untrained network. Read only: a test that changes it copies it first."""
-    from fkp.model.registry import Network
+    from fkp.model.network import Network
 
     torch.manual_seed(0)
     network = Network(tiny_config)

@@ -16,8 +16,8 @@ SAME = [
     ("optim.lr", "3e-3", "3e-3", 0.003),
     ("model.arch", "mobile", "mobile", "mobile"),
     ("model.width", "16", "16", 16),
-    ("data.label_shift_px", "1.15,0.8", "[1.15, 0.8]", (1.15, 0.8)),
-    ("data.label_shift_px", "null", "null", None),
+    ("data.label_bias_px", "1.15,0.8", "[1.15, 0.8]", (1.15, 0.8)),
+    ("data.label_bias_px", "null", "null", None),
     ("train.max_minutes", "2.5", "2.5", 2.5),
     ("train.max_minutes", "null", "null", None),
     ("data.limit", "7", "7", 7),
@@ -26,7 +26,7 @@ SAME = [
 
 
 def from_flags(*argv: str) -> Config:
-    return configs.from_args(list(argv), "python -m fkp.train", "Train.")
+    return configs.from_args(list(argv), "fkp train", "Train.")
 
 
 def write_yaml(folder: Path, text: str) -> Path:
@@ -61,9 +61,9 @@ def test_nothing_said_is_the_default() -> None:
 
 
 def test_flags_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path) -> None:
-    path = write_yaml(tmp_path, "optim: {lr: 0.01, weight_decay: 0.5}\ndata: {label_shift_px: [1, 2]}\n")
-    config = from_flags("--optim.lr", "0.02", "--config", str(path), "--data.label_shift_px", "null")
-    assert (config.optim.lr, config.optim.weight_decay, config.data.label_shift_px) == (0.02, 0.5, None)
+    path = write_yaml(tmp_path, "optim: {lr: 0.01, weight_decay: 0.5}\ndata: {label_bias_px: [1, 2]}\n")
+    config = from_flags("--optim.lr", "0.02", "--config", str(path), "--data.label_bias_px", "null")
+    assert (config.optim.lr, config.optim.weight_decay, config.data.label_bias_px) == (0.02, 0.5, None)
 
 
 def test_later_layers_win() -> None:
@@ -72,7 +72,7 @@ def test_later_layers_win() -> None:
 
 
 def test_negative_numbers_by_flag() -> None:
-    assert from_flags("--data.label_shift_px=-1.5,-0.5").data.label_shift_px == (-1.5, -0.5)
+    assert from_flags("--data.label_bias_px=-1.5,-0.5").data.label_bias_px == (-1.5, -0.5)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_equal_folds_are_fine_where_they_are_not_used() -> None:
 
 
 def test_json_round_trip() -> None:
-    config = configs.build({"data.label_shift_px": (1.15, 0.8), "train.max_minutes": 3, "optim.lr": 0.1, "track.run_name": "a"})
+    config = configs.build({"data.label_bias_px": (1.15, 0.8), "train.max_minutes": 3, "optim.lr": 0.1, "track.run_name": "a"})
     assert Config.model_validate(config.model_dump(mode="json")) == config
     assert Config.model_validate_json(config.model_dump_json()) == config
     assert configs.build(config.model_dump(mode="json")) == config
@@ -200,7 +200,7 @@ def test_digest_ignores_the_name_of_the_run_alone() -> None:
 def test_known_paths() -> None:
     paths = configs.known_paths()
     assert len(paths) == len(set(paths))
-    assert {"optim.lr", "data.label_shift_px", "track.run_name"} <= set(paths)
+    assert {"optim.lr", "data.label_bias_px", "track.run_name"} <= set(paths)
 
 
 def _fields(section: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:

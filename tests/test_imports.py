@@ -26,11 +26,11 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "absent"),
     [
         ("import fkp", HEAVY),
-        ("import fkp.config, fkp.landmarks, fkp.errors", HEAVY),
+        ("import fkp.config, fkp.scheme, fkp.errors", HEAVY),
         ("import fkp.vision.crop, fkp.vision.draw, fkp.vision.detect", ("torch", "ray", "mlflow", "pytorch_lightning", "pandas")),
         ("import fkp.predict", ("torch", "ray", "mlflow", "pytorch_lightning", "pandas")),
         ("import fkp; fkp.Predictor", ("torch", "ray", "mlflow", "pytorch_lightning", "pandas")),
-        ("import fkp, fkp.data.dataset; fkp.Net", ("ray", "mlflow", "onnxruntime")),
+        ("import fkp, fkp.data.crop_cache; fkp.Net", ("ray", "mlflow", "onnxruntime")),
     ],
 )
 @pytest.mark.over_5s("torch is imported anew")

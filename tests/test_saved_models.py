@@ -10,8 +10,8 @@ import pytest
 
 from fkp import config as configs
 from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, open_bundle
-from fkp.data import catalog as catalogs
-from fkp.evaluate import evaluate
+from fkp.data import labels as catalogs
+from fkp.evaluation.evaluate import evaluate
 from fkp.predict import Predictor
 
 REPO = Path(__file__).resolve().parents[1]

@@ -7,4 +7,4 @@ from fkp.errors import run_command
 from fkp.tune.search import main
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "tune")

@@ -1,4 +1,4 @@
-"""python -m fkp.data fetch | verify | stats | synth | pack"""
+"""fkp data fetch | verify | stats | synth | pack"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fkp.errors import FkpError, run_command
 from fkp.shipped import here_or_shipped
 
 if TYPE_CHECKING:
-    from fkp.data.packed import PackedSet
+    from fkp.data.packed_set import PackedSet
 
 ROOT = Path("data/ytfaces")
 MANIFEST = Path("data/manifest.csv")
@@ -110,14 +110,14 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from fkp.data import packed, verify
+    from fkp.data import packed_set, verify
 
-    if packed.is_packed(args.root):
-        _verify_packed(packed.open_packed(args.root))
+    if packed_set.is_packed(args.root):
+        _verify_packed(packed_set.open_packed(args.root))
         return
     root, listed = Path(args.root), verify.read_manifest(args.manifest)
     if not root.is_dir():
-        raise FkpError(f"there is no set at {root}: `python -m fkp.data fetch` brings it, or name its folder with --root")
+        raise FkpError(f"there is no set at {root}: `fkp data fetch` brings it, or name its folder with --root")
     faults = verify.check(root, listed)
     for fault in faults:
         print(fault)
@@ -127,15 +127,15 @@ def _verify(args: argparse.Namespace) -> None:
         sys.stdout.flush()
         raise FkpError(
             f"{args.root} is not the set of {args.manifest} ({len(listed)} frames; {summary}): "
-            "`python -m fkp.data fetch` replaces it, unless you keep re-encoded frames on purpose"
+            "`fkp data fetch` replaces it, unless you keep re-encoded frames on purpose"
         )
     print(f"{args.root}: all {len(listed)} labelled frames are as in {args.manifest}")
 
 
 def _verify_packed(found: PackedSet) -> None:
-    from fkp.data import packed
+    from fkp.data import packed_set
 
-    faults = list(packed.faults(found))
+    faults = list(packed_set.faults(found))
     for fault in faults:
         print(fault)
     if faults:
@@ -157,14 +157,14 @@ def _stats(args: argparse.Namespace) -> None:
 def _synth(args: argparse.Namespace) -> None:
     # The Config holds the bounds of both numbers.
     data = build({"data.synthetic_faces": args.faces, "data.synthetic_seed": args.seed}).data
-    from fkp.data.synthetic import write_set
+    from fkp.data.synthetic.render import write_set
 
     write_set(args.root, data.synthetic_faces, data.synthetic_seed)
     print(f"{args.root}: {data.synthetic_faces} synthetic faces")
 
 
 def _pack(args: argparse.Namespace) -> None:
-    from fkp.data.pack import pack
+    from fkp.data.parquet.writer import pack
 
     out = args.out or args.root.rstrip("/") + PACKED_SUFFIX
     found = pack(DataConfig(source="folder", root=args.root), out, args.shard_mib)

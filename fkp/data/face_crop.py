@@ -21,7 +21,7 @@ def crop_face(config: InputConfig, frame: images.Image, points_px: np.ndarray, w
     Args:
         config: Size and colours.
         frame: (H, W, 3) uint8 RGB.
-        points_px: (68, 2) in the frame's pixels, without the labels' shift; `fkp.data.catalog.check_label` has seen them.
+        points_px: (68, 2) in the frame's pixels, without the labels' shift; `fkp.data.labels.check_label` has seen them.
         wide: See `crop_size_px`.
 
     Returns:

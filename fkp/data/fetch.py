@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fkp.config import DataConfig
-from fkp.data import catalog, verify
+from fkp.data import labels, verify
 from fkp.data.download import BadArchive, clear_disk_errors, download
 from fkp.data.unpack import unpack
 from fkp.errors import FkpError
@@ -85,13 +85,13 @@ def adopt(source: Path, root: Path, manifest: Path) -> tuple[int, int]:
     folder = _find_set(source)
     if folder.resolve().is_relative_to(root.resolve()):
         raise FkpError(f"{folder} lies in the target {root} itself: name another --root, or use the set where it is")
-    faces = catalog.load(DataConfig(source="ytfaces", root=str(folder)))
+    faces = labels.load(DataConfig(source="ytfaces", root=str(folder)))
     names = [f"{part}/{file}" for part, file in zip(faces.table["part"], faces.table["file"], strict=True)]
     with _workplace(root) as (target, new):
         _check_target(target, {*listed, *names})
         with clear_disk_errors(new):
             _copy_checked(faces, names, new)
-            for part in catalog.PARTS:
+            for part in labels.PARTS:
                 shutil.copyfile(folder / f"{part}_frames_keypoints.csv", new / f"{part}_frames_keypoints.csv")
         differing = sum(verify.sha256_of(new / name) != listed.get(name) for name in names)
         _install(new, target)
@@ -129,15 +129,15 @@ def _find_set(source: Path) -> Path:
     raise FkpError(f"{source} holds no set: --source is the folder with training_frames_keypoints.csv, or the one above its data/")
 
 
-def _copy_checked(faces: catalog.Catalog, names: list[str], new: Path) -> None:
-    for part in catalog.PARTS:
+def _copy_checked(faces: labels.Catalog, names: list[str], new: Path) -> None:
+    for part in labels.PARTS:
         (new / part).mkdir()
     faults = []
     for row, name in enumerate(tqdm(names, desc="copy", unit="frame", disable=None)):
         try:
             content = image.read_bytes(faces.path(row))
             height, width, _ = image.decode(content, str(faces.path(row))).shape
-            catalog.check_label(faces.points_raw_px[row], height, width, str(faces.path(row)))
+            labels.check_label(faces.points_raw_px[row], height, width, str(faces.path(row)))
         except FkpError as error:
             faults.append(str(error))
         else:

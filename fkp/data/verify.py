@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from fkp.config import DataConfig
-from fkp.data import catalog
+from fkp.data import labels
 from fkp.errors import FkpError
-from fkp.landmarks import OUTER_EYE_CORNERS
+from fkp.scheme import OUTER_EYE_CORNERS
 
 _COLUMNS = ["split", "file", "sha256", "identity", "video", "frame", "fold"]
 
@@ -104,16 +104,16 @@ def labelled(root: Path) -> list[str]:
     """The frames that a set's CSV files label, as paths relative to its folder.
 
     Raises:
-        FkpError: See `fkp.data.catalog.load`.
+        FkpError: See `fkp.data.labels.load`.
     """
-    table = catalog.load(DataConfig(source="folder", root=str(root))).table
+    table = labels.load(DataConfig(source="folder", root=str(root))).table
     return [f"{part}/{file}" for part, file in zip(table["part"], table["file"], strict=True)]
 
 
 def _labels_of(listed: dict[str, str]) -> dict[str, str | None]:
     if digest_of(listed) == _UPSTREAM:
         return dict(_UPSTREAM_LABELS)
-    return {f"{part}_frames_keypoints.csv": None for part in catalog.PARTS}
+    return {f"{part}_frames_keypoints.csv": None for part in labels.PARTS}
 
 
 def _compare(root: Path, wanted: dict[str, str] | dict[str, str | None]) -> Iterator[Fault]:
@@ -173,9 +173,9 @@ def describe(data: DataConfig) -> Stats:
     """Measure a set; reads every frame.
 
     Raises:
-        FkpError: The labels cannot be read (see `fkp.data.catalog.load`), or a frame is missing or no picture.
+        FkpError: The labels cannot be read (see `fkp.data.labels.load`), or a frame is missing or no picture.
     """
-    faces = catalog.load(data)
+    faces = labels.load(data)
     points_px = faces.points_raw_px
     # Decoding leaves the interpreter's lock, so threads use all cores: 1.5 s for 4,232 frames on two.
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""python -m fkp.model: the registered architectures with their size under the default settings."""
+"""fkp models: the registered architectures with their size under the default settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print one line an architecture and head."""
     about = "List the architectures, with their size under the default settings."
     argparse.ArgumentParser(prog="fkp models", description=about).parse_args(argv)
-    from fkp.model.registry import Network, names
+    from fkp.model.network import Network, names
 
     for arch in names():
         for head in ("direct", "heatmap"):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from fkp.model.registry import Network
+from fkp.model.network import Network
 
 _BATCH = 64
 

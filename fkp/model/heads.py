@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fkp.config import InputConfig, ModelConfig
 from fkp.errors import FkpError
-from fkp.landmarks import NUM_POINTS
+from fkp.scheme import NUM_POINTS
 
 if TYPE_CHECKING:
     from fkp.model.registry import Backbone

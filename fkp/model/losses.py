@@ -46,7 +46,7 @@ def radial_laplace_nll(error_pct: Tensor, scale_pct: Tensor) -> Tensor:
     return (2 * torch.log(scale_pct) + radius / scale_pct).mean()
 
 
-#: `model.loss` to the loss of the points; "laplace" is not here, because its likelihood is the loss of the points.
+#: `loss.kind` to the loss of the points; "laplace" is not here, because its likelihood is the loss of the points.
 POINT_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"smooth_l1": smooth_l1, "wing": wing, "mse": mse}
 
 
@@ -57,7 +57,7 @@ def total(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tensor, size
     follow that loss alone.
 
     Args:
-        name: `model.loss`.
+        name: `loss.kind`.
         points_px: (N, 68, 2) predicted, crop pixels.
         scale_px: (N, 68) predicted, crop pixels.
         truth_px: (N, 68, 2), crop pixels.

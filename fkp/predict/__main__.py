@@ -1,4 +1,4 @@
-"""python -m fkp.predict SOURCE... --out DIR | TABLE.parquet | CLIP.mp4"""
+"""fkp predict SOURCE... --out DIR | TABLE.parquet | CLIP.mp4"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
         predictor = Predictor(arguments.bundle, video.threads(), arguments.detector)
         return video.annotate(predictor, arguments.sources[0], out, arguments.smooth)
-    from fkp.predict.sources import pictures
+    from fkp.predict.inputs import pictures
 
     if out.suffix.lower() == ".parquet":
         from fkp.bundle import open_bundle

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkp import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
+from fkp.cluster import ray_session  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
 # Read when ray.data is imported: its notes on each dataset would break the progress bar, and what it logs as an error it raises too.
 os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
@@ -28,14 +28,14 @@ from fkp.predict.rows import rows_of
 from fkp.vision.detect import BLAZEFACE
 
 if TYPE_CHECKING:
-    from fkp.predict.table import Part
+    from fkp.predict.rows import Chunk
 
 #: How often a part is tried again whose actor's process died: a machine may go, but a picture that ends every process
 #: that opens it must not be tried for ever, which is Ray Data's default.
 _RETRIES = 3
 
 
-def tables(bundle: Bundle, parts: Sequence[Part], actors: int | None = None, detector: str = BLAZEFACE) -> Iterator[pa.Table]:
+def tables(bundle: Bundle, parts: Sequence[Chunk], actors: int | None = None, detector: str = BLAZEFACE) -> Iterator[pa.Table]:
     """Work on parts with the cluster's cores and yield them as they are done, in any order.
 
     Ray Data starts new parts only while the finished ones are taken, so that neither the object store nor this process
@@ -54,7 +54,7 @@ def tables(bundle: Bundle, parts: Sequence[Part], actors: int | None = None, det
         FkpError: The cluster cannot be reached or is too small, a machine of it does not see the files, or pictures end
             every process that opens them.
     """
-    with cluster.joined():
+    with ray_session.joined():
         cores = int(ray.cluster_resources().get("CPU", 0))
         if cores < (actors or 1):
             raise FkpError(f"{actors or 1} actors need a core each and the cluster has {cores}: lower --actors")
@@ -78,7 +78,7 @@ class _Annotator:
         return rows_of(self._predictor, self._root, [os.fsdecode(path) for path in row["paths"]], row["first"])
 
 
-def _map(bundle: Bundle, parts: Sequence[Part], actors: int, detector: str) -> Iterator[pa.Table]:
+def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # One bar counts the pictures, also those of an earlier run.
     context.print_on_execution_start = False
@@ -106,7 +106,7 @@ def _map(bundle: Bundle, parts: Sequence[Part], actors: int, detector: str) -> I
         raise FkpError(told[0] if told else died) from error
 
 
-def _first_there(parts: Sequence[Part]) -> list[Path]:
+def _first_there(parts: Sequence[Chunk]) -> list[Path]:
     """A picture by which a machine can tell whether it sees the pictures at all."""
     return next(([Path(path).absolute()] for part in parts for path in part.paths if Path(path).exists()), [])
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fkp.errors import FkpError
-from fkp.landmarks import NUM_POINTS
+from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
-from fkp.predict.sources import shown
+from fkp.scheme import NUM_POINTS
 from fkp.vision import image as images
 from fkp.vision.draw import draw_face
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
-from fkp.landmarks import MIRROR
+from fkp.scheme import MIRROR
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg

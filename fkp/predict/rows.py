@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import cv2
 import pyarrow as pa
 
 from fkp.errors import FkpError
+from fkp.predict.inputs import shown
 from fkp.predict.predictor import Face, Predictor
-from fkp.predict.sources import shown
 from fkp.vision import image as images
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
@@ -38,6 +39,19 @@ SCHEMA = pa.schema(
         pa.field("model", pa.string(), nullable=False),
     ]
 )
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pictures that are worked on and kept together.
+
+    Attributes:
+        first: Number of the first picture.
+        paths: Its pictures.
+    """
+
+    first: int
+    paths: Sequence[str]
 
 
 def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -> pa.Table:

@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +19,16 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from fkp.bundle import Bundle
+from fkp.common.files import claimed, replacing, write_json
 from fkp.errors import FkpError
-from fkp.folder import claimed, replacing, write_json
 from fkp.predict.predictor import Predictor
-from fkp.predict.rows import SCHEMA, rows_of
+from fkp.predict.rows import SCHEMA, Chunk, rows_of
 from fkp.vision.detect import BLAZEFACE
 
 _JOB = "job.json"
 _METADATA = b"fkp.job"
 #: Rows of a row group of the table: about 16 MB.
 _GROUP_ROWS = 16_384
-
-
-@dataclass(frozen=True)
-class Part:
-    """Pictures that are worked on and kept together.
-
-    Attributes:
-        first: Number of the first picture.
-        paths: Its pictures.
-    """
-
-    first: int
-    paths: Sequence[str]
 
 
 def annotate(
@@ -75,10 +61,10 @@ def annotate(
     try:
         with claimed(folder, str(out), "written", "choose another place"):
             _begin(folder, out, job)
-            todo = [part for part in parts_of(paths, size) if not _file_of(folder, part.first).exists()]
+            todo = [part for part in chunks_of(paths, size) if not _file_of(folder, part.first).exists()]
             tables = _on_ray(bundle, todo, actors, detector) if ray and todo else here(bundle, todo, detector)
             _keep(tables, folder, len(paths), sum(len(part.paths) for part in todo), out.name)
-            _join(folder, [part.first for part in parts_of(paths, size)], out, job)
+            _join(folder, [part.first for part in chunks_of(paths, size)], out, job)
             shutil.rmtree(folder)
     except OSError as error:
         raise FkpError(f"cannot write {out}: {error.strerror or error}: mend that, and the same command goes on") from error
@@ -140,17 +126,17 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     return "other pictures (as many, but names, sizes or times differ)"
 
 
-def parts_of(paths: Sequence[str], size: int) -> Iterator[Part]:
+def chunks_of(paths: Sequence[str], size: int) -> Iterator[Chunk]:
     """Cut a list of pictures into parts of a size."""
     for first in range(0, len(paths), size):
-        yield Part(first, paths[first : first + size])
+        yield Chunk(first, paths[first : first + size])
 
 
 def _file_of(folder: Path, first: int) -> Path:
     return folder / f"part-{first:09d}.parquet"
 
 
-def here(bundle: Bundle, parts: Iterable[Part], detector: str = BLAZEFACE) -> Iterator[pa.Table]:
+def here(bundle: Bundle, parts: Iterable[Chunk], detector: str = BLAZEFACE) -> Iterator[pa.Table]:
     """Work on parts in this process, on one core, and yield their rows one by one."""
     predictor = Predictor(bundle, detector=detector)
     _ = predictor.detector  # One that is missing is one error, not one a picture.
@@ -158,7 +144,7 @@ def here(bundle: Bundle, parts: Iterable[Part], detector: str = BLAZEFACE) -> It
         yield rows_of(predictor, str(Path.cwd()), part.paths, part.first)
 
 
-def _on_ray(bundle: Bundle, parts: Sequence[Part], actors: int | None, detector: str) -> Iterator[pa.Table]:
+def _on_ray(bundle: Bundle, parts: Sequence[Chunk], actors: int | None, detector: str) -> Iterator[pa.Table]:
     from fkp.predict import on_ray
 
     return on_ray.tables(bundle, parts, actors, detector)

@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from fkp.common.files import replacing
 from fkp.errors import FkpError
-from fkp.folder import replacing
-from fkp.predict.follow import Follower, Sighting
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import BOX, POINTS
-from fkp.vision.clip import open_clip, written_clip
+from fkp.predict.tracker import Follower, Sighting
 from fkp.vision.draw import draw_face, draw_label
 from fkp.vision.image import Image
 from fkp.vision.smooth import OneEuroSettings, shake_pct
+from fkp.vision.video import open_clip, written_clip
 
 #: One row a face a frame, and one without values for a frame without a face. `points_px` are the smoothed points.
 SCHEMA = pa.schema(

@@ -12,9 +12,9 @@ PROFILES = ("fast", "plain")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve until interrupted, see `fkp.serve.start`."""
+    """Serve until interrupted, see `fkp.serve.launch`."""
     arguments = parse(argv)
-    from fkp.serve.start import run
+    from fkp.serve.launch import run
 
     run(arguments)
 

@@ -19,24 +19,25 @@ import numpy as np
 import ray
 from ray import serve
 
-from fkp import drift
+from fkp.bundle import drift
 from fkp.errors import FkpError
 from fkp.predict.predictor import advance
-from fkp.serve import TOKEN_VARIABLE, haproxy
-from fkp.serve.admission import ConcurrencyLimiter
-from fkp.serve.api import ROUTES, build_api
-from fkp.serve.guard import check_host, token_digests
+from fkp.serve import TOKEN_VARIABLE
+from fkp.serve.bundle_source import Source, find_bundle
+from fkp.serve.http.concurrency import ConcurrencyLimiter
+from fkp.serve.http.routes import ROUTES, build_api
+from fkp.serve.http.security import check_host, token_digests
+from fkp.serve.ingress import haproxy
 from fkp.serve.limits import REQUEST_S
 from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
-from fkp.serve.source import Source, find_bundle
 from fkp.serve.store import Store, listening_host
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-    from fkp.serve.guard import SecurityMiddleware
+    from fkp.serve.http.security import SecurityMiddleware
 
 _ACCEPTED = "accepted"
 _NUMBERS = "metrics/"

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from fkp.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_index
+from fkp.bundle.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_index
 
 #: A replica that has not written for so long is gone: its gauges no longer count.
 GONE_AFTER_S = 10.0

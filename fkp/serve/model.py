@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from fkp.bundle import open_bundle
-from fkp.drift import error_ratio
+from fkp.bundle.drift import error_ratio
 from fkp.errors import FkpError
-from fkp.landmarks import INNER_51, OUTER_EYE_CORNERS
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import Search, advance, given_boxes
+from fkp.predict.torch_session import open_gpu
+from fkp.scheme import INNER_51, OUTER_EYE_CORNERS
 from fkp.serve import limits
+from fkp.serve.bundle_source import Source
 from fkp.serve.refusal import Refusal
-from fkp.serve.source import Source
-from fkp.torch_session import open_gpu
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE

@@ -4,7 +4,7 @@
 - record.py: one run, written directly
 - outbox.py, delivery.py, journal.py: the runs of a search, written ahead, so that a lost server loses nothing
 - registry.py, version.py, model.py: versions of the model, and which of them is the champion
-- `python -m fkp.track` lists, registers, promotes, rolls back and uploads
+- `fkp track` lists, registers, promotes, rolls back and uploads
 
 Importing it imports no mlflow.
 """
@@ -12,8 +12,8 @@ Importing it imports no mlflow.
 from __future__ import annotations
 
 from fkp.track.outbox import Outbox
-from fkp.track.record import Record, git_commit, recording
 from fkp.track.registry import ALIAS, MODEL_NAME, NotBetter, Registry
+from fkp.track.run import Record, git_commit, recording
 from fkp.track.store import tracking_uri
 from fkp.track.version import Version
 

@@ -1,4 +1,4 @@
-"""Registered models and unfinished uploads from the command line: python -m fkp.track list|register|promote|rollback|upload."""
+"""Registered models and unfinished uploads from the command line: fkp track list|register|promote|rollback|upload."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def format_versions(registry: Registry) -> str:
     """The table of versions, the newest first."""
     versions = registry.versions()
     if not versions:
-        return f"nothing is registered as {registry.name} in {without_password(registry.uri)}: `python -m fkp.track register BUNDLE`"
+        return f"nothing is registered as {registry.name} in {without_password(registry.uri)}: `fkp track register BUNDLE`"
     champion = registry.champion_number()
     heads = ("version", "val NME %", "test NME %", "arch", "split", "registered", "")
     rows = [heads, *(_row(version, champion) for version in versions)]
@@ -62,8 +62,8 @@ def _row(version: Version, champion: int | None) -> tuple[str, ...]:
 
 def _register(registry: Registry, bundle_path: Path, run_id: str | None) -> Version:
     from fkp.bundle import open_bundle
-    from fkp.track.model import BUNDLE_FOLDER
-    from fkp.track.record import recording
+    from fkp.track.mlflow_model import BUNDLE_FOLDER
+    from fkp.track.run import recording
 
     if run_id is not None:
         return registry.register(bundle_path, run_id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fkp.track.record import MAX_TAG
+from fkp.track.run import MAX_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

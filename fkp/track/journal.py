@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fkp.common.files import write_json
 from fkp.errors import FkpError
-from fkp.folder import write_json
 
 _KIND = "fkp outbox 1"
 _START = f'{{"kind": "{_KIND}"'.encode()

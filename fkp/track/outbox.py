@@ -1,7 +1,7 @@
 """The record of a search, written ahead: first into a file, then, by a thread, into MLflow.
 
 A store that is lost in the middle stops nothing and loses nothing. What is left at the end is delivered by
-`python -m fkp.track upload FILE`, or by the next process that opens the file.
+`fkp track upload FILE`, or by the next process that opens the file.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ def _same_store(begun: str | None, resume: bool, path: Path) -> str:
     if resume:
         raise FkpError(
             f"{path} was begun in the MLflow store {begun}, MLFLOW_TRACKING_URI is {without_password(now)} now: set it back, or, if the "
-            f"store has moved, run `python -m fkp.track upload {path} --store {without_password(now)}` first"
+            f"store has moved, run `fkp track upload {path} --store {without_password(now)}` first"
         )
     return begun
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fkp.errors import FkpError
-from fkp.track.model import log_model
+from fkp.track.mlflow_model import log_model
 from fkp.track.store import open_client, store_errors, tracking_uri, without_password
 from fkp.track.version import BUNDLE_TAG, MARK_TAG, Version, best_marked, describe, objection
 

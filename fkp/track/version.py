@@ -75,8 +75,7 @@ def objection(candidate: Version, champion: Version | None) -> str | None:
     for version in (candidate, champion):
         if version is not None and version.val_nme_interocular_pct is None:
             return (
-                f"version {version.number} has no validation figure: register a bundle that `python -m fkp.train` measured, "
-                "or promote with --force"
+                f"version {version.number} has no validation figure: register a bundle that `fkp train` measured, or promote with --force"
             )
     if champion is None:
         return None

@@ -1,4 +1,4 @@
 """Training: a run folder that can be resumed, the Lightning loop, and Ray Train around it.
 
-python -m fkp.train --config configs/ytfaces.yaml
+fkp train --config configs/ytfaces.yaml
 """

@@ -1,18 +1,18 @@
-"""python -m fkp.train [--config FILE.yaml] [--section.key VALUE ...]"""
+"""fkp train [--config FILE.yaml] [--section.key VALUE ...]"""
 
 from __future__ import annotations
 
 import sys
 
 from fkp import config as configs
-from fkp import storage
+from fkp.common import storage
 from fkp.errors import run_command
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train, evaluate, write the bundle and say where everything is."""
     config = configs.from_args(sys.argv[1:] if argv is None else argv, "fkp train", "Train a 68-point face landmark model.")
-    from fkp.train.driver import train
+    from fkp.train.pipeline import train
 
     outcome = train(config)
     if storage.is_uri(outcome.place):
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"record     {outcome.mlflow_uri}, run {outcome.mlflow_run_id}")
     if outcome.mlflow_uri.startswith("sqlite:"):
         print(f"see it     mlflow ui --backend-store-uri {outcome.mlflow_uri}")
-    print(f"use it     python -m fkp.predict PHOTO --out out --bundle {outcome.bundle_path}")
+    print(f"use it     fkp predict PHOTO --out out --bundle {outcome.bundle_path}")
 
 
 if __name__ == "__main__":

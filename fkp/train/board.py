@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
+from fkp.cluster import ray_session  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fkp import folder
+from fkp.common import files
 from fkp.errors import FkpError
 from fkp.train.figures import FiguresLogger, WriteFigures
 
@@ -72,7 +72,7 @@ class _Board:
         self._keep()
 
     def _keep(self) -> None:
-        folder.write(self._path, "".join(json.dumps(figures) + "\n" for figures in self._waiting))
+        files.write(self._path, "".join(json.dumps(figures) + "\n" for figures in self._waiting))
 
 
 class BoardLogger(FiguresLogger):
@@ -103,7 +103,7 @@ class BoardLogger(FiguresLogger):
 
 def find(name: str) -> Any:
     """The board of a run, in a worker."""
-    return ray.get_actor(name, namespace=cluster.NAMESPACE)
+    return ray.get_actor(name, namespace=ray_session.NAMESPACE)
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def standing(path: Path, write: WriteFigures, show: Callable[[Mapping[str, float
     """
     name = f"board-{uuid.uuid4().hex}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options: dict[str, Any] = {"name": name, "namespace": cluster.NAMESPACE, "scheduling_strategy": here}
+    options: dict[str, Any] = {"name": name, "namespace": ray_session.NAMESPACE, "scheduling_strategy": here}
     board: Any = ray.remote(num_cpus=0)(_Board).options(**options).remote(str(path.absolute()))
     done = threading.Event()
     scribe = _Scribe(board, write, done)

@@ -20,10 +20,11 @@ from pytorch_lightning.loggers import Logger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fkp.config import Config
-from fkp.data.dataset import CropCache, FacesDataModule
-from fkp.data.stream import DecodeAll
+from fkp.data.crop_cache import CropCache
+from fkp.data.datamodule import FacesDataModule
+from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME, Net
+from fkp.model.lightning_module import VAL_NME, Net
 from fkp.train.precision import precision
 
 Report = Callable[[Mapping[str, float]], None]
@@ -118,7 +119,7 @@ def fit(
         checkpoint: Where to go on from.
         on_gpu: Whether each worker has a GPU.
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
-        decode_all: Who decodes what is streamed, see `fkp.data.stream`.
+        decode_all: Who decodes what is streamed, see `fkp.data.parquet.stream`.
         prepare: Last change of the Trainer, Ray's.
         trainer_options: Strategy and plugins, Ray's.
 

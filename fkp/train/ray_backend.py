@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from fkp.train import cluster  # isort: skip  # Before ray: it sets what ray reads when it is imported.
+from fkp.cluster import ray_session  # isort: skip  # Before ray: it sets what ray reads when it is imported.
 
 import ray
 import ray.train
@@ -20,14 +20,15 @@ from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from fkp import storage
+from fkp.cluster.capacity import check_resources
+from fkp.common import storage
 from fkp.config import Config
-from fkp.data.stream import DecodeAll
+from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
-from fkp.train import board, loop, snapshot
+from fkp.model.lightning_module import VAL_NME
+from fkp.train import board, checkpoints, loop
 from fkp.train.figures import WriteFigures
-from fkp.train.run import Run
+from fkp.train.run_dir import Run
 
 #: Key of a report: epochs that are done. Unlike Tune's own count it goes on where a restarted training goes on.
 EPOCHS = "epochs"
@@ -86,8 +87,8 @@ def fit_on_ray(run: Run, write: WriteFigures, show: Callable[[Mapping[str, float
     config = run.config
     for workers in range(config.least_workers, config.scale.num_workers + 1):
         loop.worker_batch_size(config, workers)
-    with cluster.joined():
-        gpus = 1.0 if cluster.check_resources(config) else 0.0
+    with ray_session.joined(loop.MALLOC_ENVIRONMENT):
+        gpus = 1.0 if check_resources(config) else 0.0
         with board.standing(run.folder / "figures.jsonl", write, show) as name:
             result = fit(torch_trainer(config, run.place, gpus, {"board": name}))
     best = result.get_best_checkpoint(VAL_NME, "min")
@@ -110,8 +111,8 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
     parent, name = place.rsplit("/", 1)
     kept: list[Any] = []
     if not storage.is_uri(place):  # A bucket shows a list once all of it has arrived, and until then the one before.
-        snapshot.mend(Path(place))
-        kept = [snapshot.KeepSnapshot(Path(place))]
+        checkpoints.mend(Path(place))
+        kept = [checkpoints.KeepSnapshot(Path(place))]
     scale = config.scale
     least, most = config.least_workers, scale.num_workers
     return TorchTrainer(
@@ -166,7 +167,7 @@ def who_decodes(config: Config, pipelines: int) -> DecodeAll:
     """What `loop.fit` decodes with in a process of Ray; `pipelines` is how many of them stream on this cluster at once."""
     if config.data.backend != "stream":
         return map
-    from fkp.train.decoders import on_ray
+    from fkp.data.parquet.ray_decode import on_ray
 
     return on_ray(config.scale.decoders_per_worker, pipelines)
 

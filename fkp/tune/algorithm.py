@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
+from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
+from fkp.tune.options import MUTABLE
 
 if TYPE_CHECKING:
     from fkp.tune.study import Study
-
-#: Settings that population-based training may change on the way: they do not shape the network.
-MUTABLE = ("optim.lr", "optim.weight_decay", "augment.", "model.code_weight")
 
 #: Trials that TPE draws at random before it models anything: Optuna's own default.
 _STARTUP_TRIALS = 10

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fkp import page
-from fkp.tune.compare import EVALUATOR, Comparison
-from fkp.tune.live import setting
+from fkp.common import html
+from fkp.tune.importance import EVALUATOR, Comparison
+from fkp.tune.live_table import setting
 from fkp.tune.results import Cost, Trial, best
 
 if TYPE_CHECKING:
@@ -196,4 +196,4 @@ def _error_scale(axes: Axes, values: Sequence[float]) -> None:
 
 def _png(draw: Callable[[Axes], None] | Sequence[Callable[[Axes], None]], height: float) -> bytes:
     """900 px wide, one chart beside the other."""
-    return page.figure_png([draw] if callable(draw) else draw, (9, height), dpi=100)
+    return html.figure_png([draw] if callable(draw) else draw, (9, height), dpi=100)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from fkp.compat import with_todays_settings
 from fkp.errors import FkpError
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def from_json(text: str) -> list[Trial]:
         FkpError: The text is something else.
     """
     try:
-        trials = [Trial(**{**entry, "nme_by_epoch": tuple(entry["nme_by_epoch"])}) for entry in json.loads(text)]
+        trials = [Trial(**{**entry, "nme_by_epoch": tuple(entry["nme_by_epoch"])}) for entry in with_todays_settings(json.loads(text))]
     except (ValueError, TypeError, KeyError) as error:
         raise FkpError(f"this is not a list of trials as a search writes it ({error}): run the search again") from error
     for trial in trials:

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from fkp.compat import know_old_names
 from fkp.errors import FkpError, run_command
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from fkp.config import Config
     from fkp.track.outbox import Status
-    from fkp.tune.placement import Placement
-    from fkp.tune.settings import Settings
+    from fkp.tune.options import Settings
+    from fkp.tune.resources import Placement
     from fkp.tune.space import Space
     from fkp.tune.study import Study
 
@@ -29,7 +30,7 @@ _SAVE_EVERY_S = "2"
 
 def main(argv: list[str] | None = None) -> None:
     """Search, show what was found, and train the best again when asked to."""
-    from fkp.tune.settings import parse
+    from fkp.tune.options import parse
 
     settings, config = parse(sys.argv[1:] if argv is None else argv)
     undelivered = search(settings, config)
@@ -46,11 +47,11 @@ def search(settings: Settings, config: Config) -> str:
     Raises:
         FkpError: Anything the user can mend; finished trials are kept.
     """
-    from fkp import storage
-    from fkp.data.dataset import open_cache
+    from fkp.common import storage
+    from fkp.data.crop_cache import open_cache
     from fkp.track.outbox import Outbox
-    from fkp.train.driver import make_synthetic, with_absolute_paths
-    from fkp.tune import report, winner
+    from fkp.train.pipeline import make_synthetic, with_absolute_paths
+    from fkp.tune import record, refit
     from fkp.tune.space import read_space
     from fkp.tune.study import open_study
     from fkp.tune.trial import check_batch
@@ -70,25 +71,25 @@ def search(settings: Settings, config: Config) -> str:
         status: Status = "FINISHED"
         try:
             if not study.finished:
-                report.begin(study, data_digest)
+                record.begin(study, data_digest)
                 _run(study)
-            best = report.finish(study)
+            best = record.finish(study)
         except BaseException as error:
-            status = report.failed(study, error)
+            status = record.failed(study, error)
             raise
         finally:
-            undelivered = report.close(study, status)
+            undelivered = record.close(study, status)
             if status != "FINISHED" and undelivered:
                 print(undelivered, file=sys.stderr)  # The error, not this, is the command's one sentence.
         trained = None
         try:
-            trained = winner.refit(study, best) if settings.refit else None
+            trained = refit.refit(study, best) if settings.refit else None
         except BaseException:
             if undelivered:
                 print(undelivered, file=sys.stderr)
             raise
         finally:
-            report.say(study, best, trained)
+            record.say(study, best, trained)
         return undelivered
 
 
@@ -104,9 +105,10 @@ def _check_grid(settings: Settings, space: Space) -> None:
 
 def _run(study: Study) -> None:
     """Let Tune run the trials that are not done yet."""
-    from fkp.train import cluster
-    from fkp.tune.live import LiveTable
-    from fkp.tune.placement import place
+    from fkp.cluster.ray_session import joined
+    from fkp.train.loop import MALLOC_ENVIRONMENT
+    from fkp.tune.live_table import LiveTable
+    from fkp.tune.resources import place
 
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -114,7 +116,7 @@ def _run(study: Study) -> None:
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     # What a trial raised stands in the table and the record; its traceback in error.txt of its folder.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with cluster.joined():
+    with joined(MALLOC_ENVIRONMENT):
         placement = place(study.settings, study.config)
         study.cores, study.concurrent = placement.cores, placement.concurrent
         with LiveTable(study.planned) as study.live:
@@ -129,8 +131,8 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-    from fkp import storage
-    from fkp.model.net import VAL_NME
+    from fkp.common import storage
+    from fkp.model.lightning_module import VAL_NME
     from fkp.tune.algorithm import choose
     from fkp.tune.study import TellStudy, WhenTimeIsOver
     from fkp.tune.trial import train_trial
@@ -149,7 +151,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), placement.trial_resources)
     state = storage.join(study.place, "tune")
     if Tuner.can_restore(state):
-        know_old_names()
+        know_old_names()  # Its state is pickled.
         return Tuner.restore(state, trainable, resume_unfinished=True)
     algorithm = choose(study, placement.concurrent)
     return Tuner(
@@ -177,23 +179,12 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     )
 
 
-def know_old_names() -> None:
-    """Let the pickled state of a search that began when this package was called `tune` find its classes."""
-    try:
-        import tune  # noqa: F401  The thin folder of a checkout; an installed fkp has none.
-    except ModuleNotFoundError:
-        sys.modules["tune"] = sys.modules["fkp.tune"]
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fkp.tune."):
-            sys.modules.setdefault(name.removeprefix("fkp."), module)
-
-
 def _put_crops(space: Space, config: Config) -> dict[str, Any]:
     """Decode the crops of every setting that changes them, once, and share them through Ray's object store."""
     import numpy as np
     import ray
 
-    from fkp.data.dataset import CropCache, CropSet, open_cache
+    from fkp.data.crop_cache import CropCache, CropSet, open_cache
     from fkp.tune.trial import crops_key
 
     def plain(part: CropSet) -> CropSet:
@@ -209,4 +200,4 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "tune")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fkp import config as configs
+from fkp.compat import with_todays_settings
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.shipped import shipped
@@ -28,7 +29,7 @@ DEFAULT_SPACE = shipped("tune/space.yaml")
 KINDS = ("log", "uniform", "int", "choice")
 
 #: Settings that say on what, how long or where a trial runs. Trials that differ in them could not be compared.
-_FIXED = ("data.", "scale.", "track.", "train.epochs", "train.max_minutes", "train.early_stop_epochs")
+_FIXED = ("export.", "data.", "scale.", "track.", "train.epochs", "train.max_minutes", "train.early_stop_epochs")
 
 #: Points of a range in a grid.
 _GRID_POINTS = 3
@@ -151,7 +152,7 @@ def read_space(path: str | Path, base: Config) -> Space:
     Raises:
         FkpError: The file is no space, a path is unknown or cannot be searched, or a value is out of its setting's range.
     """
-    content = dict(_entries(configs.read_yaml(path)))
+    content = dict(_entries(with_todays_settings(configs.read_yaml(path))))
     if not content:
         raise FkpError(f"space {path} is empty: name at least one setting, such as `optim.lr: {{log: [0.001, 0.03]}}`")
     entries = tuple(_entry(name, body, f"space {path}") for name, body in content.items())
@@ -239,7 +240,7 @@ def _allows(entry: Entry, value: Any) -> bool:
 
 
 def _check_arch(arch: str, where: str) -> None:
-    from fkp.model.registry import names
+    from fkp.model.network import names
 
     if arch not in names():
         raise FkpError(f"{where}: unknown architecture {arch!r}: model.arch is one of {', '.join(names())}")

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback, Stopper, Tuner
 
 from fkp import config as configs
-from fkp import folder as folders
-from fkp import storage
+from fkp.common import files as folders
+from fkp.common import storage
+from fkp.compat import with_todays_settings
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
+from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune import results
-from fkp.tune.algorithm import MUTABLE
+from fkp.tune.options import MUTABLE, Settings
 from fkp.tune.results import Trial
-from fkp.tune.settings import Settings
 from fkp.tune.space import Space
 from fkp.tune.trial import CPU_SECONDS, FAILED, trial_config
 
 if TYPE_CHECKING:
     from fkp.track.outbox import Outbox
-    from fkp.tune.live import LiveTable
+    from fkp.tune.live_table import LiveTable
 
 #: What of a report goes into a trial's record each epoch.
 _RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECONDS)
@@ -286,7 +286,7 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
 
 
 def _load(study: Study, what: str) -> None:
-    state = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))
+    state = with_todays_settings(json.loads((study.folder / "study.json").read_text(encoding="utf-8")))
     study.finished, study.seconds = state.pop("finished"), state.pop("seconds")
     folders.check_same(study.identity(), state, what)
     if not study.settings.resume:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fkp import storage
+from fkp.common import storage
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
+from fkp.model.lightning_module import VAL_NME
 
 if TYPE_CHECKING:
-    from fkp.tune.settings import Settings
+    from fkp.tune.options import Settings
     from fkp.tune.space import Space
 
 #: Key of a report: why a trial cannot be trained. Its NME then is `WORST_NME`.
@@ -87,7 +87,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
 
     from fkp.train import loop
     from fkp.train.ray_backend import ReportCheckpoint, resumed_from, who_decodes
-    from fkp.tune.follow import FollowSample
+    from fkp.tune.pbt_callback import FollowSample
 
     began = time.process_time()
 

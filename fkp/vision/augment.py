@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fkp.config import AugmentConfig
-from fkp.landmarks import MIRROR
+from fkp.scheme import MIRROR
 
 #: Side of a training crop in the cache as a multiple of the network's crop; sqrt(2) would just hold any rotation.
 WIDE = 1.5

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fkp.landmarks import LEFT_HALF, MIRROR
+from fkp.scheme import LEFT_HALF, MIRROR
 from fkp.vision.image import Image
 
 #: Largest factor of supersampling; a face that is shrunk more than this aliases a little.

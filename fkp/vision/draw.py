@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fkp.landmarks import EDGES, REGIONS
+from fkp.scheme import EDGES, REGIONS
 from fkp.vision.image import Image
 
 #: RGB, one a region; readable on skin and for the common colour-vision deficiencies (Okabe & Ito 2008).

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fkp.landmarks import OUTER_EYE_CORNERS
+from fkp.scheme import OUTER_EYE_CORNERS
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class Cluster:
     def deploy_endpoint(self) -> None:
         """Serve the shipped champion from the registry, once."""
         if not self.serving:
-            self.lab.on(HEAD, "python -m fkp.track register saved_models/champion --promote", 120)
+            self.lab.on(HEAD, "python -m fkp track register saved_models/champion --promote", 120)
             self.lab.on(HEAD, "serve deploy serve/config.yaml --address http://127.0.0.1:8265", 120)
             self.serving = True
 

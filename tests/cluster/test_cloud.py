@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from fkp import config as configs
-from fkp import hosts, storage
+from fkp.cluster import preflight
+from fkp.common import storage
 
 ROOT = Path(__file__).parents[2]
 CLOUD, LOCAL, KUBERAY = ROOT / "cluster.yaml", ROOT / "cluster/local.yaml", ROOT / "cluster/kuberay.yaml"
@@ -39,11 +40,11 @@ def cloud() -> dict[str, Any]:
 def test_ray_accepts_the_file_and_all_that_it_copies_is_there(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(hosts, "_host_fault", lambda *host: None)
+    monkeypatch.setattr(preflight, "_host_fault", lambda *host: None)
     for name in (".ray/auth_token", ".ssh/id_ed25519"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("f" * 64)
-    hosts.check(path)
+    preflight.check(path)
 
 
 @pytest.mark.parametrize("path", [CLOUD, LOCAL], ids=lambda path: path.name)
@@ -182,14 +183,14 @@ def documented(program: str) -> list[list[str]]:
 
 
 def test_the_documented_search_and_training_are_ones_that_hosts_without_a_share_can_run(cloud: dict[str, Any]) -> None:
-    from fkp.tune.settings import parse
+    from fkp.tune.options import parse
 
     (search,) = documented("tune/search.py")
     settings, config = parse(search)
     most = cloud["available_node_types"]["gpu_spot"]["max_workers"]
     assert settings.concurrent == most == 8
-    (training,) = documented("fkp.train")
-    trained = configs.from_args(training, "python -m fkp.train", "")
+    (training,) = documented("fkp train")
+    trained = configs.from_args(training, "fkp train", "")
     assert trained.scale.num_workers == most and trained.least_workers == 1
     assert trained.data.backend == "stream" and trained.data.root is not None and storage.is_uri(trained.data.root)
     for run in (config, trained):
@@ -197,7 +198,7 @@ def test_the_documented_search_and_training_are_ones_that_hosts_without_a_share_
         assert run.scale.wait_minutes >= 15, "a machine takes minutes to come up"
     resources = cloud["available_node_types"]["gpu_spot"]["resources"]
     assert trained.scale.cpus_per_worker + trained.decoders_per_worker <= resources["CPU"]
-    (packed,) = documented("fkp.data pack")
+    (packed,) = documented("fkp data pack")
     assert packed == ["--out", trained.data.root]
 
 
@@ -232,9 +233,9 @@ def test_pods_want_the_token_and_may_do_nothing_else(cluster: dict[str, Any]) ->
 def test_the_job_s_command_is_one_that_training_understands() -> None:
     job, _ = yaml.safe_load_all(KUBERAY.read_text())
     command = shlex.split(job["spec"]["entrypoint"])
-    assert command[:3] == ["python", "-m", "fkp.train"]
-    flags = [str(ROOT / word) if word.startswith("configs/") else word for word in command[3:]]
-    config = configs.from_args(flags, "python -m fkp.train", "")
+    assert command[:4] == ["python", "-m", "fkp", "train"]
+    flags = [str(ROOT / word) if word.startswith("configs/") else word for word in command[4:]]
+    config = configs.from_args(flags, "fkp train", "")
     assert config.least_workers < config.scale.num_workers
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
 EPOCHS = 24
 _FACES = "--data.root /mnt/shared/synthetic --data.synthetic_faces 600 --input.size_px 64 --model.arch slim --model.width 16"
 _PLAIN = "--augment.strength 0 --optim.global_batch_size 32 --optim.lr 0.01"
-TRAIN = f"python -m fkp.train {_FACES} {_PLAIN} --train.epochs {EPOCHS} --scale.num_workers 2 --track.storage /mnt/shared/runs"
+TRAIN = f"python -m fkp train {_FACES} {_PLAIN} --train.epochs {EPOCHS} --scale.num_workers 2 --track.storage /mnt/shared/runs"
 
 #: The brackets keep pkill from the shell that calls it.
 KILL_MLFLOW = "pkill -f '[m]lflow.server'"
@@ -57,7 +57,7 @@ def test_a_wrong_key_is_one_sentence(lab: Lab) -> None:
     lab.operator("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/other")
     lab.operator("sed s/id_ed25519/other/ cluster/local.yaml > ~/wrong.yaml")
     began = time.monotonic()
-    refused = lab.operator("python -m fkp.hosts ~/wrong.yaml", check=False)
+    refused = lab.operator("python -m fkp cluster ~/wrong.yaml", check=False)
     assert refused.returncode == 1 and time.monotonic() - began < 60
     assert re.search(r"error: .*10\.77\.0\.1: .*Permission denied", refused.stderr), refused.stderr
 
@@ -65,13 +65,13 @@ def test_a_wrong_key_is_one_sentence(lab: Lab) -> None:
 def test_a_host_that_is_not_there_is_one_sentence(lab: Lab) -> None:
     lab.operator("sed s/10.77.0.3/10.77.0.9/ cluster/local.yaml > ~/missing.yaml")
     began = time.monotonic()
-    refused = lab.operator("python -m fkp.hosts ~/missing.yaml", check=False)
+    refused = lab.operator("python -m fkp cluster ~/missing.yaml", check=False)
     assert refused.returncode == 1 and time.monotonic() - began < 60
     assert re.search(r"error: .*10\.77\.0\.9: .*(No route|timed out)", refused.stderr), refused.stderr
 
 
 def test_only_ssh_answers_and_the_dashboard_wants_the_token(cluster: Cluster) -> None:
-    assert cluster.lab.operator("python -m fkp.hosts cluster/local.yaml").returncode == 0
+    assert cluster.lab.operator("python -m fkp cluster cluster/local.yaml").returncode == 0
     for port in (8265, 5000):
         refused = cluster.lab.operator(f"curl --silent --max-time 5 http://10.77.0.{HEAD}:{port}/", check=False)
         assert refused.returncode == 7, f"port {port} of the head answers others than the head"

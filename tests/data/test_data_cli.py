@@ -1,4 +1,4 @@
-"""`python -m fkp.data`: real runs of the command (its downloads are in test_fetch.py)."""
+"""`fkp data`: real runs of the command (its downloads are in test_fetch.py)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_verify_names_each_file_on_its_own_line(folder: Path) -> None:
     ("args", "says"),
     [
         (["verify", "--manifest", "none.csv"], "manifest none.csv is missing: run this in the project's folder"),
-        (["verify", "--root", "nowhere"], "there is no set at nowhere: `python -m fkp.data fetch` brings it"),
+        (["verify", "--root", "nowhere"], "there is no set at nowhere: `fkp data fetch` brings it"),
         (["stats", "--root", "nowhere"], "training_frames_keypoints.csv is missing"),
         (["stats", "--data.rot", "x"], "unknown setting data.rot: did you mean data.root?"),
         (["stats", "--source", "folder"], "data.source=folder needs data.root"),
@@ -110,7 +110,7 @@ def test_fetch_from_a_folder_counts_other_bytes(folder: Path, monkeypatch: pytes
 
 
 def test_synth_makes_a_set_that_stats_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("fkp.data.synthetic")
+    pytest.importorskip("fkp.data.synthetic.render")
     cli.main(["synth", "--root", str(tmp_path / "synthetic"), "--faces", "10", "--seed", "3"])
     cli.main(["stats", "--root", str(tmp_path / "synthetic")])
     assert " 10 frames" in capsys.readouterr().out

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fkp.data import catalog, download, fetch, unpack, verify
+from fkp.data import download, fetch, splits, unpack, verify
 from fkp.errors import FkpError
 from fkp.vision import image
 
@@ -58,7 +58,7 @@ def write_manifest(path: Path, files: dict[str, bytes]) -> Path:
             for name in names:
                 identity, digits = name.removesuffix(".jpg").rsplit("_", 1)
                 sha256 = hashlib.sha256(files[f"{part}/{name}"]).hexdigest()
-                rows.writerow([part, name, sha256, identity, digits[0], digits[1:], catalog.fold_of(identity)])
+                rows.writerow([part, name, sha256, identity, digits[0], digits[1:], splits.fold_of(identity)])
     return path
 
 
@@ -441,7 +441,7 @@ def test_entry_larger_than_declared_never_fills_the_disk(tmp_path: Path) -> None
 
 
 def command(*args: str, file_limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `python -m fkp.data fetch` for real. `file_limit`: longest file in bytes, the kernel's refusal like a full disk's."""
+    """Run `fkp data fetch` for real. `file_limit`: longest file in bytes, the kernel's refusal like a full disk's."""
 
     def limit() -> None:
         if file_limit is not None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import catalog, verify
+from fkp.data import labels as catalog
+from fkp.data import verify
 from fkp.errors import FkpError
 from fkp.vision import image
 

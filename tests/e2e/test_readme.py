@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from fkp.ports import free_port
+from fkp.common.ports import free_port
 from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_the_demo_says_where_everything_is(place: Path) -> None:
 
 
 def test_evaluate_as_typed(place: Path, run: Run) -> None:
-    done = run(*typed(r"python -m fkp\.evaluate"))
+    done = run(*typed(r"fkp evaluate"))
     assert done.returncode == 0, done.stderr
     assert "held out" in done.stdout
     assert "flattered" in done.stdout
@@ -100,7 +100,7 @@ def test_evaluate_as_typed(place: Path, run: Run) -> None:
 
 
 def test_predict_as_typed(place: Path, run: Run) -> None:
-    done = run(*typed(r"python -m fkp\.predict photo\.jpg"))
+    done = run(*typed(r"fkp predict photo\.jpg"))
     assert done.returncode == 0, done.stderr
     assert (place / "out/photo.annotated.png").is_file()
     assert (place / "out/faces.json").is_file()
@@ -112,7 +112,7 @@ def test_a_table_as_typed(place: Path, run: Run) -> None:
     for folder in ("photos", "more/deep"):
         (place / folder).mkdir(parents=True)
         shutil.copyfile(place / "photo.jpg", place / folder / "one.jpg")
-    done = run(*typed(r"python -m fkp\.predict photos"))
+    done = run(*typed(r"fkp predict photos"))
     assert done.returncode == 0, done.stderr
     assert "faces.parquet is written: 2 faces in 2 pictures" in done.stdout
 
@@ -123,7 +123,7 @@ def test_a_video_as_typed(place: Path, run: Run) -> None:
     for _ in range(5):
         clip.write(frame)
     clip.release()
-    done = run(*typed(r"python -m fkp\.predict clip\.mp4"))
+    done = run(*typed(r"fkp predict clip\.mp4"))
     assert done.returncode == 0, done.stderr
     assert "5 frames, 1 faces" in done.stdout
     assert (place / "clip.annotated.mp4").stat().st_size > 1000
@@ -133,7 +133,7 @@ def test_a_video_as_typed(place: Path, run: Run) -> None:
 def test_the_endpoint_and_its_client_as_typed(start: Callable[..., Process], run: Run) -> None:
     port = free_port()
     (client,) = re.findall(r"```python client\n(.*?)```", README, re.DOTALL)
-    server = start(*typed("python -m fkp serve"), "--port", port)
+    server = start(*typed("fkp serve"), "--port", port)
     server.wait_for_line(f"http://127.0.0.1:{port} ")
     done = run("-c", client.replace(":8000", f":{port}"))
     assert done.returncode == 0, done.stderr
@@ -150,14 +150,14 @@ def test_the_python_lines_run(place: Path, run: Run) -> None:
 
 
 def test_stats_as_typed_name_the_missing_set(place: Path, run: Run) -> None:
-    done = run(*typed(r"python -m fkp\.data stats"))
+    done = run(*typed(r"fkp data stats"))
     assert done.returncode == 1
-    assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing: `python -m fkp\.data fetch` .*\n", done.stderr)
+    assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing: `fkp data fetch` .*\n", done.stderr)
 
 
 def test_training_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
     before = set((place / "runs/first").rglob("*"))
-    done = run(*typed(r"python -m fkp\.train --config configs/ytfaces\.yaml --optim"))
+    done = run(*typed(r"fkp train --config configs/ytfaces\.yaml --optim"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert set((place / "runs/first").rglob("*")) == before
@@ -171,12 +171,12 @@ def test_a_search_as_typed_without_the_set_is_one_sentence(place: Path, run: Run
 
 
 def test_the_registry_as_typed(place: Path, run: Run) -> None:
-    registered = run(*typed(r"python -m fkp\.track register"))
+    registered = run(*typed(r"fkp track register"))
     assert registered.returncode == 0, registered.stderr
     assert "version 1 is the champion: validation NME" in registered.stdout
-    listed = run(*typed(r"python -m fkp\.track list"))
+    listed = run(*typed(r"fkp track list"))
     assert re.search(r"^ +1 .* champion$", listed.stdout, re.MULTILINE), listed.stdout
-    unknown = run(*typed(r"python -m fkp\.track promote"))
+    unknown = run(*typed(r"fkp track promote"))
     assert unknown.returncode == 1
     assert "there is no version 2 of fkp" in unknown.stderr
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from fkp.config import AugmentConfig, Config
-from fkp.data import catalog as catalogs
-from fkp.data.dataset import open_cache
-from fkp.landmarks import MIRROR
-from fkp.model import losses, metrics
-from fkp.model.registry import Network
+from fkp.data import labels as catalogs
+from fkp.data.crop_cache import open_cache
+from fkp.evaluation import metrics
+from fkp.model import losses
+from fkp.model.network import Network
+from fkp.scheme import MIRROR
 from fkp.vision import image as images
 from fkp.vision.augment import Augment
 from fkp.vision.crop import Crop, box_of_points

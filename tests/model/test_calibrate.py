@@ -8,7 +8,7 @@ import torch
 
 from fkp import config as configs
 from fkp.model.calibrate import calibrate_scale
-from fkp.model.registry import Network
+from fkp.model.network import Network
 
 
 @pytest.mark.parametrize("head", ["direct", "heatmap"])

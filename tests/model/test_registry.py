@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fkp import config as configs
-from fkp.bundle import export_onnx
+from fkp.bundle.export import export_onnx
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model import losses, registry
-from fkp.model.registry import Network
+from fkp.model.network import Network
 
 BATCH_SIZES = (1, 2, 5)
 #: Every architecture and head, but for the one that has no map to look at.

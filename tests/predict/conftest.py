@@ -9,7 +9,7 @@ import pytest
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.config import Config
-from fkp.data import catalog as catalogs
+from fkp.data import labels as catalogs
 from fkp.predict import DEFAULT_BUNDLE
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points

@@ -12,9 +12,9 @@ import pytest
 
 import fkp
 from fkp.bundle import Bundle
-from fkp.data import catalog as catalogs
+from fkp.data import labels as catalogs
 from fkp.errors import FkpError
-from fkp.model.metrics import nme_interocular_pct
+from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import advance, fuse, given_boxes
 from fkp.vision import image as images

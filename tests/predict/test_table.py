@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from fkp.bundle import Bundle
+from fkp.common.files import claimed
 from fkp.errors import FkpError
-from fkp.folder import claimed
 from fkp.predict import Predictor, table
 from fkp.predict.__main__ import main
+from fkp.predict.inputs import pictures
 from fkp.predict.rows import SCHEMA, rows_of
-from fkp.predict.sources import pictures
 from fkp.vision import image as images
 from fkp.vision.detect import BLAZEFACE
 
@@ -238,8 +238,9 @@ def test_ray_writes_the_same_rows(
 
 def test_ray_tells_what_a_machine_lacks(ray_cluster: None, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fkp.predict import on_ray
+    from fkp.predict.rows import Chunk
 
-    part = table.Part(0, ["a.jpg"])
+    part = Chunk(0, ["a.jpg"])
     with pytest.raises(FkpError, match=f"{platform.node()} has another model at .*: copy the bundle there again"):
         list(on_ray.tables(dataclasses.replace(tiny_bundle, digest="0" * 64), [part], 1))
     with pytest.raises(FkpError, match="999 actors need a core each and the cluster has 4: lower --actors"):

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fkp.bundle import Bundle
-from fkp.data.synthetic_clip import Motion, frames
+from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError
 from fkp.predict.__main__ import main
 from fkp.predict.video import SCHEMA, Jitter
-from fkp.vision.clip import open_clip, written_clip
+from fkp.vision.video import open_clip, written_clip
 
 FPS = 10.0
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from fkp.bundle import Bundle, open_bundle, update_bundle
-from fkp.ports import free_port
+from fkp.common.ports import free_port
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
@@ -45,10 +45,10 @@ class Endpoint:
 
     def deploy(self, **user_config: Any) -> None:
         """Change settings as `serve deploy` does."""
-        from fkp.serve import start
+        from fkp.serve import launch
 
         self.deployment["user_config"] |= user_config
-        start.deploy(copy.deepcopy(self.config))
+        launch.deploy(copy.deepcopy(self.config))
 
     @property
     def application(self) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def copy_of(champion: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Calla
 def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
     from ray import serve
 
-    from fkp.serve import start
+    from fkp.serve import launch
 
     port = free_port()
     # On a busy machine several clients would now and then be too much for one replica; what is refused has its own test.
-    config = start.settings(start.CONFIG, "127.0.0.1", port, str(champion.path), (), replicas=1, max_in_progress=MAX_IN_PROGRESS)
+    config = launch.settings(launch.CONFIG, "127.0.0.1", port, str(champion.path), (), replicas=1, max_in_progress=MAX_IN_PROGRESS)
     running = Endpoint(f"http://127.0.0.1:{port}", config)
     running.deployment["ray_actor_options"] = {"num_cpus": 0.5}
     running.deploy()
@@ -118,8 +118,8 @@ def endpoint(ray_cluster: None, champion: Bundle) -> Iterator[Endpoint]:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, copy_of: Callable[[str], Bundle]) -> tuple[str, list[Bundle]]:
     """A store with two versions; the first is the champion. A test that changes it copies its database first."""
-    from fkp.track.record import recording
     from fkp.track.registry import Registry
+    from fkp.track.run import recording
 
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder}/mlflow.db"

@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fkp.bundle import Bundle
-from fkp.serve.api import build_api
 from fkp.serve.app import _draw
-from fkp.serve.door import ProxyMiddleware
-from fkp.serve.guard import token_digests
+from fkp.serve.bundle_source import Source
+from fkp.serve.http.routes import build_api
+from fkp.serve.http.security import token_digests
+from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import Settings
-from fkp.serve.source import Source
 
 
 class LocalEngine:

@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.predict import Predictor
-from fkp.serve import schemas
+from fkp.serve.http import schemas
 from fkp.serve.limits import BURST
 from fkp.vision import image as images
 
@@ -426,18 +426,18 @@ def test_the_detector_is_changed_while_it_runs(endpoint: Endpoint, champion: Bun
 def test_the_endpoint_measures_as_the_bundle_does(
     endpoint: Endpoint, champion: Bundle, tiny_bundle: Bundle, synthetic_root: Path, tmp_path: Path
 ) -> None:
-    from fkp import evaluate
+    from fkp.evaluation.__main__ import main
 
     flags = ["--bundle", str(champion.path), "--source", "synthetic", "--root", str(synthetic_root)]
-    assert evaluate.main([*flags, "--out", str(tmp_path / "offline")]) == 0
-    assert evaluate.main([*flags, "--out", str(tmp_path / "online"), "--endpoint", endpoint.url]) == 0
+    assert main([*flags, "--out", str(tmp_path / "offline")]) == 0
+    assert main([*flags, "--out", str(tmp_path / "online"), "--endpoint", endpoint.url]) == 0
     offline, online = (json.loads((tmp_path / name / "metrics.json").read_text())["splits"]["identity"] for name in ("offline", "online"))
     for truth in ("raw", "unshifted"):
         assert online[truth]["nme_interocular_pct"] == pytest.approx(offline[truth]["nme_interocular_pct"], abs=1e-3)
     with pytest.raises(FkpError, match=r"serves model .* name its bundle with --bundle"):
-        evaluate.main(["--bundle", str(tiny_bundle.path), "--endpoint", endpoint.url])
+        main(["--bundle", str(tiny_bundle.path), "--endpoint", endpoint.url])
     with pytest.raises(FkpError, match=r"cannot reach the endpoint http://127\.0\.0\.1:9: start it"):
-        evaluate.main([*flags, "--endpoint", "http://127.0.0.1:9"])
+        main([*flags, "--endpoint", "http://127.0.0.1:9"])
 
 
 def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> None:
@@ -458,7 +458,7 @@ def test_overload_is_429_with_retry_after(endpoint: Endpoint, photo: bytes) -> N
 
 @pytest.mark.slow("the application is deployed twice; test_guard.py asks for tokens in this process")
 def test_with_tokens_nothing_is_open_but_the_health(endpoint: Endpoint, photo: bytes) -> None:
-    from fkp.serve.guard import token_digests
+    from fkp.serve.http.security import token_digests
 
     old, new = "the-old-token-0123456789", "the-new-token-0123456789"
     endpoint.application["args"]["token_digests"] = list(token_digests(f"{old},{new}"))

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from fkp.bundle import Bundle
-from fkp.serve import start
+from fkp.serve import launch
 
 from .conftest import Endpoint
 
@@ -82,7 +82,7 @@ def two_replicas(endpoint: Endpoint, own_store: str, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def box_text() -> str:
-    points = json.loads((Path(start.__file__).parent / "golden/points.json").read_text())
+    points = json.loads((Path(launch.__file__).parent / "golden/points.json").read_text())
     xs, ys = zip(*points, strict=True)
     return f"{min(xs)},{min(ys)},{max(xs)},{max(ys)}"
 
@@ -100,7 +100,7 @@ def test_a_promotion_changes_the_model_and_no_request_fails(
     first, second = store[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store)
     stopped = threading.Event()
-    following = threading.Thread(target=start.watch_alias, args=(stopped, copy.deepcopy(two_replicas.config), "1", 0.2))
+    following = threading.Thread(target=launch.watch_alias, args=(stopped, copy.deepcopy(two_replicas.config), "1", 0.2))
     with Load(two_replicas.url, photo, box_text) as load:
         load.wait_for(first.digest)
         following.start()
@@ -142,7 +142,7 @@ def replica_processes(ray_cluster: None) -> Callable[[], list[int]]:
     from ray.util.state import list_actors
 
     def find() -> list[int]:
-        status = serve.status().applications[start.APPLICATION].deployments["Landmarks"]
+        status = serve.status().applications[launch.APPLICATION].deployments["Landmarks"]
         alive = [("state", "=", "ALIVE"), ("class_name", "=", "ServeReplica:fkp:Landmarks")]
         actors = list_actors(ray.get_runtime_context().gcs_address, filters=alive)
         return [actor.pid for actor in actors] if status.replica_states.get("RUNNING", 0) == len(actors) else []

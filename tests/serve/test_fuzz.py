@@ -14,8 +14,8 @@ import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from fkp.bundle import Bundle
-from fkp.serve import schemas
-from fkp.serve.door import ProxyMiddleware
+from fkp.serve.http import schemas
+from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 
 from .local import application, post
 from .mutants import mutants, whole_pictures

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fkp.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES
+from fkp.bundle.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES
 from fkp.serve.metrics import GONE_AFTER_S, Metrics, render, total
 
 

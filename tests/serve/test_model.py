@@ -14,14 +14,14 @@ import onnx
 import pytest
 
 from fkp.bundle import SUMS, Bundle
-from fkp.drift import error_ratio
+from fkp.bundle.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.serve import limits
+from fkp.serve.bundle_source import Source, find_bundle
 from fkp.serve.model import InferenceOptions, Model, check_picture, face_json, load_model, quality
 from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
-from fkp.serve.source import Source, find_bundle
 from fkp.vision import image as images
 
 

@@ -28,10 +28,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from fkp.data import synthetic
-from fkp.landmarks import EDGES, NUM_POINTS, REGIONS
+from fkp.data.synthetic import render
 from fkp.predict import Predictor
-from fkp.serve.landmarks import page_landmarks
+from fkp.scheme import EDGES, NUM_POINTS, REGIONS
+from fkp.serve.http.page_landmarks import page_landmarks
 from fkp.vision import image as images
 from fkp.vision.draw import REGION_COLOURS
 from tests.needs import missing
@@ -135,7 +135,7 @@ def chromium() -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name, _, image, _ = synthetic.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
+    name, _, image, _ = render.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
     path = tmp_path_factory.mktemp("pictures") / name
     PIL.Image.fromarray(image).save(path, quality=95)
     return path

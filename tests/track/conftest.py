@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from fkp.ports import free_port
+from fkp.common.ports import free_port
 from fkp.track.registry import Registry
 from fkp.track.version import Version
 

@@ -1,4 +1,4 @@
-"""`python -m fkp.track` as typed."""
+"""`fkp track` as typed."""
 
 from __future__ import annotations
 

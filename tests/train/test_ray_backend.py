@@ -18,15 +18,16 @@ import torch
 from mlflow import MlflowClient
 from pyarrow import fs
 
-from fkp import storage, track
+from fkp import track
 from fkp.bundle import open_bundle
+from fkp.common import storage
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME, Net
+from fkp.model.lightning_module import VAL_NME, Net
 from fkp.train import loop
+from fkp.train.checkpoints import SNAPSHOT
 from fkp.train.ray_backend import ReportCheckpoint
-from fkp.train.run import open_run
-from fkp.train.snapshot import SNAPSHOT
+from fkp.train.run_dir import open_run
 from tests.processes import Process
 
 
@@ -247,7 +248,7 @@ def test_a_run_in_a_bucket_goes_on_from_what_arrived_whole(
 def test_a_bucket_that_cannot_be_used_is_refused_before_anything_begins(
     small_run: Callable[..., Config], bucket: str, workers: int, sentence: str
 ) -> None:
-    from fkp.train.driver import train
+    from fkp.train.pipeline import train
 
     storage_of = {1: "s3://nowhere", 0: bucket}
     config = small_run(scale__num_workers=workers, track__storage=storage_of[workers])

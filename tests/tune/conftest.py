@@ -21,8 +21,8 @@ from mlflow.entities import Run
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.tune import results
+from fkp.tune.options import Settings
 from fkp.tune.results import Trial
-from fkp.tune.settings import Settings
 from fkp.tune.study import Study
 
 #: Called when an epoch of a trial has come in: number of the trial, the report.
@@ -114,7 +114,7 @@ def search_on(found: Searched, on_report: OnReport | None = None, **changes: Any
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setenv("MLFLOW_TRACKING_URI", found.uri)
-        patch.setattr("fkp.tune.report._DELIVERY_S", 2.0)
+        patch.setattr("fkp.tune.record._DELIVERY_S", 2.0)
         patch.setattr(Study, "reported", spy)
         try:
             again.undelivered = search(again.settings, again.config)

@@ -13,7 +13,7 @@ from ray.tune import schedulers
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.tune.algorithm import choose
-from fkp.tune.settings import Settings
+from fkp.tune.options import Settings
 from fkp.tune.space import Entry, Space
 from fkp.tune.study import Study
 

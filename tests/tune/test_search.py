@@ -20,13 +20,13 @@ import ray
 import yaml
 from pyarrow import fs
 
-from fkp import storage
+from fkp.common import storage
 from fkp.config import build
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
+from fkp.model.lightning_module import VAL_NME
 from fkp.track.__main__ import main as track_main
+from fkp.tune.options import Settings
 from fkp.tune.search import main, search
-from fkp.tune.settings import Settings
 from fkp.tune.space import read_space
 from tests.processes import Process
 
@@ -213,7 +213,7 @@ def test_a_record_lost_in_the_middle_is_said_and_uploaded_with_one_command(
 ) -> None:
     path = troubled.folder / "outbox.jsonl"
     assert troubled.undelivered.endswith(
-        f"entries of the record are only in {path}, for MLflow did not answer: python -m fkp.track upload {path} delivers them"
+        f"entries of the record are only in {path}, for MLflow did not answer: fkp track upload {path} delivers them"
     )
     assert len(troubled.runs()) < 4
     monkeypatch.setenv("MLFLOW_TRACKING_URI", troubled.uri)
@@ -393,7 +393,7 @@ def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
 def test_what_can_never_work_is_refused_before_anything_starts(
     small_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fkp.train.cluster.joined", lambda: pytest.fail("Ray was asked"))
+    monkeypatch.setattr("fkp.cluster.ray_session.joined", lambda *given: pytest.fail("Ray was asked"))
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(RATES))
     settings = Settings(space=str(tmp_path / "space.yaml"), name="small")
     with pytest.raises(FkpError, match=r"there is no search small in .*runs to resume: look at --name and --track\.storage"):
@@ -408,19 +408,6 @@ def test_what_can_never_work_is_refused_before_anything_starts(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(FkpError, match=r"^cannot reach MLflow at http://127\.0\.0\.1:9 "):
         search(settings, small_run())
-
-
-@pytest.mark.over_5s("Tune is imported, in a fork that is the first of its process")
-def test_what_a_search_pickled_under_the_old_name_of_the_package_is_found(run_process: Callable[..., Any], tmp_path: Path) -> None:
-    code = """
-import pickle
-from fkp.tune import search, study, settings
-search.know_old_names()
-assert pickle.loads(b"ctune.study\\nTellStudy\\n.") is study.TellStudy
-assert pickle.loads(b"ctune.settings\\nSettings\\n.") is settings.Settings
-"""
-    done = run_process("-c", code, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("ray_cluster")

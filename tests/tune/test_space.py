@@ -23,9 +23,7 @@ def test_the_default_space_is_of_known_settings_and_holds_the_hand_set_run() -> 
     base = build()
     space = read_space(DEFAULT_SPACE, base)
     assert {entry.path for entry in space.entries} <= set(known_paths())
-    assert {"optim.lr", "optim.weight_decay", "model.arch", "model.width", "model.depth", "model.head", "model.loss"} <= set(
-        space.domains()
-    )
+    assert {"optim.lr", "optim.weight_decay", "model.arch", "model.width", "model.depth", "model.head", "loss.kind"} <= set(space.domains())
     first = space.first_sample(base)
     assert first["model.arch"] == "resnet"
     assert build(base.model_dump(), first).optim.lr == 0.01

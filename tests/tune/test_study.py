@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from fkp import storage
+from fkp.common import storage
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.net import VAL_NME
-from fkp.tune import report
-from fkp.tune.settings import Settings
+from fkp.model.lightning_module import VAL_NME
+from fkp.tune import record
+from fkp.tune.options import Settings
 from fkp.tune.space import Entry, Space
 from fkp.tune.study import Study, TellStudy, WhenTimeIsOver, open_study
 from fkp.tune.trial import FAILED
@@ -114,7 +114,7 @@ def test_a_search_without_a_trial_that_succeeded_says_why_and_keeps_its_table(st
     from fkp.track.outbox import Outbox
 
     study.outbox = Outbox.open(study.folder / "outbox.jsonl", "fkp")
-    report.begin(study, "digest")
+    record.begin(study, "digest")
     for name in ("a", "b"):
         begin(study, name)
         study.reported(name, {"epochs": 0, VAL_NME: 100.0, FAILED: "out of memory: 3 GiB"})
@@ -123,9 +123,9 @@ def test_a_search_without_a_trial_that_succeeded_says_why_and_keeps_its_table(st
     with pytest.raises(
         FkpError, match=r"^no trial of search small succeeded, most often because: out of memory: 3 GiB; .*trials\.csv lists"
     ):
-        report.finish(study)
+        record.finish(study)
     assert (study.folder / "charts/trials.csv").read_text().count("out of memory") == 2
-    assert report.close(study, "FAILED") == ""
+    assert record.close(study, "FAILED") == ""
 
 
 def test_a_second_process_is_refused(study: Study) -> None:

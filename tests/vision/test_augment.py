@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fkp.config import AugmentConfig
-from fkp.landmarks import MIRROR, NUM_POINTS
+from fkp.scheme import MIRROR, NUM_POINTS
 from fkp.vision import augment as augments
 from fkp.vision.augment import WIDE, Augment, warp, wide_size_px
 from fkp.vision.crop import Crop

@@ -13,8 +13,9 @@ import pytest
 from fkp import config as configs
 from fkp.bundle import Bundle
 from fkp.config import Config
-from fkp.data import catalog as catalogs
-from fkp.data.dataset import open_cache
+from fkp.data import labels as catalogs
+from fkp.data import splits
+from fkp.data.crop_cache import open_cache
 from fkp.predict import Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
@@ -216,7 +217,7 @@ def test_training_and_prediction_make_the_same_bytes(
     root = write_frames(tmp_path / "set", frames, {})
     config = configs.build(
         tiny_config.model_dump(mode="json"),
-        {"data": {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache"), "label_shift_px": shift_px}},
+        {"data": {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache"), "label_bias_px": shift_px}},
     )
     cache = open_cache(config)
     catalog = catalogs.load(config.data)
@@ -237,4 +238,4 @@ def test_training_and_prediction_make_the_same_bytes(
 
 def persons_of_all_folds() -> list[str]:
     names = [f"Person{number}" for number in range(100)]
-    return [next(name for name in names if catalogs.fold_of(name) == fold) for fold in range(catalogs.NUM_FOLDS)]
+    return [next(name for name in names if splits.fold_of(name) == fold) for fold in range(splits.NUM_FOLDS)]

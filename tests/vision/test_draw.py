@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fkp.landmarks import NUM_POINTS, REGIONS
+from fkp.scheme import NUM_POINTS, REGIONS
 from fkp.vision.draw import REGION_COLOURS, draw_face
 
 

@@ -69,7 +69,9 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
 
     finder = _finder(name.removesuffix(WHOLE))
     given = (box_maps or {}).get(finder.name)
-    return FaceDetector(finder, finder.box_map if given is None else BoxMap.from_json(given, finder), not name.endswith(WHOLE))
+    return FaceDetector(
+        finder, finder.box_map if given is None else BoxMap.from_json(given, finder.name, finder.facial_points), not name.endswith(WHOLE)
+    )
 
 
 def _finder(name: str) -> Finder:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fkp.errors import FkpError
 from fkp.vision.detect.candidates import iou
-
-if TYPE_CHECKING:
-    from fkp.vision.detect.detector import Finder
 
 #: A detector's box that overlaps the label's less (intersection over union) is another face, or none.
 _HIT_IOU = 0.3
@@ -71,20 +68,20 @@ class BoxMap:
         return cls(tuple(tuple(round(float(v), 4) for v in row) for row in weights.T))
 
     @classmethod
-    def from_json(cls, rows: Any, finder: Finder) -> BoxMap:
+    def from_json(cls, rows: Any, detector: str, facial_points: int) -> BoxMap:
         """Read `rows` of plain JSON.
 
         Raises:
-            FkpError: It is not four rows of finite numbers for the facial points of this finder.
+            FkpError: It is not four rows of finite numbers for the facial points of this detector.
         """
         try:
             matrix = np.array(rows, np.float64)
         except (TypeError, ValueError):
             matrix = np.zeros(0)
-        widths = [1 + 2 * points for points in range(finder.facial_points + 1)]
+        widths = [1 + 2 * points for points in range(facial_points + 1)]
         if matrix.ndim != 2 or len(matrix) != 4 or matrix.shape[1] not in widths or not np.isfinite(matrix).all():
-            says = f"4 rows of numbers for {finder.facial_points} points"
-            raise FkpError(f"the calibration of {finder.name} is not {says}: calibrate it again")
+            says = f"4 rows of numbers for {facial_points} points"
+            raise FkpError(f"the calibration of {detector} is not {says}: calibrate it again")
         return cls(tuple(tuple(row) for row in matrix.tolist()))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import catalog
+from fkp.data import labels as catalog
 from fkp.vision import image
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import AS_DETECTED, Candidates, FaceDetector, open_detector

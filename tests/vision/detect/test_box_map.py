@@ -64,9 +64,9 @@ def test_too_few_faces_fit_nothing() -> None:
 )
 def test_a_calibration_that_cannot_be_used_is_refused(rows: object, red: object) -> None:
     with pytest.raises(FkpError, match="the calibration of red is not 4 rows of numbers for 1 points: calibrate it again"):
-        BoxMap.from_json(rows, red)  # type: ignore[arg-type]
+        BoxMap.from_json(rows, red.name, red.facial_points)
 
 
 def test_a_calibration_survives_json(red: object) -> None:
-    assert BoxMap.from_json([list(row) for row in BY_POINTS.rows], red) == BY_POINTS  # type: ignore[arg-type]
-    assert BoxMap.from_json([[0], [0], [1], [1]], red) == AS_DETECTED  # type: ignore[arg-type]
+    assert BoxMap.from_json([list(row) for row in BY_POINTS.rows], red.name, red.facial_points) == BY_POINTS
+    assert BoxMap.from_json([[0], [0], [1], [1]], red.name, red.facial_points) == AS_DETECTED

@@ -82,7 +82,7 @@ def test_it_looks_through_the_same_windows(file: Path) -> None:
 
 def test_the_built_in_calibration_finds_the_box_of_labelled_points(real: tuple[object, np.ndarray], real_root: Path) -> None:
     from fkp.config import DataConfig
-    from fkp.data import catalog
+    from fkp.data import labels as catalog
     from fkp.vision.crop import box_of_points
 
     labels = catalog.load(DataConfig(source="ytfaces", root=str(real_root)))

@@ -1,0 +1,227 @@
+"""A trained model as a folder: weights, ONNX, config, metrics, card and checksums. No pickle anywhere.
+
+- weights.safetensors: state of the Network
+- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N; with `export.int8` in
+  8-bit integers, see `fkp.bundle.quantize`
+- config.json: the whole run
+- metrics.json: whatever was measured, by name
+- card.md: what a reader must know
+- face_boxes.json, where it was measured: by face detector, the affine from its boxes to those of the labels
+- SHA256SUMS: of all the others, in the format of sha256sum
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fkp import config as configs
+from fkp.config import Config
+from fkp.errors import FkpError
+from fkp.shipped import here_or_shipped
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fkp.model.network import Network
+
+SUMS = "SHA256SUMS"
+FILES = ("weights.safetensors", "model.onnx", "config.json", "metrics.json", "card.md")
+FACE_BOXES = "face_boxes.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose checksums held when it was opened.
+
+    Attributes:
+        path: The folder.
+        config: The run that made it.
+        metrics: Content of metrics.json.
+        digest: Hex sha256 of SHA256SUMS: names this exact model.
+        face_boxes: Content of face_boxes.json, see `vision.detect.open_detector`; empty where the bundle has none.
+    """
+
+    path: Path
+    config: Config
+    metrics: dict[str, Any]
+    digest: str
+    face_boxes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def onnx_path(self) -> Path:
+        """The network for ONNX Runtime."""
+        return self.path / "model.onnx"
+
+    @property
+    def card(self) -> str:
+        """Content of card.md."""
+        return (self.path / "card.md").read_text(encoding="utf-8")
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and check every file against its checksum.
+
+    Raises:
+        FkpError: It is no bundle, a file is missing or changed, or its config is of another version.
+    """
+    folder = here_or_shipped(path)
+    if not (folder / SUMS).is_file():
+        raise FkpError(f"{folder} is not a bundle (no {SUMS} in it): name the folder that training printed")
+    sums = (folder / SUMS).read_bytes()
+    lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
+    listed = {name: digest for digest, _, name in lines}
+    for name in (*FILES, *({FACE_BOXES} & listed.keys())):
+        if name not in listed:
+            raise FkpError(f"bundle {folder}: {SUMS} does not list {name}: write the bundle again")
+        try:
+            actual = _sha256(folder / name)
+        except OSError as error:
+            raise FkpError(f"bundle {folder}: cannot read {name} ({error.strerror}): copy the bundle again") from error
+        if actual != listed[name]:
+            raise FkpError(f"bundle {folder}: {name} differs from its checksum: copy the bundle again, do not serve it")
+    config = configs.build(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    face_boxes = json.loads((folder / FACE_BOXES).read_text(encoding="utf-8")) if FACE_BOXES in listed else {}
+    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest(), face_boxes)
+
+
+def write_bundle(
+    path: str | Path,
+    network: Network,
+    config: Config,
+    metrics: dict[str, Any],
+    card: str,
+    face_boxes: dict[str, Any] | None = None,
+    calibration_u8: np.ndarray | None = None,
+) -> Bundle:
+    """Write a bundle in one step: it appears whole, or what was at `path` before stays untouched.
+
+    Args:
+        path: Folder to make or to replace; one that is no bundle is refused.
+        network: The trained network.
+        config: The run.
+        metrics: JSON-able measurements.
+        card: Markdown.
+        face_boxes: Calibrations by face detector, see `vision.detect.open_detector`; none: the built-in ones hold.
+        calibration_u8: (N, C, S, S) uint8, training crops for `export.int8`.
+
+    Raises:
+        FkpError: The disk is full or the place cannot be written, or `export.int8` is set and there is no training crop.
+    """
+    folder = Path(path).resolve()  # What a link names is replaced, not the link.
+    if folder.exists() and not (folder / SUMS).is_file():
+        raise FkpError(f"{folder} exists and is not a bundle: choose another place")
+    if config.export.int8 and calibration_u8 is None:
+        raise FkpError(f"bundle {folder}: export.int8 needs training crops to find the ranges of its integers")
+    with _replacing(folder) as unfinished:
+        from safetensors.torch import save
+
+        from fkp.bundle.export import export_onnx, forget_source
+
+        _write_json(unfinished / "config.json", config.model_dump(mode="json"), sort_keys=False)
+        _write_told(unfinished, metrics, card, face_boxes or {})
+        state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        # Not by save_file: it makes the file private, and a full disk would not be an OSError.
+        (unfinished / "weights.safetensors").write_bytes(save(state))
+        export_onnx(network, config, unfinished / "model.onnx")
+        if config.export.int8 and calibration_u8 is not None:
+            from fkp.bundle.quantize import quantize
+
+            quantize(unfinished / "model.onnx", calibration_u8)
+            forget_source(unfinished / "model.onnx")
+        _write_sums(unfinished)
+    return open_bundle(folder)
+
+
+def update_bundle(path: str | Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any] | None = None) -> Bundle:
+    """Replace the metrics and the card of a bundle, and the calibrations if they are given, as atomically as `write_bundle`.
+
+    Raises:
+        FkpError: See `open_bundle` and `write_bundle`.
+    """
+    bundle = open_bundle(path)
+    with _replacing(bundle.path.resolve()) as unfinished:
+        for name in FILES:
+            shutil.copyfile(bundle.path / name, unfinished / name)
+        _write_told(unfinished, metrics, card, bundle.face_boxes if face_boxes is None else face_boxes)
+        _write_sums(unfinished)
+    return open_bundle(path)
+
+
+def load_network(bundle: Bundle) -> Network:
+    """Rebuild the network from config.json and weights.safetensors, in evaluation mode."""
+    from safetensors.torch import load_file
+
+    from fkp.model.network import Network
+
+    network = Network(bundle.config)
+    network.load_state_dict(load_file(bundle.path / "weights.safetensors"))
+    return network.eval()
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of `folder` when the block ends well."""
+    unfinished: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        unfinished.chmod(0o755)
+        yield unfinished
+        _exchange(unfinished, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FkpError(f"cannot write bundle {folder}: {reason}: nothing was changed; free some space or choose another place") from error
+    finally:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _exchange(new: Path, place: Path) -> None:
+    """Rename `new` to `place`; what stood there is put back if that fails."""
+    for file in new.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())  # A full disk may show only now, while the old bundle still stands.
+    if not place.exists():
+        os.rename(new, place)
+        return
+    aside = place.with_name(f".{place.name}-old-{os.getpid()}")
+    os.rename(place, aside)
+    try:
+        os.rename(new, place)
+    except OSError:
+        os.rename(aside, place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)  # All is done by now.
+
+
+def _write_told(folder: Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any]) -> None:
+    """Write what is known of the network."""
+    _write_json(folder / "metrics.json", metrics, sort_keys=True)
+    (folder / "card.md").write_text(card, encoding="utf-8")
+    if face_boxes:
+        _write_json(folder / FACE_BOXES, face_boxes, sort_keys=True)
+
+
+def _write_json(path: Path, content: dict[str, Any], sort_keys: bool) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=sort_keys) + "\n", encoding="utf-8")
+
+
+def _write_sums(folder: Path) -> None:
+    names = [name for name in (*FILES, FACE_BOXES) if (folder / name).exists()]
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

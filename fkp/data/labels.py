@@ -1,0 +1,264 @@
+"""What a labelled set holds: frames, points, persons, folds. Every reader of labels goes through here.
+
+A set is a folder in the upstream layout of udacity/P1_Facial_Keypoints:
+
+    training_frames_keypoints.csv   test_frames_keypoints.csv   training/   test/
+
+The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<suffix>`; then 136 numbers
+x0,y0,...,x67,y67 in pixels of the frame. The synthetic set and a user's own set use the same layout.
+
+A packed set (`fkp.data.packed_set`) is read as the set that was packed: the same rows in the same order, the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fkp.common import storage
+from fkp.config import PACKED_SUFFIX, DataConfig
+from fkp.data import packed_set as packs
+from fkp.data.packed_set import PackedSet
+from fkp.data.splits import belongs, draws_of, faces_of, fold_of
+from fkp.errors import FkpError
+from fkp.scheme import NUM_POINTS, OUTER_EYE_CORNERS
+from fkp.vision import image as images
+
+PARTS = ("training", "test")
+
+#: The constant error of each source's labels, (x, y) in image pixels: label = place of the feature + shift. The
+#: YouTube-Faces labels come from a machine. Networks of five families, each averaged with its own mirrored answer,
+#: place the features 1.15 px to the left of them; 0.8 px in y is less certain, because no mirror shows it.
+LABEL_BIAS_PX: dict[str, tuple[float, float]] = {"ytfaces": (1.15, 0.8), "synthetic": (0.0, 0.0), "folder": (0.0, 0.0)}
+
+#: A point further outside its frame than this part of the frame's longer side is a broken label, not a cut-off face.
+MAX_OUTSIDE = 0.5
+
+_TABLE = ["part", "file", "identity", "video", "frame", "fold"]
+_WHOLE = {"video": int, "frame": int, "fold": int}
+_FILE_NAME = re.compile(r"(?P<identity>.+)_(?P<video>\d)(?P<frame>\d{1,18})\.\w+")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The labelled frames of a set, in the order of the CSV files.
+
+    Attributes:
+        root: Folder of the set.
+        table: One row a frame: part ("training" or "test": the CSV it stands in), file, identity, video, frame, fold.
+        points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files.
+        label_bias_px: (2,) float32, see `LABEL_BIAS_PX`.
+        digest: Hex sha256 over the CSV files: the version of the labels.
+        packed: Where the frames lie, unless they are files of their own.
+        shard_index: (N, 2) then: shard of each frame, and its index in the shard.
+        sha256: (N,) then: of each frame's bytes.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    points_raw_px: np.ndarray
+    label_bias_px: np.ndarray
+    digest: str
+    packed: PackedSet | None = None
+    shard_index: np.ndarray | None = None
+    sha256: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def points_px(self) -> np.ndarray:
+        """(N, 68, 2) float32, the labels with their constant shift taken out: where the features are in the frame."""
+        return remove_label_bias(self.points_raw_px, self.label_bias_px)
+
+    def path(self, row: int) -> Path:
+        """Where a frame lies on disk; of a packed set only its name."""
+        return self.root / self.table["part"].iat[row] / self.table["file"].iat[row]
+
+    def reading_order(self, rows: np.ndarray) -> np.ndarray:
+        """In which order some rows are read fast: a packed set shard by shard. (N,) places in `rows`."""
+        return np.arange(len(rows)) if self.shard_index is None else np.lexsort(self.shard_index[rows].T[::-1])
+
+    def read_bytes(self, row: int) -> bytes:
+        """The file's bytes of a frame.
+
+        Raises:
+            FkpError: It is missing, or not what was packed.
+        """
+        if self.packed is None:
+            return images.read_bytes(self.path(row))
+        assert self.shard_index is not None
+        shard, index = self.shard_index[row]
+        return self.packed.read_frame(int(shard), int(index))
+
+    def image(self, row: int) -> images.Image:
+        """A frame, decoded; see `vision.image.decode`."""
+        return images.decode(self.read_bytes(row), f"frame {self.path(row)}")
+
+    def rows(self, part: str, data: DataConfig) -> np.ndarray:
+        """Row numbers of one part of a split.
+
+        Args:
+            part: "train", "val" or "test".
+            data: Says which split and which folds. Both splits hold persons of one fold out of training to choose by.
+        """
+        fold, csv_part, identity = (self.table[name].to_numpy() for name in ("fold", "part", "identity"))
+        return np.flatnonzero(belongs(part, data, fold, csv_part, draws_of(identity)))[: data.limit]
+
+
+def load(data: DataConfig) -> Catalog:
+    """Read the labels of the configured set.
+
+    Raises:
+        FkpError: The set is missing, or a CSV has a wrong shape, a value that is not a finite number, a point far
+            outside its frame's possible size, a file name of another form, or a frame listed twice; or `data.backend=stream`
+            and the set is not packed.
+    """
+    shift = label_bias(data)
+    if data.backend == "stream" or packs.is_packed(place_of(data)):
+        return _load_packed(packs.open_packed(place_of(data)), shift)
+    root = root_of(data)
+    tables, points, digest = [], [], hashlib.sha256()
+    for part in PARTS:
+        path = root / f"{part}_frames_keypoints.csv"
+        files, part_points, content = _read_csv(path)
+        digest.update(content)
+        names = pd.DataFrame([_parse_name(name, path) for name in files], columns=["identity", "video", "frame"])
+        tables.append(names.assign(part=part, file=files))
+        points.append(part_points)
+    # The cast holds the columns to whole numbers when one of the two files labels nothing.
+    table = pd.concat(tables, ignore_index=True).astype({"video": int, "frame": int})
+    if not len(table):
+        raise FkpError(f"{root}: the two CSV files label no frame: add one row a frame")
+    table["fold"] = table["identity"].map(fold_of)
+    double = table.duplicated(["part", "file"])
+    if double.any():
+        raise FkpError(f"{root}: frame {table['file'][double].iat[0]} is labelled twice in one file: keep one row")
+    return Catalog(root, table[_TABLE], np.concatenate(points), shift, digest.hexdigest())
+
+
+def _load_packed(packed: PackedSet, shift: np.ndarray) -> Catalog:
+    shards = [packed.read_columns(number, packs.LABELS.names) for number in range(len(packed.shards))]
+    labels = pa.concat_tables(shards).combine_chunks()
+    index = np.array([(number, index) for number, shard in enumerate(packed.shards) for index in range(shard.frames)])
+    # In the order of the set that was packed.
+    order = np.argsort(labels.column("row").to_numpy())
+    points = labels.column("points_raw_px").combine_chunks().flatten().to_numpy().reshape(-1, NUM_POINTS, 2)
+    table = labels.select(_TABLE).to_pandas().astype(_WHOLE).iloc[order].reset_index(drop=True)
+    sha256 = np.array(labels.column("sha256").to_pylist(), dtype=object)[order]
+    return Catalog(Path(packed.place), table, points[order], shift, packed.labels_digest, packed, index[order], sha256)
+
+
+def root_of(data: DataConfig) -> Path:
+    """The folder of the configured set.
+
+    Raises:
+        FkpError: `data.source=folder` without `data.root`, or the set lies in a bucket.
+    """
+    place = place_of(data)
+    if storage.is_uri(place):
+        raise FkpError(f"{place} is no folder: a set in a bucket must be a packed one, see `fkp data pack`")
+    return Path(place)
+
+
+def place_of(data: DataConfig) -> str:
+    """The folder or the address of the configured set.
+
+    Raises:
+        FkpError: `data.source=folder` without `data.root`.
+    """
+    if data.root is not None:
+        return data.root
+    if data.source == "folder":
+        raise FkpError("data.source=folder needs data.root: name the folder of your set")
+    return f"data/{data.source}" + (PACKED_SUFFIX if data.backend == "stream" else "")
+
+
+def label_bias(data: DataConfig) -> np.ndarray:
+    """(2,) float32: the constant error of the configured set's labels."""
+    return np.array(data.label_bias_px if data.label_bias_px is not None else LABEL_BIAS_PX[data.source], np.float32)
+
+
+def remove_label_bias(points_raw_px: np.ndarray, label_bias_px: np.ndarray) -> np.ndarray:
+    """Take the labels' constant shift out. The only place that does; the only inverse is adding it back."""
+    return points_raw_px - np.asarray(label_bias_px, np.float32)
+
+
+def split_digest(catalog: Catalog, data: DataConfig) -> str:
+    """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
+    chosen = faces_of(data)
+    parts = [catalog.digest, catalog.label_bias_px.tolist(), chosen]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
+    """Decode one labelled frame and check its label against it; also return the file's bytes.
+
+    Raises:
+        FkpError: The frame is missing or broken, or see `check_label`.
+    """
+    data = catalog.read_bytes(row)
+    return decode_frame(data, catalog.points_raw_px[row], str(catalog.path(row))), data
+
+
+def decode_frame(data: bytes, points_raw_px: np.ndarray, name: str) -> images.Image:
+    """Decode a labelled frame and check its label against it.
+
+    Raises:
+        FkpError: The frame is broken, or see `check_label`.
+    """
+    frame = images.decode(data, f"frame {name}")
+    check_label(points_raw_px, frame.shape[0], frame.shape[1], name)
+    return frame
+
+
+def check_label(points_px: np.ndarray, height: int, width: int, name: str) -> None:
+    """Accept points a little outside the frame (a face cut off by the border), refuse what neither trains nor can be measured.
+
+    Raises:
+        FkpError: A point lies further outside than `MAX_OUTSIDE` of the frame's longer side, all points lie on one line, so
+            that the face has no size, or its outer eye corners coincide.
+    """
+    if (np.ptp(points_px, axis=0) <= 0).any():
+        raise FkpError(f"{name}: the label has no extent: correct or remove it")
+    left, right = OUTER_EYE_CORNERS
+    if (points_px[left] == points_px[right]).all():
+        raise FkpError(f"{name}: the outer eye corners of the label coincide: correct or remove it")
+    outside = np.maximum(-points_px, points_px - np.array([width - 1, height - 1])).max()
+    if outside > MAX_OUTSIDE * max(height, width):
+        raise FkpError(f"{name}: a point lies {outside:.0f} px outside the {width} x {height} frame: correct or remove its label")
+
+
+def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
+    try:
+        content = path.read_bytes()
+        table = pd.read_csv(path, skip_blank_lines=False)  # Or the line that an error names would not be the file's.
+    except FileNotFoundError as error:
+        raise FkpError(f"{path} is missing: `fkp data fetch` brings the set, `fkp data synth` makes one") from error
+    except (OSError, ValueError) as error:
+        raise FkpError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    # pandas makes an index of the first columns when the rows are longer than the header.
+    columns = table.shape[1] + (0 if isinstance(table.index, pd.RangeIndex) or table.empty else table.index.nlevels)
+    if columns != 1 + 2 * NUM_POINTS:
+        raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * NUM_POINTS} coordinates")
+    table = table[table.notna().any(axis=1)]
+    numbers = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
+    broken = table.index[~np.isfinite(numbers).all(axis=1)]
+    if len(broken):
+        raise FkpError(f"{path}, line {broken[0] + 2}: a coordinate is not a finite number: correct or remove the line")
+    return [str(name) for name in table.iloc[:, 0]], numbers.reshape(-1, NUM_POINTS, 2), content
+
+
+def _parse_name(name: str, path: Path) -> dict[str, str | int]:
+    match = _FILE_NAME.fullmatch(name)
+    if match is None or "/" in name or "\\" in name:
+        raise FkpError(f"{path}: file name {name!r} is not of the form <Identity>_<clip digit><frame digit>.jpg")
+    return {"identity": match["identity"], "video": int(match["video"]), "frame": int(match["frame"])}

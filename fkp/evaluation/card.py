@@ -1,0 +1,52 @@
+"""The Markdown card of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fkp.config import Config
+from fkp.evaluation.evaluate import LEVELS_PCT, Evaluation
+from fkp.evaluation.metrics import NORMALISER
+
+
+def card(config: Config, data_digest: str, validation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
+    """What a reader of the bundle must know, with the figures as measured."""
+    colour = "grey" if config.input.channels == 1 else "RGB"
+    lines = [
+        f"# {config.track.run_name}",
+        "",
+        "A 68-point face landmark model (iBUG order). Input: a square crop around a face; output: points in its pixels and",
+        "a scale of the error per point.",
+        "",
+        f"- architecture: {config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
+        f"- crop: {config.input.size_px} px, {colour}, {config.input.crop_scale} x the box of the points",
+        f"- trained on: {config.data.source}, {config.data.split} split, data digest {data_digest[:16]}",
+        "- trained again by: `fkp train --config config.json --track.run_name NEW_NAME`",
+        "",
+        f"Validation NME, by which models of this split are compared: {validation.metrics()['nme_interocular_pct']:.3f} %",
+        f"({len(validation)} faces, box from the labels, labels without their shift).",
+        "",
+        f"Test figures, NME in percent of the {NORMALISER}, box from the labels:",
+        "",
+        "| split | faces | NME, labels without their shift | NME, raw labels | failures at 8 %, without shift | what training saw |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in evaluations:
+        unshifted, raw = found.metrics("unshifted"), found.metrics("raw")
+        lines.append(
+            f"| {found.data.split} | {len(found)} | {unshifted['nme_interocular_pct']:.2f} | {raw['nme_interocular_pct']:.2f} "
+            f"| {unshifted['failure_08_pct']:.1f} % | {found.exposure.note} |"
+        )
+    (own,) = (found for found in evaluations if found.data.split == config.data.split)
+    lines += [
+        "",
+        f"Parts of the {own.data.split} split's test faces:",
+        "",
+        "| part | NME, labels without their shift | NME, raw labels |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {part} | {plain:.2f} | {raw:.2f} |" for part, raw, plain in own.part_rows()]
+    told = own.metrics()
+    lines += ["", "The stated error, calibrated on the validation faces:"]
+    lines += [f"{told[f'coverage_{level}_pct']:.1f} % of these points lie inside the radius of {level} %." for level in LEVELS_PCT]
+    return "\n".join(lines) + "\n"

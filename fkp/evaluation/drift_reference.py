@@ -1,0 +1,69 @@
+"""The histograms that a bundle brings along for `fkp.bundle.drift`, measured on its validation faces.
+
+Training writes them; `fkp reference --bundle DIR` adds them to a bundle that has none, or none in today's buckets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fkp.bundle import drift, update_bundle
+from fkp.config import DataConfig
+from fkp.errors import FkpError, run_command
+from fkp.evaluation.evaluate import Evaluation, evaluate
+from fkp.predict import DEFAULT_BUNDLE, Predictor
+from fkp.vision.crop import box_of_points
+
+
+def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[str, Any]:
+    """Measure the validation faces as the endpoint measures those it serves.
+
+    Args:
+        predictor: The model; it only crops.
+        validation: What it answered for them.
+
+    Returns:
+        The part, the number of faces, and for each figure of `drift.BOUNDS` its bounds and counts.
+
+    Raises:
+        FkpError: A frame is missing or broken.
+    """
+    from fkp.data.labels import read_frame
+
+    catalog = validation.catalog
+    values: dict[str, list[float]] = {drift.ERROR_RATIO: [], drift.BRIGHTNESS: []}
+    for row, expected_error_px in zip(validation.rows, validation.expected_error_px, strict=True):
+        frame, _ = read_frame(catalog, row)
+        box_xyxy = box_of_points(catalog.points_px[row])
+        crop_u8 = predictor.crop(box_xyxy).apply(frame, predictor.config.input.channels)
+        values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
+        values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))
+    figures = {name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found)} for name, found in values.items()}
+    return {"part": "val", "faces": len(validation), "figures": figures}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Add the histograms to a bundle: its weights stay, its digest becomes another."""
+    parser = argparse.ArgumentParser(prog="fkp reference", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
+    parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
+    arguments = parser.parse_args(argv)
+    from fkp.data.labels import load
+
+    predictor = Predictor(arguments.bundle)
+    data = predictor.config.data
+    if arguments.root is not None:
+        data = data.updated({"root": arguments.root})
+    catalog = load(data)
+    trained_on = predictor.bundle.metrics.get("labels_sha256")
+    if trained_on is not None and trained_on != catalog.digest:
+        raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
+    histograms = reference_histograms(predictor, evaluate(predictor, catalog, data, predictor.bundle, part="val"))
+    bundle = update_bundle(arguments.bundle, {**predictor.bundle.metrics, drift.REFERENCE: histograms}, predictor.bundle.card)
+    print(f"{bundle.path}: histograms of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,86 @@
+"""What of the evaluated faces a bundle's training has used: whether its figures are held out or flattered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fkp.config import DataConfig
+
+if TYPE_CHECKING:
+    from fkp.bundle import Bundle
+    from fkp.data.labels import Catalog
+
+#: Key in a bundle's metrics.json under which training may leave `Catalog.digest`, to tell sets of one source apart.
+LABELS_DIGEST = "labels_sha256"
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What of the evaluated faces the training has used.
+
+    Attributes:
+        note: One line for the table.
+        frames_trained: How many of the evaluated frames were trained on; None when that is not known.
+        persons_trained: How many of the evaluated persons were trained on, in these or other frames.
+        frames_chosen: How many of the evaluated frames chose the checkpoint (the validation part).
+    """
+
+    note: str
+    frames_trained: int | None = None
+    persons_trained: int | None = None
+    frames_chosen: int | None = None
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is known that no frame and no person had a part in the training."""
+        return (self.frames_trained, self.persons_trained, self.frames_chosen) == (0, 0, 0)
+
+
+def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig, part: str = "test") -> Exposure:
+    """Say how much of one part ("test" or "val") of a split a bundle's training has used."""
+    if bundle is None:
+        return Exposure("unknown: nothing says what the model was trained on")
+    trained = bundle.config.data
+    if not _same_set(bundle, catalog, data):
+        return Exposure(
+            f"another set: the bundle was trained on {trained.source}, on other labels; whether persons are shared is not known"
+        )
+    trained_on, chosen_by = (catalog.rows(used, trained) for used in ("train", "val"))
+    tested = catalog.rows(part, data)
+    identity = catalog.table["identity"].to_numpy()
+    frames, chosen = (int(np.isin(tested, rows).sum()) for rows in (trained_on, chosen_by))
+    everybody = set(identity[tested])
+    persons = len(everybody & set(identity[trained_on]))
+    if not (frames or chosen or persons):
+        note = f"held out: the bundle was trained on none of these {len(tested)} frames and on none of their persons ({len(everybody)})"
+    elif not (frames or persons):
+        note = f"chosen by: {chosen} of these {len(tested)} frames served to choose the bundle's checkpoint; it was trained on none of them"
+    else:
+        of_all = f"{frames} of these {len(tested)} frames and on {persons} of their {len(everybody)} persons"
+        note = f"flattered: the bundle was trained on {of_all}" + (
+            f"; {chosen} more frames served to choose its checkpoint" if chosen else ""
+        )
+    return Exposure(note, frames, persons, chosen)
+
+
+def held_out(rows: np.ndarray, bundle: Bundle, catalog: Catalog, data: DataConfig) -> np.ndarray:
+    """Those of some faces whose persons a bundle was not trained on; all of them where it was trained on another set."""
+    if not _same_set(bundle, catalog, data):
+        return rows
+    identity = catalog.table["identity"].to_numpy()
+    return rows[~np.isin(identity[rows], identity[catalog.rows("train", bundle.config.data)])]
+
+
+def _same_set(bundle: Bundle, catalog: Catalog, data: DataConfig) -> bool:
+    trained = bundle.config.data
+    if LABELS_DIGEST in bundle.metrics:
+        return bundle.metrics[LABELS_DIGEST] == catalog.digest
+    # Without a digest: the other sources hold one set each, wherever it lies; a folder is known by its place alone.
+    if trained.source == "folder" == data.source:
+        from fkp.data.labels import root_of
+
+        return root_of(trained).resolve() == root_of(data).resolve()
+    return trained.source == data.source

@@ -1,0 +1,257 @@
+"""What a table says about predicted points: normalised errors, their distribution, and whether the predicted error holds.
+
+Numpy only, so that evaluation runs on a machine without torch. A key names its unit and its normaliser. "Inter-ocular" is
+the distance of the outer eye corners of the truth, as in the 300-W protocol (Sagonas et al., ICCVW 2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from fkp.scheme import INNER_51, NUM_POINTS, OUTER_EYE_CORNERS, REGIONS
+
+Truth = Literal["raw", "unshifted"]
+
+#: What a label may be, with the head of its column: every table says which of the two it was measured against.
+TRUTHS: dict[Truth, str] = {"raw": "raw labels", "unshifted": "labels without the shift"}
+
+NORMALISER = "inter-ocular: distance of the outer eye corners"
+
+
+def interocular_px(truth_px: np.ndarray) -> np.ndarray:
+    """Distance of the outer eye corners.
+
+    Args:
+        truth_px: (N, 68, 2).
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        ValueError: The shape is another, a coordinate is not finite, or two corners coincide.
+    """
+    _check(truth_px, "the truth")
+    left, right = OUTER_EYE_CORNERS
+    distance = np.linalg.norm(np.asarray(truth_px, np.float64)[:, left] - truth_px[:, right], axis=-1)
+    flat = np.flatnonzero(distance <= 0)
+    if len(flat):
+        raise ValueError(f"the outer eye corners of truth {flat[0]} coincide: its error cannot be normalised")
+    return distance
+
+
+def point_error_px(points_px: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
+    """(N, 68) float64 Euclidean error of each point, in the pixels of the arguments, (N, 68, 2) both.
+
+    Raises:
+        ValueError: The shapes differ or are others, or a coordinate is not finite.
+    """
+    _check(points_px, "the prediction")
+    _check(truth_px, "the truth")
+    if points_px.shape != truth_px.shape:
+        raise ValueError(f"{len(points_px)} predictions do not go with {len(truth_px)} truths")
+    return np.linalg.norm(np.asarray(points_px, np.float64) - truth_px, axis=-1)
+
+
+def nme_interocular_pct(points_px: np.ndarray, truth_px: np.ndarray, points: Sequence[int] | None = None) -> np.ndarray:
+    """Normalised mean error of each face: mean point error / distance of the truth's outer eye corners, in percent.
+
+    Args:
+        points_px: (N, 68, 2) predicted.
+        truth_px: (N, 68, 2).
+        points: Numbers of the points to average over; all by default. The normaliser stays the same.
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        ValueError: See `interocular_px` and `point_error_px`; or `points` is empty.
+    """
+    error = point_error_px(points_px, truth_px)
+    if points is not None:
+        if not len(points):
+            raise ValueError("the mean over no points has no value")
+        error = error[:, list(points)]
+    return 100 * error.mean(axis=1) / interocular_px(truth_px)
+
+
+def turn(points_px: np.ndarray) -> np.ndarray:
+    """How far a head is turned to a side: the nose tip's way from the middle between the ends of the jaw, as a part of their distance.
+
+    0 for a face seen from the front, 0.5 where the nose tip stands over an end of the jaw, which is about a half profile.
+
+    Args:
+        points_px: (N, 68, 2).
+
+    Returns:
+        (N,) float64, not negative.
+    """
+    first, last, nose = (np.asarray(points_px, np.float64)[:, point] for point in (0, 16, 30))
+    across = last - first
+    place = ((nose - first) * across).sum(-1) / np.maximum((across**2).sum(-1), 1e-12)
+    return np.abs(place - 0.5)
+
+
+def auc_pct(nme: np.ndarray, limit_pct: float = 8.0) -> float:
+    """Area under the cumulative error distribution from 0 to the limit, in percent of the whole rectangle.
+
+    The distribution is a sum of steps, one a face, and a step at e leaves the area max(0, limit - e): so the area is
+    known exactly, without a grid.
+
+    Args:
+        nme: (N,) errors in percent.
+        limit_pct: Upper end of the integral.
+
+    Raises:
+        ValueError: There is no error, one is not finite, or the limit is not positive.
+    """
+    _check_errors(nme, limit_pct)
+    return float(100 * np.maximum(0.0, 1 - np.asarray(nme, np.float64) / limit_pct).mean())
+
+
+def failure_pct(nme: np.ndarray, limit_pct: float) -> float:
+    """Percentage of faces whose error lies above the limit; arguments and errors as in `auc_pct`."""
+    _check_errors(nme, limit_pct)
+    return float(100 * (np.asarray(nme) > limit_pct).mean())
+
+
+def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
+    """Every figure of a table, by key.
+
+    Args:
+        points_px: (N, 68, 2) predicted.
+        truth_px: (N, 68, 2). The caller says whether it is raw or unshifted.
+
+    Returns:
+        Means over the faces in percent, but for the median; one `nme_<region>_interocular_pct` a region of `REGIONS`.
+
+    Raises:
+        ValueError: See `nme_interocular_pct`; or there is no face.
+    """
+    nme = nme_interocular_pct(points_px, truth_px)
+    _check_errors(nme, limit_pct=8.0)
+    figures = {
+        "nme_interocular_pct": float(nme.mean()),
+        "nme_inner51_interocular_pct": float(nme_interocular_pct(points_px, truth_px, INNER_51).mean()),
+        "median_nme_interocular_pct": float(np.median(nme)),
+        "auc_08_pct": auc_pct(nme, 8.0),
+        "failure_08_pct": failure_pct(nme, 8.0),
+        "failure_10_pct": failure_pct(nme, 10.0),
+    }
+    for region, points in REGIONS.items():
+        figures[f"nme_{region}_interocular_pct"] = float(nme_interocular_pct(points_px, truth_px, points).mean())
+    return figures
+
+
+def coverage(
+    error_px: np.ndarray, expected_error_px: np.ndarray, levels: Sequence[float] | np.ndarray, radii: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Fraction of points that lie inside the radius which should hold each level.
+
+    The network states the density exp(-|e| / s) / (2 pi s^2) (`losses.radial_laplace_nll`). In polar coordinates |e| / s
+    has the Gamma(2) distribution: P(|e| <= r) = 1 - (1 + r / s) exp(-r / s), with the mean 2 s, which is the expected
+    error. The radius of a level is therefore s times the inverse of the regularised incomplete gamma function at 2, or what
+    was measured on other faces (`error_radii`).
+
+    Args:
+        error_px: (...) distance of each point from the truth.
+        expected_error_px: Same shape, 2 s.
+        levels: (L,) each in [0, 1).
+        radii: What `error_radii` found; by default the density's own radii.
+
+    Returns:
+        (L,) float64, each in [0, 1]. Calibrated means equal to `levels`; above them the network is too modest.
+
+    Raises:
+        ValueError: The shapes differ, there is no point, a value is negative or not finite, or a level is out of range.
+    """
+    error, expected = _errors_and_expected(error_px, expected_error_px)
+    stated = np.asarray(levels, np.float64)
+    if not ((stated >= 0) & (stated < 1)).all():
+        raise ValueError("a level must lie in [0, 1)")
+    if radii is None:
+        from scipy.special import gammaincinv
+
+        ratios = gammaincinv(2, stated) / 2
+    else:
+        ratios = np.interp(stated, [0.0, *radii["levels"]], [0.0, *radii["ratios"]])
+    return np.array([(error <= expected * ratio).mean() for ratio in ratios])
+
+
+def error_radii(error_px: np.ndarray, expected_error_px: np.ndarray) -> dict[str, list[float]]:
+    """What multiple of the expected error holds which part of all errors: the radii to state, whatever density they follow.
+
+    The labels lie on a grid, so errors have a lighter tail than the density of `coverage`, and one scale cannot set two radii
+    right. Quantiles of held-out faces do (split conformal prediction, Papadopoulos et al., ECML 2002).
+
+    Args:
+        error_px: (...) distance of each point from the truth, on faces that were not trained on.
+        expected_error_px: Same shape.
+
+    Returns:
+        `levels`, 1 to 99 %, and `ratios`: radius / expected error of each.
+
+    Raises:
+        ValueError: See `coverage`; or an expected error is zero.
+    """
+    error, expected = _errors_and_expected(error_px, expected_error_px)
+    if not expected.min() > 0:
+        raise ValueError("an expected error is zero")
+    levels = np.arange(1, 100) / 100
+    ratios = np.quantile(error / expected, levels)
+    return {"levels": levels.round(2).tolist(), "ratios": ratios.round(5).tolist()}
+
+
+def auroc_pct(score: np.ndarray, nme: np.ndarray, worst: float = 0.05) -> float:
+    """Area under the ROC curve of a score that should be high for the worst faces: 100 tells them apart, 50 is chance.
+
+    It is the chance that one of the worst faces has a higher score than one of the others (Hanley and McNeil, 1982).
+
+    Args:
+        score: (N,) any scale.
+        nme: (N,) errors in percent.
+        worst: Part of the faces, those of the largest errors, that the score should find.
+
+    Raises:
+        ValueError: There are too few faces for one to be among the worst and one not, or a value is not finite.
+    """
+    _check_errors(nme, limit_pct=8.0)
+    count = round(worst * len(nme))
+    if not 0 < count < len(nme):
+        raise ValueError(f"of {len(nme)} faces none are the worst {worst:.0%}")
+    if not np.isfinite(score).all():
+        raise ValueError("a score is not finite")
+    order = np.argsort(nme, kind="stable")
+    others, found = np.asarray(score)[order[:-count]], np.asarray(score)[order[-count:]]
+    above = (found[:, None] > others).mean() + 0.5 * (found[:, None] == others).mean()
+    return float(100 * above)
+
+
+def _errors_and_expected(error_px: np.ndarray, expected_error_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    error, expected = np.asarray(error_px, np.float64), np.asarray(expected_error_px, np.float64)
+    if error.shape != expected.shape or not error.size:
+        raise ValueError(f"errors of shape {error.shape} do not go with expected errors of shape {expected.shape}")
+    for values, what in ((error, "an error"), (expected, "an expected error")):
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise ValueError(f"{what} is negative or not finite")
+    return error, expected
+
+
+def _check(points_px: np.ndarray, what: str) -> None:
+    if points_px.ndim != 3 or points_px.shape[1:] != (NUM_POINTS, 2):
+        raise ValueError(f"{what} must have the shape (N, {NUM_POINTS}, 2), got {points_px.shape}")
+    broken = np.flatnonzero(~np.isfinite(points_px).all(axis=(1, 2)))
+    if len(broken):
+        raise ValueError(f"{what} of face {broken[0]} holds a coordinate that is not finite")
+
+
+def _check_errors(nme: np.ndarray, limit_pct: float) -> None:
+    if not len(nme):
+        raise ValueError("no face, so no error to summarise")
+    # NaN compares as "not above the limit", and would count as a success.
+    if not np.isfinite(nme).all():
+        raise ValueError("an error is not finite")
+    if not limit_pct > 0:
+        raise ValueError(f"the limit must be positive, got {limit_pct}")

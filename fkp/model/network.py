@@ -1,0 +1,50 @@
+"""What a bundle exports: uint8 crops in, landmarks out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from fkp.config import Config
+from fkp.model import backbones as _built_in  # noqa: F401  Importing it registers them.
+from fkp.model import heads
+from fkp.model.registry import Backbone, build_backbone, names
+
+__all__ = ["Network", "names"]
+
+
+class Network(nn.Module):
+    """uint8 crops to points: normalisation, backbone, head. This is what a bundle exports.
+
+    Args:
+        config: The run; its `model` and `input` sections are read.
+
+    Raises:
+        FkpError: The architecture is unknown or does not go with the head.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.backbone = build_backbone(config.model, config.input)
+        self.head = heads.build(config.model, config.input, cast(Backbone, self.backbone))
+
+    def forward(self, crops_u8: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the points of each crop.
+
+        Args:
+            crops_u8: (N, C, S, S) uint8.
+
+        Returns:
+            points_px (N, 68, 2) float32 in crop pixels, and scale_px (N, 68) float32: the scale s of the error's
+            density exp(-r / s) / (2 pi s^2), whose expected radius is 2 s (see `losses.radial_laplace_nll`).
+        """
+        points_px, scale_px, _ = self.with_code(crops_u8)
+        return points_px, scale_px
+
+    def with_code(self, crops_u8: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Like `forward`, and the head's code of the points, which its `code_loss` takes."""
+        crops = (crops_u8.to(torch.float32) - 127.5) / 64.0
+        points_px, scale_px, code = self.head(self.backbone(crops))
+        return points_px, scale_px, code

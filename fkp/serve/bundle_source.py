@@ -1,0 +1,187 @@
+"""Which bundle to serve, and where it lies on this machine.
+
+A bundle of the registry is downloaded by a process of its own (`python -m fkp.serve.bundle_source URI`): MLflow takes hundreds of
+megabytes, which no replica should keep. On a cluster that process runs on the head, where MLflow's server listens on
+loopback, and the bundle reaches the other hosts through Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fkp.errors import FkpError
+from fkp.shipped import DEFAULT_BUNDLE
+
+CHAMPION = "models:/fkp@champion"
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
+_DOWNLOAD_S = 120
+#: Ray gives it to the head alone.
+_HEAD = "node:__internal_head__"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A bundle on this machine.
+
+    Attributes:
+        path: Its folder.
+        version: Its number in the registry; None where it comes from a folder.
+    """
+
+    path: str
+    version: str | None = None
+
+
+def find_bundle(bundle: str) -> Source:
+    """Find the bundle that a setting names, see `Settings.bundle`.
+
+    Raises:
+        FkpError: There is none, or the registry cannot be reached.
+    """
+    if not bundle:
+        bundle = CHAMPION if os.environ.get("MLFLOW_TRACKING_URI") else str(DEFAULT_BUNDLE)
+    return _from_registry(bundle) if bundle.startswith("models:/") else Source(bundle)
+
+
+def _from_registry(address: str) -> Source:
+    if not _ADDRESS.fullmatch(address):
+        raise FkpError(f"{address} names no model: write models:/NAME@champion or models:/NAME/VERSION")
+    return _download_on_head(address) if _on_another_host() else _download_here(address)
+
+
+def _download_here(address: str) -> Source:
+    command = [sys.executable, "-m", "fkp.serve.bundle_source", address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise FkpError(f"{address} was not downloaded within {_DOWNLOAD_S} s: look after the MLflow server") from error
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise FkpError(last[0].removeprefix("error: "))
+    return Source(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def _on_another_host() -> bool:
+    """Whether this process belongs to a cluster and is not on its head."""
+    import ray
+
+    if not ray.is_initialized():
+        return False
+    here = ray.get_runtime_context().get_node_id()
+    return not any(node["NodeID"] == here and _HEAD in node["Resources"] for node in ray.nodes())
+
+
+def _download_on_head(address: str) -> Source:
+    import ray
+
+    fetch = ray.remote(_read_here).options(num_cpus=0, resources={_HEAD: 0.001})
+    try:
+        version, digest, files = ray.get(fetch.remote(address), timeout=2 * _DOWNLOAD_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise FkpError(f"the cluster's head did not download {address} within {2 * _DOWNLOAD_S} s: look after it") from error
+
+    def write(part: Path) -> Path:
+        for name, content in files.items():
+            (part / name).write_bytes(content)
+        return part
+
+    return Source(str(_kept(cache_folder(), digest, address, write)), version)
+
+
+def _read_here(address: str) -> tuple[str | None, str, dict[str, bytes]]:
+    """Version, digest and files of a bundle of the registry."""
+    from fkp.bundle import open_bundle
+
+    source = _download_here(address)
+    return source.version, open_bundle(source.path).digest, {path.name: path.read_bytes() for path in Path(source.path).iterdir()}
+
+
+def download(address: str, cache: Path) -> Source:
+    """Bring a registered bundle to this machine; one that is here already is not fetched again.
+
+    Args:
+        address: models:/NAME@champion or models:/NAME/VERSION.
+        cache: Folder of downloaded bundles, each under its digest.
+
+    Raises:
+        FkpError: There is no such version, the store fails, or the bundle is not the registered one.
+    """
+    from fkp.track.registry import Registry
+
+    parts = _ADDRESS.fullmatch(address)
+    assert parts is not None
+    registry = Registry(parts["name"])
+    number = int(parts["number"]) if parts["number"] else registry.champion_number()
+    if number is None:
+        raise FkpError(f"no version of {parts['name']} is the champion: `fkp track promote VERSION`")
+    version = registry.version(number)
+    run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
+    place = _kept(
+        cache,
+        version.tags["bundle_digest"],
+        f"version {number} of {parts['name']}",
+        lambda part: Path(registry.client.download_artifacts(run_id, path, str(part))),
+    )
+    return Source(str(place), str(number))
+
+
+def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) -> Path:
+    """The folder of a bundle in the cache, fetched into it when it is not there or damaged.
+
+    Raises:
+        FkpError: What was fetched is not the bundle of the digest.
+    """
+    from fkp.bundle import open_bundle
+
+    place = cache / digest
+    if not _holds(place, digest):
+        shutil.rmtree(place, ignore_errors=True)  # A disk may have lost a part of it.
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
+            part = Path(folder, "bundle")
+            part.mkdir()
+            fetched = fetch(part)
+            if open_bundle(fetched).digest != digest:
+                raise FkpError(f"{what} is not the bundle that was registered: register it again")
+            try:
+                os.rename(fetched, place)
+            except OSError:  # Another replica was faster.
+                if not place.is_dir():
+                    raise
+    return place
+
+
+def _holds(place: Path, digest: str) -> bool:
+    """Whether a folder holds the whole bundle of the digest."""
+    from fkp.bundle import open_bundle
+
+    try:
+        return open_bundle(place).digest == digest
+    except FkpError:
+        return False
+
+
+def cache_folder() -> Path:
+    """Where downloaded bundles are kept."""
+    return Path(os.environ.get("FKP_CACHE") or Path.home() / ".cache" / "fkp") / "bundles"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Download one bundle and print where it lies."""
+    (address,) = sys.argv[1:] if argv is None else argv
+    print(json.dumps(asdict(download(address, cache_folder()))))
+
+
+if __name__ == "__main__":
+    from fkp.errors import run_command
+
+    run_command(main)

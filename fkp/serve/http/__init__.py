@@ -1,0 +1,1 @@
+"""The HTTP layer: routes, schemas, security, limits of what is in progress."""

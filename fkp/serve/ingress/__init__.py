@@ -1,0 +1,1 @@
+"""What stands before the replicas: Ray Serve's proxy, or HAProxy."""

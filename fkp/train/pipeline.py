@@ -1,0 +1,96 @@
+"""A training from start to finish: crops, workers, the best checkpoint as a bundle, its figures, the record."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fkp.common import storage
+from fkp.config import Config
+from fkp.data import labels as catalogs
+from fkp.errors import FkpError
+from fkp.train.publish import Outcome, publish
+from fkp.train.run_dir import Run, open_run
+
+if TYPE_CHECKING:
+    from fkp.track import Record
+
+
+def train(config: Config) -> Outcome:
+    """Train a model as configured, or go on with the unfinished run of the same name.
+
+    What can be wrong with the input is found before a worker starts: the architecture, every frame and label, the
+    run's name, the record's address.
+
+    Raises:
+        FkpError: Anything the user can mend.
+    """
+    from fkp import track
+    from fkp.data.crop_cache import open_cache
+    from fkp.model.network import Network
+
+    Network(config)
+    check_storage(config)
+    make_synthetic(config)
+    absolute = with_absolute_paths(config)
+    cache = open_cache(absolute)
+    with open_run(absolute) as run:
+        tags = {"data_digest": cache.digest, "split": config.data.split, "config_digest": config.digest()}
+        with track.recording(run.config, tags, run.mlflow_run_id) as record:
+            run.mlflow_run_id = record.run_id
+            run.save()
+            faces = None if cache.train is None else len(cache.train.rows)
+            record.log_dataset(config.data.source, cache.digest, str(absolute.data.root), faces)
+            began = time.monotonic()
+            best = _fit(run, record)
+            minutes = (time.monotonic() - began) / 60
+            # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
+            given = config.updated({"track": {"run_name": run.name}})
+            outcome = publish(run, best, given, cache, record, minutes)
+        run.finish()
+    return outcome
+
+
+def check_storage(config: Config) -> None:
+    """Refuse at once what could not keep the run.
+
+    Raises:
+        FkpError: The bucket cannot be written, or it is asked of a training that has no Ray to write there.
+    """
+    if storage.is_uri(config.track.storage) and not config.scale.num_workers:
+        raise FkpError(f"track.storage={config.track.storage} needs Ray workers: set scale.num_workers to 1 or more, or name a folder")
+    storage.check_writable(config.track.storage)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same run for processes that start in another folder."""
+    changes = {
+        "data.root": storage.absolute(catalogs.place_of(config.data)),
+        "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
+        "track.storage": storage.absolute(config.track.storage),
+    }
+    return config.updated(changes)
+
+
+def make_synthetic(config: Config) -> None:
+    """Make the synthetic set where a run asks for it and it is not there yet."""
+    if config.data.source == "synthetic" and config.data.backend != "stream":
+        from fkp.data.synthetic.render import write_set
+
+        write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
+
+
+def _fit(run: Run, record: Record) -> Path:
+    """Train and return the best checkpoint."""
+    from fkp.train.progress import ProgressBar
+
+    with ProgressBar(run.name) as bar:
+        if run.config.scale.num_workers:
+            from fkp.train.ray_backend import fit_on_ray
+
+            return fit_on_ray(run, record.log_step, bar.update)
+        from fkp.train import loop
+        from fkp.train.figures import FiguresLogger
+
+        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, FiguresLogger(record.log_step))

@@ -1,0 +1,96 @@
+"""The end of a training: its best checkpoint as a bundle, measured, with a report, in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fkp.config import Config
+from fkp.data import labels as catalogs
+from fkp.data.labels import split_digest
+from fkp.evaluation.metrics import TRUTHS
+from fkp.train.run_dir import REPORT_FILES, Run
+
+if TYPE_CHECKING:
+    from fkp.bundle import Bundle
+    from fkp.data.crop_cache import CropCache
+    from fkp.evaluation.evaluate import Evaluation
+    from fkp.track import Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a finished training left its results, and how long this process trained, workers' start-up included.
+
+    `place` is where they are kept; bundle and report are on this machine, too.
+    """
+
+    place: str
+    bundle_path: Path
+    report_path: Path
+    mlflow_uri: str
+    mlflow_run_id: str
+    evaluations: list[Evaluation]
+    minutes: float
+
+
+def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:
+    """Write the bundle, measure it on its validation part and on the test parts of both splits, and log it all."""
+    from fkp.bundle import drift, update_bundle, write_bundle
+    from fkp.bundle.quantize import CALIBRATION_CROPS
+    from fkp.data.crop_cache import plain_crops
+    from fkp.evaluation import detector_calibration
+    from fkp.evaluation.card import card
+    from fkp.evaluation.drift_reference import reference_histograms
+    from fkp.evaluation.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
+    from fkp.evaluation.leakage import LABELS_DIGEST
+    from fkp.evaluation.metrics import error_radii
+    from fkp.evaluation.report import ced_figure, prediction_grid, write_report
+    from fkp.model.calibrate import calibrate_scale
+    from fkp.model.lightning_module import Net
+    from fkp.predict import Predictor
+    from fkp.vision import image as images
+
+    net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    catalog = catalogs.load(run.config.data)
+    known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
+    boxes = detector_calibration.calibrate(catalog, run.config.data)
+    calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
+    calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None
+    bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
+    predictor = Predictor(bundle)
+    validation = evaluate(predictor, catalog, run.config.data, bundle, part="val")
+    known["validation"] = {
+        "nme_interocular_pct": validation.metrics()["nme_interocular_pct"],
+        "faces": len(validation),
+        "split_digest": split_digest(catalog, run.config.data),
+    }
+    known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
+    known[drift.REFERENCE] = reference_histograms(predictor, validation)
+    bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
+    splits = [run.config.data.under_split(split) for split in SPLITS]
+    # A set of one's own may have nothing in one of its CSV files, and so no test part of the split that is not trained for.
+    evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
+    figures = to_json(evaluations, bundle)
+    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, card(given, cache.digest, validation, evaluations))
+    report_path = write_report(run.folder / "report.html", evaluations, bundle)
+    (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
+    (run.folder / "ced.png").write_bytes(ced_figure(own))
+    images.write(run.folder / "predictions.png", prediction_grid(own))
+    _log(run, record, bundle, evaluations)
+    return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
+
+
+def _log(run: Run, record: Record, bundle: Bundle, evaluations: Sequence[Evaluation]) -> None:
+    for evaluation in evaluations:
+        for truth in TRUTHS:
+            record.log_metrics({f"test_{evaluation.data.split}_{truth}_{key}": value for key, value in evaluation.metrics(truth).items()})
+        record.log_tags({f"test_{evaluation.data.split}_exposure": evaluation.exposure.note})
+    validation = bundle.metrics["validation"]
+    record.log_metrics({"val_bundle_nme_interocular_pct": validation["nme_interocular_pct"]})
+    record.log_tags({"bundle_digest": bundle.digest, "split_digest": validation["split_digest"]})
+    record.log_artifacts(bundle.path, "bundle")
+    for name in REPORT_FILES:
+        record.log_artifacts(run.folder / name, "evaluation")

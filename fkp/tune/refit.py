@@ -1,0 +1,52 @@
+"""The best of a search: trained for the full budget, evaluated, registered, and promoted if it is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fkp.tune.results import Trial
+
+if TYPE_CHECKING:
+    from fkp.tune.study import Study
+
+
+@dataclass(frozen=True)
+class Winner:
+    """Where the trained winner lies, and what became of its promotion."""
+
+    bundle_path: Path
+    report_path: Path
+    verdict: str
+
+
+def refit(study: Study, best: Trial) -> Winner:
+    """Train the best sample on the training folds for `train.epochs`, as `fkp train` does, and register it.
+
+    The validation fold chose it and stays out of training; the test fold is reported and decides nothing. One that is trained
+    already, by a command that then lost the registry, is only registered.
+
+    Raises:
+        FkpError: See `fkp.train.pipeline.train` and `fkp.track.registry.Registry.register`.
+    """
+    from fkp.track.registry import ALIAS, NotBetter, Registry
+    from fkp.train.pipeline import train
+    from fkp.train.run_dir import finished_run
+
+    registry = Registry()  # What is wrong with the store shows before the training.
+    config = study.config.updated(best.sample, {"track.run_name": f"{study.name}-winner"})
+    run = finished_run(config)
+    if run is None or run.mlflow_run_id is None:
+        outcome = train(config)
+        bundle_path, report_path, run_id = outcome.bundle_path, outcome.report_path, outcome.mlflow_run_id
+    else:
+        bundle_path, report_path, run_id = run.bundle_path, run.folder / "report.html", run.mlflow_run_id
+    version = registry.register(bundle_path, run_id)
+    try:
+        champion = registry.promote(version.number)
+    except NotBetter as error:
+        verdict = f"version {version.number} of {registry.name}, not promoted: {error}"
+    else:
+        verdict = f"version {version.number} of {registry.name}; version {champion.number} is the {ALIAS}"
+    return Winner(bundle_path, report_path, verdict)

@@ -1,0 +1,60 @@
+"""The calibration that a bundle keeps of the face detector."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fkp.config import DataConfig
+from fkp.data import labels as catalogs
+from fkp.evaluation import detector_calibration
+from fkp.vision.detect import BoxMap, FaceDetector, blazeface, iou, open_detector
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return open_detector()
+
+
+def test_it_is_computed_on_the_training_folds(detector: FaceDetector, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataConfig(source="ytfaces", root=str(real_root))
+    catalog = catalogs.load(data)
+    looked_at: list[np.ndarray] = []
+    look = detector_calibration.look
+
+    def watched(*given: object) -> object:
+        looked_at.append(given[2])  # type: ignore[arg-type]
+        return look(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(detector_calibration, "_FRAMES", 120)
+    monkeypatch.setattr(detector_calibration, "look", watched)
+    kept = detector_calibration.calibrate(catalog, data)
+    assert set(looked_at[0]) <= set(catalog.rows("train", data))
+    assert len(looked_at[0]) == 120
+    monkeypatch.undo()
+    shapes, truth = detector_calibration.look(detector, catalog, catalog.rows("val", data)[::30])
+    box_map = BoxMap.from_json(kept["blazeface"], "blazeface", detector.finder.facial_points)
+    # 120 frames are few for 36 numbers; without the facial points it is 0.855.
+    assert np.median(iou(box_map(shapes), truth)) > 0.86
+
+
+def test_too_few_faces_are_a_warning(synthetic_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataConfig(source="synthetic", root=str(synthetic_root))
+    monkeypatch.setattr(detector_calibration, "_FRAMES", 5)
+    with caplog.at_level(logging.WARNING):
+        assert detector_calibration.calibrate(catalogs.load(data), data) == {}
+    assert "finds too few of the training faces" in caplog.text
+
+
+def test_a_training_is_not_lost_to_a_missing_detector(
+    synthetic_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "none.onnx")
+    data = DataConfig(source="synthetic", root=str(synthetic_root))
+    with caplog.at_level(logging.WARNING):
+        assert detector_calibration.calibrate(catalogs.load(data), data) == {}
+    assert re.search(r"keeps no calibration of the face detector: .*none\.onnx is missing", caplog.text)

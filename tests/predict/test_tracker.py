@@ -1,0 +1,113 @@
+"""Faces followed with the shipped model through synthetic clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fkp.bundle import Bundle
+from fkp.data.synthetic.clip import Motion, frames
+from fkp.predict import Predictor
+from fkp.predict.tracker import Follower, Sighting, _match
+from fkp.vision.crop import box_of_points
+from fkp.vision.detect import Detection
+from fkp.vision.smooth import OneEuroSettings
+
+FPS = 10.0
+GREY = np.full((240, 240, 3), 127, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def predictor(champion: Bundle) -> Predictor:
+    return Predictor(champion)
+
+
+@pytest.fixture(scope="module")
+def still() -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(frames(0, 7, 6, FPS, Motion()))
+
+
+@pytest.fixture
+def looks(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each time the detector looks."""
+    seen: list[int] = []
+    original = predictor.detector.detect
+
+    def detect(image: np.ndarray) -> list[Detection]:
+        found = original(image)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(predictor.detector, "detect", detect)
+    return seen
+
+
+def follow(predictor: Predictor, pictures: Sequence[np.ndarray]) -> list[list[Sighting]]:
+    follower = Follower(predictor, FPS, OneEuroSettings())
+    return [follower(picture) for picture in pictures]
+
+
+def eyes_px(points_px: np.ndarray) -> float:
+    return float(np.linalg.norm(points_px[36] - points_px[45]))
+
+
+def test_a_moving_face_is_one_face(predictor: Predictor, looks: list[int]) -> None:
+    clip = list(frames(3, 7, 20, FPS, Motion(sway_boxes=0.3, turn_deg=8, period_s=2)))
+    seen = follow(predictor, [image for image, _ in clip])
+    assert [[sighting.track for sighting in one] for one in seen] == [[0]] * 20
+    # The detector looks at the first frame and every half second, and the points alone carry the box between.
+    assert len(looks) == 4
+    assert [one[0].detected for one in seen] == [True] + [False] * 19
+    for (_, truth_px), before, (sighting,) in zip(clip[1:], seen, seen[1:], strict=False):
+        assert np.linalg.norm(sighting.face.points_px - truth_px, axis=-1).mean() < 0.12 * eyes_px(truth_px)
+        np.testing.assert_allclose(sighting.face.box_xyxy, box_of_points(before[0].face.points_px))
+        assert sighting.face.score == before[0].face.score or sighting.face.score > 0.6
+
+
+def test_a_face_that_comes_back_soon_is_the_same(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    faces = [image for image, _ in still]
+    away = int(0.6 * FPS)
+    seen = follow(predictor, [*faces[:3], *[GREY] * away, *faces[3:]])
+    assert [[sighting.track for sighting in one] for one in seen] == [[0]] * 3 + [[]] * away + [[0]] * 3
+    back = seen[3 + away][0]
+    assert back.detected
+    np.testing.assert_array_equal(back.smooth_px, back.face.points_px)  # What was before it left does not pull at it.
+
+
+def test_a_face_that_comes_back_late_is_another(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    away = int(1.3 * FPS)
+    seen = follow(predictor, [still[0][0], *[GREY] * away, still[1][0]])
+    assert [[sighting.track for sighting in one] for one in seen] == [[0]] + [[]] * away + [[1]]
+
+
+def test_faces_keep_their_numbers(predictor: Predictor, looks: list[int]) -> None:
+    """One stays; another comes at its right, is found when the detector looks next, and leaves."""
+    one = [image for image, _ in frames(0, 7, 16, FPS, Motion())]
+    other = [image for image, _ in frames(3, 7, 16, FPS, Motion())]
+    beside = [np.concatenate([a, b if 2 <= place < 10 else GREY], axis=1) for place, (a, b) in enumerate(zip(one, other, strict=True))]
+    seen = [[sighting.track for sighting in faces] for faces in follow(predictor, beside)]
+    assert seen[:2] == [[0]] * 2
+    assert seen[5:10] == [[0, 1]] * 5
+    assert seen[10:] == [[0]] * 6
+
+
+def test_two_bad_pairs_do_not_outweigh_a_good_one() -> None:
+    """The first track overlaps the first detection by 0.47; it overlaps the second, and that the second track, by 0.3 at most."""
+    tracks, found = ([np.array([x, 0, x + 100, 100], np.float32) for x in places] for places in ((0, 90), (36, -57)))
+    assert _match(tracks, found) == {0: 0}
+
+
+def test_a_jump_is_found_at_once(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    image, truth_px = still[0]
+    left, right = np.concatenate([image, GREY], axis=1), np.concatenate([GREY, image], axis=1)
+    seen = follow(predictor, [left, left, right, right])
+    assert [len(one) for one in seen] == [1] * 4
+    for place, shift in enumerate((0, 0, 240, 240)):
+        assert np.linalg.norm(seen[place][0].face.points_px - truth_px - (shift, 0), axis=-1).mean() < 0.15 * eyes_px(truth_px)
+
+
+def test_no_face(predictor: Predictor, looks: list[int]) -> None:
+    assert follow(predictor, [GREY] * 3) == [[]] * 3
+    assert looks == [0, 0, 0]

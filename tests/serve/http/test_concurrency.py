@@ -1,0 +1,119 @@
+"""What a replica takes on at once: driven as ASGI, so that each request can be held where it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from fkp.serve.http.concurrency import ConcurrencyLimiter
+from fkp.serve.http.security import SecurityMiddleware
+from fkp.serve.limits import BURST, CROWDED_PER_S
+
+
+class Held:
+    """Routes that read the body and answer when they may."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.reading = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.reading += 1
+        while (await receive()).get("more_body"):
+            pass
+        if scope["method"] == "POST":
+            await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def ask(app: Any, method: str = "POST", body: Iterable[bytes] = (b"x",), uploaded: asyncio.Event | None = None) -> Any:
+    """Send one request; its last part comes when `uploaded` is set. Returns status, headers and body."""
+    sent: list[dict[str, Any]] = []
+    parts = list(body)
+
+    async def receive() -> dict[str, Any]:
+        part = parts.pop(0)
+        if not parts and uploaded is not None:
+            await uploaded.wait()
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/v1/keypoints", "method": method, "headers": [], "client": ("127.0.0.1", 5)}
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_what_is_too_much_is_refused_at_once_and_probes_are_not() -> None:
+    async def run() -> None:
+        routes = Held()
+        app = SecurityMiddleware(ConcurrencyLimiter(routes, lambda: 2, burst=1))
+        first = [asyncio.create_task(ask(app)) for _ in range(2)]
+        await settled()
+        status, headers, body = await ask(app)
+        assert (status, headers[b"retry-after"]) == (429, b"1")
+        assert json.loads(body)["code"] == "overloaded"
+        assert (await ask(app, "GET"))[0] == 200
+        routes.may_answer.set()
+        assert [status for status, _, _ in await asyncio.gather(*first)] == [200, 200]
+        assert (await ask(app))[0] == 200, "there is room again"
+
+    asyncio.run(run())
+
+
+def test_for_a_moment_more_are_let_in_and_under_overload_no_more() -> None:
+    async def run() -> None:
+        routes = Held()
+        app = SecurityMiddleware(ConcurrencyLimiter(routes, lambda: 3))
+        waiting = [asyncio.create_task(ask(app)) for _ in range(3 + CROWDED_PER_S)]
+        await settled()
+        assert routes.reading == len(waiting) < 3 * BURST
+        assert [(await ask(app))[0] for _ in range(3)] == [429] * 3
+        assert routes.reading == len(waiting), "the refused ones did not reach the routes"
+        await asyncio.sleep(1.1)
+        waiting += [asyncio.create_task(ask(app)) for _ in range(3 * BURST - len(waiting))]
+        await settled()
+        assert routes.reading == len(waiting), "a second later there is room again, up to the last place"
+        assert (await ask(app))[0] == 429
+        routes.may_answer.set()
+        assert {status for status, _, _ in await asyncio.gather(*waiting)} == {200}
+
+    asyncio.run(run())
+
+
+def test_a_slow_upload_takes_no_place() -> None:
+    async def run() -> None:
+        routes, uploaded = Held(), asyncio.Event()
+        app = SecurityMiddleware(ConcurrencyLimiter(routes, lambda: 1, burst=1))
+        slow = [asyncio.create_task(ask(app, body=(b"x", b"y"), uploaded=uploaded)) for _ in range(3)]
+        await settled()
+        quick = asyncio.create_task(ask(app))
+        await settled()
+        assert routes.reading == 4, "the quick one is at work while the slow ones upload"
+        uploaded.set()
+        assert [status for status, _, _ in await asyncio.gather(*slow)] == [429] * 3
+        routes.may_answer.set()
+        assert (await quick)[0] == 200
+
+    asyncio.run(run())
+
+
+def test_a_request_that_fails_gives_its_place_back() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ValueError("broken")
+
+    async def run() -> None:
+        app = SecurityMiddleware(ConcurrencyLimiter(broken, lambda: 1))
+        assert [(await ask(app))[0] for _ in range(3)] == [500] * 3
+
+    asyncio.run(run())
