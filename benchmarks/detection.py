@@ -25,7 +25,8 @@ from fkp.data import labels as catalogs
 from fkp.errors import FkpError, run_command
 from fkp.evaluation import detector_calibration, metrics
 from fkp.evaluation.leakage import held_out
-from fkp.predict import DEFAULT_BUNDLE, Face, Predictor, of_both_looks
+from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
+from fkp.predict.predictor import fuse
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, open_detector
@@ -214,14 +215,14 @@ def _two_passes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """NME of each face in percent, of one look and of both."""
     first = _in_boxes(predictor, pictures, boxes)
-    second = [predictor.again(picture, [face], mirrored=True)[0] for picture, face in zip(pictures, first, strict=True)]
-    both = [of_both_looks(*looks) for looks in zip(first, second, strict=True)]
+    second = [predictor.refine(picture, [face], mirrored=True)[0] for picture, face in zip(pictures, first, strict=True)]
+    both = [fuse(*looks) for looks in zip(first, second, strict=True)]
     return _nme_pct(first, truth_px), _nme_pct(both, truth_px)
 
 
 def _in_boxes(predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray) -> list[Face]:
     """One look at each face."""
-    return [predictor.once(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
+    return [predictor.predict_once(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
 
 
 def _nme_pct(faces: list[Face], truth_px: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fkp.shipped import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
-    from fkp.predict.predictor import Face, Predictor, face_of_answer, fits, of_both_looks, second_box
+    from fkp.predict.predictor import Face, Predictor
 
-__all__ = ["DEFAULT_BUNDLE", "Face", "Predictor", "face_of_answer", "fits", "of_both_looks", "second_box"]
+__all__ = ["DEFAULT_BUNDLE", "Face", "Predictor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -19,16 +19,26 @@ from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
 
 #: A face in a given box that is turned by more than this, or whose points' box overlaps the given one by less (intersection
-#: over union), is looked at again. From 15 degrees on that lowers the error of the shipped model on validation faces; with the
+#: over union), is refined. From 15 degrees on that lowers the error of the shipped model on validation faces; with the
 #: overlap nothing changes where boxes are exact, and a user's boxes may be anybody's: `benchmarks/robustness.py`.
 MOST_ROLL_DEG = 15.0
 LEAST_OVERLAP = 0.8
 
-#: Two looks agree when their points are so far apart on average, as part of the face's length. With 0.01 the mean is rarely
-#: taken; with 0.02 first looks count that were too far off (faces turned by 45 degrees: 4.18 % against 4.15).
-AGREE_PART = 0.015
+#: Two predictions agree when their points are so far apart on average, as a fraction of the face's length. With 0.01 the mean is
+#: rarely taken; with 0.02 first ones count that were too far off (faces turned by 45 degrees: 4.18 % against 4.15).
+AGREE_FRACTION = 0.015
 
+#: Crops that ONNX Runtime takes at once: its memory grows with them, and on a CPU more are not faster.
+_MAX_CROPS = 16
 _MIRROR = list(MIRROR)
+
+T = TypeVar("T")
+#: points_px (N, 68, 2) and expected_error_px (N, 68) of N crops, float32 in crop pixels.
+Answer = tuple[np.ndarray, np.ndarray]
+#: A search for faces: it yields crops (N, C, S, S) uint8, is sent the network's answer to them, and returns what it found.
+Search = Generator[np.ndarray, Answer, T]
+#: Box, score and crop of a face.
+_Place = tuple[np.ndarray, float, Crop]
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class Predictor:
     def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
         """Find the faces of a picture.
 
-        Faces of the detector are looked at twice; those in given boxes where these do not fit. See `of_both_looks`.
+        Faces of the detector are refined, and those in given boxes that do not fit; see `search`.
 
         Args:
             image: (H, W, 3) uint8 RGB, see `vision.image.decode`.
@@ -106,27 +116,19 @@ class Predictor:
             ValueError: A box is not finite or has no area.
             FkpError: See `detector`.
         """
-        if boxes_xyxy is not None:
-            faces = self.once(image, boxes_xyxy)
-            places = [place for place, face in enumerate(faces) if not fits(face)]
-            again = self.again(image, [faces[place] for place in places], mirrored=True)
-            for place, face in zip(places, again, strict=True):
-                faces[place] = replace(of_both_looks(faces[place], face), box_xyxy=faces[place].box_xyxy)
-            return faces
-        return self.of_detections(image, self.detector.detect(image))
-
-    def once(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray]) -> list[Face]:
-        """Find the faces in boxes with one look at each, as the box has it."""
-        boxes = [np.asarray(box, np.float32) for box in boxes_xyxy]
-        return self._points(boxes, [1.0] * len(boxes), [self.crop(box) for box in boxes], image)
+        if boxes_xyxy is None:
+            return self.of_detections(image, self.detector.detect(image))
+        return drive(self.search(image, given_boxes(boxes_xyxy), given=True), self.run)
 
     def of_detections(self, image: images.Image, found: Sequence[Detection]) -> list[Face]:
         """Find the points of faces that the detector found."""
-        crops = [self.crop(face.box_xyxy, face.roll_deg) for face in found]
-        faces = self._points([face.box_xyxy for face in found], [face.score for face in found], crops, image)
-        return [of_both_looks(*both) for both in zip(faces, self.again(image, faces, mirrored=True), strict=True)]
+        return drive(self.search(image, found), self.run)
 
-    def again(self, image: images.Image, faces: Sequence[Face], mirrored: bool = False) -> list[Face]:
+    def predict_once(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray]) -> list[Face]:
+        """Find the faces in boxes from one crop each, as the box has it."""
+        return drive(self._predict_once(image, [self._first(face) for face in given_boxes(boxes_xyxy)]), self.run)
+
+    def refine(self, image: images.Image, faces: Sequence[Face], mirrored: bool = False) -> list[Face]:
         """Find the points of faces anew, each in a crop around those it has, where it stands upright.
 
         Args:
@@ -134,14 +136,46 @@ class Predictor:
             faces: From a call on such a picture; their scores stay.
             mirrored: Whether the network sees them mirrored. The points are those of the picture all the same.
         """
-        crops = [self.second_crop(face, mirrored) for face in faces]
-        return self._points([second_box(face) for face in faces], [face.score for face in faces], crops, image)
+        return drive(self._predict_once(image, [self._refined(face, mirrored) for face in faces]), self.run)
 
-    def _points(self, boxes: Sequence[np.ndarray], scores: Sequence[float], crops: Sequence[Crop], image: images.Image) -> list[Face]:
-        if not crops:
+    def search(self, image: images.Image, found: Sequence[Detection], given: bool = False) -> Search[list[Face]]:
+        """Find the points of faces: in the crop of each box, then refined in a mirrored crop around these, and both fused.
+
+        Who runs the network is left open: a caller here and now, or batches over several requests. All walk this one path.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            found: The faces.
+            given: Whether their boxes are a user's: they stay, and only faces that do not fit them are refined.
+
+        Raises:
+            ValueError: A box is not finite or has no area.
+        """
+        faces = yield from self._predict_once(image, [self._first(face) for face in found])
+        places = [place for place, face in enumerate(faces) if not given or needs_refinement(face)]
+        refined = yield from self._predict_once(image, [self._refined(faces[place], mirrored=True) for place in places])
+        for place, face in zip(places, refined, strict=True):
+            both = fuse(faces[place], face)
+            faces[place] = replace(both, box_xyxy=faces[place].box_xyxy) if given else both
+        return faces
+
+    def _predict_once(self, image: images.Image, places: Sequence[_Place]) -> Search[list[Face]]:
+        if not places:
             return []
-        pixels = np.stack([crop.apply(image, self.config.input.channels) for crop in crops])
-        return [face_of_answer(*each) for each in zip(boxes, scores, crops, *self.run(pixels), strict=True)]
+        answer = yield np.stack([crop.apply(image, self.config.input.channels) for _, _, crop in places])
+        return [_face(*place, *each) for place, *each in zip(places, *answer, strict=True)]
+
+    def _first(self, face: Detection) -> _Place:
+        return face.box_xyxy, face.score, self.crop(face.box_xyxy, face.roll_deg)
+
+    def _refined(self, face: Face, mirrored: bool) -> _Place:
+        """Around the points of a face, turned with it; around its box where these have no extent."""
+        box_xyxy = box_of_points(face.points_px)
+        # Written so that points that are not finite have none.
+        if not ((box_xyxy[2:] > box_xyxy[:2]).all() and np.isfinite(box_xyxy).all()):
+            return face.box_xyxy, face.score, self.crop(face.box_xyxy)
+        size_px, scale = self.config.input.size_px, self.config.input.crop_scale
+        return box_xyxy, face.score, Crop.of_points(face.points_px, size_px, scale, mirrored)
 
     @cached_property
     def detector(self) -> FaceDetector:
@@ -156,13 +190,7 @@ class Predictor:
         """The crop this bundle's network wants of a box that is turned by `roll_deg` about its middle."""
         return Crop.of_box(box_xyxy, self.config.input.size_px, self.config.input.crop_scale, roll_deg)
 
-    def second_crop(self, face: Face, mirrored: bool) -> Crop:
-        """The crop of a second look: around the points of the first, turned with the face, if they have some extent."""
-        if not _has_extent(face):
-            return self.crop(face.box_xyxy)
-        return Crop.of_points(face.points_px, self.config.input.size_px, self.config.input.crop_scale, mirrored)
-
-    def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, crops_u8: np.ndarray) -> Answer:
         """Run the network.
 
         Args:
@@ -175,43 +203,58 @@ class Predictor:
         return points_px, 2 * scale_px  # The expected radius under the head's density, see losses.radial_laplace_nll.
 
 
-def face_of_answer(box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray) -> Face:
+def given_boxes(boxes_xyxy: Sequence[Sequence[float] | np.ndarray]) -> list[Detection]:
+    """Boxes of a user in place of a detector's, for `Predictor.search`."""
+    return [Detection(np.asarray(box, np.float32), 1.0) for box in boxes_xyxy]
+
+
+def advance(search: Search[T], answer: Answer | None = None) -> np.ndarray | T:
+    """Go on with a search: the next crops it asks for, or what it returns at its end.
+
+    Args:
+        search: It may be in another thread each time.
+        answer: To the crops before; None at the beginning.
+    """
+    try:
+        return next(search) if answer is None else search.send(answer)
+    except StopIteration as end:  # Caught here, because no future may hold it.
+        return end.value
+
+
+def drive(search: Search[T], run: Callable[[np.ndarray], Answer]) -> T:
+    """Go through with a search, the network run here."""
+    step = advance(search)
+    while isinstance(step, np.ndarray):
+        step = advance(search, run(step))
+    return step
+
+
+def fuse(first: Face, refined: Face) -> Face:
+    """One answer of two: their mean where they agree, and else the refined one, whose crop is the better one.
+
+    It is of the mirrored face, so that the two err differently. On validation faces found by the detector the NME of the first
+    is 4.08 %, that of this answer 4.01: `benchmarks/detection.py`.
+    """
+    low, high = np.split(box_of_points(refined.points_px), 2)
+    apart = float(np.linalg.norm(first.points_px - refined.points_px, axis=-1).mean())
+    # Written so that answers that are not finite do not agree.
+    if not apart <= AGREE_FRACTION * float((high - low).max()):
+        return refined
+    points_px, error_px = (first.points_px + refined.points_px) / 2, (first.expected_error_px + refined.expected_error_px) / 2
+    return replace(refined, points_px=points_px, expected_error_px=error_px)
+
+
+def needs_refinement(face: Face) -> bool:
+    """Whether a face stands in its box otherwise than in training: turned, or not filling it. A second crop shows it better."""
+    upright = abs(float(roll_deg(face.points_px))) <= MOST_ROLL_DEG
+    return not (upright and float(iou(face.box_xyxy, box_of_points(face.points_px))) >= LEAST_OVERLAP)
+
+
+def _face(box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray) -> Face:
     """Take the network's answer (68, 2) and (68,) back from its crop into the picture."""
     if crop.mirrored:
         points_crop_px, error_crop_px = points_crop_px[_MIRROR], error_crop_px[_MIRROR]
     return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px))
-
-
-def of_both_looks(first: Face, second: Face) -> Face:
-    """One answer of two: their mean where they agree, and else the second, whose crop is the better one.
-
-    The second look is at the mirrored face, so that the two err differently. On validation faces found by the detector the
-    NME of one look is 4.08 %, that of this answer 4.01: `benchmarks/detection.py`.
-    """
-    low, high = np.split(box_of_points(second.points_px), 2)
-    apart = float(np.linalg.norm(first.points_px - second.points_px, axis=-1).mean())
-    # Written so that answers that are not finite do not agree.
-    if not apart <= AGREE_PART * float((high - low).max()):
-        return second
-    points_px, error_px = (first.points_px + second.points_px) / 2, (first.expected_error_px + second.expected_error_px) / 2
-    return replace(second, points_px=points_px, expected_error_px=error_px)
-
-
-def second_box(face: Face) -> np.ndarray:
-    """The box (4,) of a second look: tight around the points of the first, if they have some extent."""
-    return box_of_points(face.points_px) if _has_extent(face) else face.box_xyxy
-
-
-def fits(face: Face) -> bool:
-    """Whether a face stands in its box as in training: upright, and filling it. If not, a second crop shows it better."""
-    upright = abs(float(roll_deg(face.points_px))) <= MOST_ROLL_DEG
-    return upright and float(iou(face.box_xyxy, box_of_points(face.points_px))) >= LEAST_OVERLAP
-
-
-def _has_extent(face: Face) -> bool:
-    # Written so that points that are not finite have none.
-    box_xyxy = box_of_points(face.points_px)
-    return bool((box_xyxy[2:] > box_xyxy[:2]).all() and np.isfinite(box_xyxy).all())
 
 
 class _OnnxSession:
@@ -228,5 +271,7 @@ class _OnnxSession:
             raise FkpError(f"{bundle.onnx_path} cannot be run ({' '.join(str(error).split())[:160]}): export it again") from error
 
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})
+        starts = range(0, len(crops_u8), _MAX_CROPS)
+        answers = [self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8[first : first + _MAX_CROPS]}) for first in starts]
+        points_px, scale_px = map(np.concatenate, zip(*answers, strict=True))
         return points_px, scale_px

@@ -85,7 +85,7 @@ class Follower:
         self._seconds = 0.0 if self._time_s is None else time_s - self._time_s
         self._time_s = time_s
         before = [track for track in self._tracks if not track.lost_frames]
-        for track, face in zip(before, self._predictor.again(frame, [track.face for track in before]), strict=True):
+        for track, face in zip(before, self._predictor.refine(frame, [track.face for track in before]), strict=True):
             track.detected = False
             if _is_lost(face, frame):
                 track.lost_frames = 1

@@ -1,6 +1,6 @@
 """The endpoint as a Ray Serve application: `serve run serve.app:build`, `serve deploy serve/config.yaml`.
 
-One deployment holds everything a request needs: guard, decoding, detection, the network and its batches. A second one for
+One deployment holds everything a request needs: security, decoding, detection, the network and its batches. A second one for
 the network alone would cost each request another hop between processes, which is dearer than the network itself.
 """
 
@@ -18,43 +18,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 from ray import serve
-from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from fkp.bundle import drift
 from fkp.common.ray_private import listening_host
 from fkp.errors import FkpError
+from fkp.predict.predictor import advance
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.http.concurrency import RETRY_AFTER_S, Admission
+from fkp.serve.http.concurrency import ConcurrencyLimiter
 from fkp.serve.http.routes import ROUTES, build_api
-from fkp.serve.http.security import TIMEOUT_S, check_host, token_digests
+from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy
-from fkp.serve.metrics import PROXY_REFUSED, Metrics, render, total
-from fkp.serve.model import Model, Prepared, Query, load_model
-from fkp.serve.settings import Settings, read_settings
+from fkp.serve.limits import REQUEST_S
+from fkp.serve.metrics import Metrics, render, total
+from fkp.serve.model import Found, InferenceOptions, Model, load_model
+from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
 from fkp.serve.store import Store
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-    from fkp.predict import Face
-    from fkp.serve.http.security import Guard
-
-DEPLOYMENT = "Landmarks"
-MAX_ONGOING_REQUESTS = 32
-MAX_QUEUED_REQUESTS = 64
-GPU_BATCH_SIZE = 16
-#: Ray's own limit stands above the guard's, whose answer is the better one.
-PROXY_TIMEOUT_S = TIMEOUT_S + 2
+    from fkp.serve.http.security import SecurityMiddleware
 
 _ACCEPTED = "accepted"
-_NUMBERS = "numbers/"
+_NUMBERS = "metrics/"
 _TELL_S = 1.0
 
 #: Below Serve's own, whose level is set so that it writes no line for each request.
 logger = logging.getLogger("ray.serve.fkp")
-
-Answer = tuple[np.ndarray, np.ndarray]
 
 
 @serve.ingress()
@@ -66,7 +57,7 @@ class Landmarks:
         timeout_s: Longest time of a request.
     """
 
-    def __init__(self, digests: Sequence[str] = (), timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, digests: Sequence[str] = (), timeout_s: float = REQUEST_S) -> None:
         import cv2
 
         logger.setLevel(logging.INFO)
@@ -84,11 +75,11 @@ class Landmarks:
         self._telling: asyncio.Task[None] | None = None
         self._batching = False
 
-    def __serve_build_asgi_app__(self) -> Guard:
+    def __serve_build_asgi_app__(self) -> SecurityMiddleware:
         """Called by Ray once this replica is made."""
-        guard = build_api(self, self._digests, self._timeout_s)
-        guard.app = Admission(guard.app, lambda: self.settings.max_in_progress)
-        return guard
+        secured = build_api(self, self._digests, self._timeout_s)
+        secured.app = ConcurrencyLimiter(secured.app, lambda: self.settings.max_in_progress)
+        return secured
 
     # --- the model and its change -----------------------------------------------------------------------------------
 
@@ -122,13 +113,14 @@ class Landmarks:
             model = kept
         self._apply(settings)
         self.model = model
-        self.metrics.set("fkp_model_info", (model.digest, model.version), 1)
+        self.metrics.models.clear()
+        self.metrics.models.labels(model.digest, model.version).set(1)
 
     def _load(self, settings: Settings) -> Model:
         source = find_bundle(settings.bundle)
         model = load_model(source, settings.network_threads, settings.golden_nme_pct, settings.detector, _on_gpu(settings))
         self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}\n{settings.detector}")
-        self.metrics.add("fkp_model_swaps_total", ("accepted",))
+        self.metrics.swaps.labels("accepted").inc()
         logger.info("serving model %s from %s", model.digest[:12], source.path)
         return model
 
@@ -143,7 +135,7 @@ class Landmarks:
     def _refuse(self, bundle: str, reason: str) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._refused = {"bundle": bundle or "champion", "reason": reason, "at": now}
-        self.metrics.add("fkp_model_swaps_total", ("refused",))
+        self.metrics.swaps.labels("refused").inc()
         logger.error("model refused: %s", reason)
 
     def _apply(self, settings: Settings) -> None:
@@ -162,61 +154,54 @@ class Landmarks:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture.
 
         Args:
             model: The one this request began with.
             data: The file's bytes.
-            query: What is asked.
+            options: What is asked.
             keep_image: Whether the picture is needed afterwards.
 
         Raises:
-            Refusal: The picture or a box cannot be used.
+            Refusal: The picture cannot be used.
         """
         asked = time.perf_counter()
-        self.metrics.add("fkp_pictures_in_progress")
-        try:
+        with self.metrics.in_progress.track_inprogress():
             if self._batching:
-                prepared, faces = await self._find_batched(model, data, query, keep_image)
+                found = await self._find_batched(model, data, options, keep_image)
             else:
                 loop = asyncio.get_running_loop()
-                prepared, faces = await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
-                worked_ms = sum(prepared.milliseconds.values())
-                prepared.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
-                self.metrics.observe("fkp_batch_crops", len(faces))
-        finally:
-            self.metrics.add("fkp_pictures_in_progress", (), -1)
-        self._observe_faces(prepared, faces)
-        return prepared, faces
+                found = await loop.run_in_executor(self._pictures, model.find, data, options, keep_image)
+                worked_ms = sum(found.milliseconds.values())
+                found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
+                self.metrics.batch_crops.observe(len(found.faces))
+        self._observe_faces(found)
+        return found
 
-    async def _find_batched(self, model: Model, data: bytes, query: Query, keep_image: bool) -> tuple[Prepared, list[Face]]:
+    async def _find_batched(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool) -> Found:
+        """As `Model.find`, but the network takes the crops beside those of other requests."""
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._pictures, model.prepare, data, query)
-        faces = await self._answer(model, prepared, range(len(prepared.crops)))
-        if places := model.to_look_at_again(prepared, faces):
-            await loop.run_in_executor(self._pictures, model.prepare_again, prepared, faces, places)
-            model.take_second_looks(faces, places, await self._answer(model, prepared, places))
-        if not keep_image:
-            prepared.image = None
-        return prepared, faces
-
-    async def _answer(self, model: Model, prepared: Prepared, places: Sequence[int]) -> list[Face]:
-        """Run the network on some faces of a picture, beside those of other requests."""
-        asked = time.perf_counter()
-        jobs = [(model, prepared.pixels_u8[place]) for place in places]
-        answers = [await self._infer(jobs[0])] if len(jobs) == 1 else await asyncio.gather(*map(self._infer, jobs))
-        done = time.perf_counter()
-        network_s = max((seconds for _, seconds in answers), default=0.0)
-        for stage, seconds in (("queue", max(done - asked - network_s, 0)), ("network", network_s)):
-            prepared.milliseconds[stage] = prepared.milliseconds.get(stage, 0.0) + 1000 * seconds
-        return model.finish(prepared, places, [answer for answer, _ in answers])
+        search = model.search(data, options, keep_image)
+        queue_s = network_s = 0.0
+        step = await loop.run_in_executor(self._pictures, advance, search)
+        while isinstance(step, np.ndarray):
+            asked = time.perf_counter()
+            points_px, error_px, seconds = zip(*await asyncio.gather(*(self._infer((model, crop_u8)) for crop_u8 in step)), strict=True)
+            network_s += max(seconds)
+            queue_s += max(time.perf_counter() - asked - max(seconds), 0.0)
+            step = await loop.run_in_executor(self._pictures, advance, search, (np.stack(points_px), np.stack(error_px)))
+        step.milliseconds.update(queue=1000 * queue_s, network=1000 * network_s)
+        return step
 
     @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
-    async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[Answer, float]]:
-        """Run the network on crops of several requests. During a swap they may belong to two models."""
-        self.metrics.observe("fkp_batch_crops", len(jobs))
-        answers: list[tuple[Answer, float] | None] = [None] * len(jobs)
+    async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Run the network on crops of several requests; points, error and seconds of each.
+
+        During a swap they may belong to two models.
+        """
+        self.metrics.batch_crops.observe(len(jobs))
+        answers: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
         loop = asyncio.get_running_loop()
         for model in {id(model): model for model, _ in jobs}.values():
             places = [place for place, (wanted, _) in enumerate(jobs) if wanted is model]
@@ -224,25 +209,24 @@ class Landmarks:
             crops_u8 = np.stack([jobs[place][1] for place in places])
             points_px, error_px = await loop.run_in_executor(self._network, model.predictor.run, crops_u8)
             seconds = time.perf_counter() - began
-            for row, place in enumerate(places):
-                answers[place] = (points_px[row], error_px[row]), seconds
-        return [answer for answer in answers if answer is not None]
+            answers |= {place: (*answer, seconds) for place, *answer in zip(places, points_px, error_px, strict=True)}
+        return [answers[place] for place in range(len(jobs))]
 
-    async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
-        """Draw faces into the picture, as a PNG file."""
-        return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, prepared, faces)
+    async def draw(self, found: Found) -> bytes:
+        """Draw the faces into their picture, as a PNG file."""
+        return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, found)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Count an answer."""
         route = path if path in ROUTES else "other"
-        self.metrics.add("fkp_requests_total", (route, str(status)))
-        self.metrics.observe("fkp_request_seconds", seconds, (route,))
+        self.metrics.requests.labels(route, status).inc()
+        self.metrics.request_s.labels(route).observe(seconds)
 
     def count_error(self, code: str) -> None:
         """Count a refusal."""
-        self.metrics.add("fkp_errors_total", (code,))
+        self.metrics.errors.labels(code).inc()
 
     async def metrics_text(self) -> str:
         """Everything counted by all replicas, in Prometheus's format."""
@@ -250,21 +234,21 @@ class Landmarks:
 
     def _sum(self) -> str:
         reference = drift.reference_counts(self.model.bundle.metrics) if self.model else None
-        numbers = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()])
+        sums, refused = total([*self._store.all_but(_NUMBERS, self._key), self.metrics.snapshot()]), None
         if socket_path := os.environ.get(haproxy.SOCKET_VARIABLE):
             try:
-                numbers[PROXY_REFUSED]["[]"] = float(haproxy.refused(socket_path))
+                refused = haproxy.refused(socket_path)
             except OSError as error:  # On another machine than HAProxy, or while that is exchanged: better no number than a wrong one.
                 logger.warning("HAProxy does not tell what it refused: %s", error)
-        return render(numbers, reference)
+        return render(self.metrics, sums, reference, refused)
 
-    def _observe_faces(self, prepared: Prepared, faces: Sequence[Face]) -> None:
-        for stage, milliseconds in prepared.milliseconds.items():
-            self.metrics.observe("fkp_stage_seconds", milliseconds / 1000, (stage,))
-        self.metrics.add("fkp_faces_total", (), len(faces))
-        for face, pixels_u8 in zip(faces, prepared.pixels_u8, strict=True):
-            self.metrics.observe(drift.ERROR_RATIO, drift.error_ratio(face.expected_error_px, face.box_xyxy))
-            self.metrics.observe(drift.BRIGHTNESS, drift.brightness(pixels_u8))
+    def _observe_faces(self, found: Found) -> None:
+        for stage, milliseconds in found.milliseconds.items():
+            self.metrics.stage_s.labels(stage).observe(milliseconds / 1000)
+        self.metrics.faces.inc(len(found.faces))
+        for face, pixels_u8 in zip(found.faces, found.crops_u8, strict=True):
+            self.metrics.error_ratio.observe(drift.error_ratio(face.expected_error_px, face.box_xyxy))
+            self.metrics.brightness.observe(drift.brightness(pixels_u8))
 
     async def _tell(self) -> None:
         """Write this replica's numbers where the others find them, as long as it lives."""
@@ -282,30 +266,20 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
             FKP_API_TOKEN where this is called); all may be missing.
 
     Raises:
-        FkpError: An argument is unknown, or a token is too short.
+        FkpError: An argument is unknown, a token is too short, or config.yaml names no deployment.
     """
     given = dict(args or {})
-    bundle, timeout_s = str(given.pop("bundle", "")), float(given.pop("timeout_s", TIMEOUT_S))
+    bundle, timeout_s = given.pop("bundle", None), float(given.pop("timeout_s", REQUEST_S))
     digests = given.pop("token_digests", None)
     if given:
         raise FkpError(f"unknown argument {', '.join(map(str, given))}: there are bundle, timeout_s and token_digests")
     if digests is None:
         digests = token_digests(os.environ.get(TOKEN_VARIABLE))
+    options = deployment_of(read_config())
+    if bundle is not None:
+        options["user_config"]["bundle"] = str(bundle)
     # Its type is that of a decorator with arguments; with a class it is the deployment.
-    deployment: Any = serve.deployment(
-        Landmarks,
-        name=DEPLOYMENT,
-        autoscaling_config=AutoscalingConfig(min_replicas=2, max_replicas=4, target_ongoing_requests=1),
-        max_ongoing_requests=MAX_ONGOING_REQUESTS,
-        max_queued_requests=MAX_QUEUED_REQUESTS,
-        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
-        ray_actor_options={"num_cpus": 1},
-        logging_config={"log_level": "WARNING"},  # No line for each request: /metrics counts, the guard logs what fails.
-        user_config=Settings(bundle=bundle).model_dump(),
-        health_check_period_s=2,
-        health_check_timeout_s=15,
-        graceful_shutdown_timeout_s=TIMEOUT_S + 5,
-    )
+    deployment: Any = serve.deployment(Landmarks, **options)
     return deployment.bind(list(digests), timeout_s)
 
 
@@ -313,12 +287,12 @@ def _on_gpu(settings: Settings) -> bool:
     return settings.device == "gpu" or (settings.device == "auto" and bool(ray.get_gpu_ids()))
 
 
-def _draw(prepared: Prepared, faces: Sequence[Face]) -> bytes:
+def _draw(found: Found) -> bytes:
     from fkp.vision.draw import draw_face
     from fkp.vision.image import encode
 
-    assert prepared.image is not None
-    canvas = prepared.image
-    for face in faces:
+    assert found.image is not None
+    canvas = found.image
+    for face in found.faces:
         canvas = draw_face(canvas, face.points_px, face.box_xyxy)
     return encode(canvas, ".png")

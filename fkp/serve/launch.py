@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fkp.common import ray_private
-from fkp.config import read_yaml
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import CHAMPION, find_bundle
 from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy
-from fkp.serve.settings import Settings
-from fkp.shipped import shipped
+from fkp.serve.settings import CONFIG, Settings, deployment_of, read_config
 
-CONFIG = shipped("serve/config.yaml")
 APPLICATION = "fkp"
 _START_S = 300.0
 _READY_S = 120.0
@@ -49,19 +46,18 @@ def run(arguments: argparse.Namespace) -> None:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)
         if fast:
-            limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
-            os.environ.update(haproxy.settings(folder, limit))
+            os.environ.update(haproxy.settings(folder, deployment_of(config)["user_config"]["max_in_progress"]))
         with joined("local" if fast else None) as cores:
             stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
                 signal.signal(number, lambda *_: stopped.set())
-            fit(config, cores)
+            clamp_replicas(config, cores)
             deploy(config)
             wait_until_ready(host, port)
             profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
             print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
             if arguments.bundle in ("", CHAMPION) and version is not None:
-                follow(stopped, config, version)
+                watch_alias(stopped, config, version)
             stopped.wait()
 
 
@@ -116,11 +112,10 @@ def settings(
         replicas: This many, instead of as many as the load asks for.
         **user_config: See `Settings`; what is None is left as it is.
     """
-    config = read_yaml(path)
+    config = read_config(path)
     config["http_options"] |= {"host": host, "port": port}
-    application = config["applications"][0]
-    application["args"] = {"token_digests": list(digests)}
-    deployment = application["deployments"][0]
+    config["applications"][0]["args"] = {"token_digests": list(digests)}
+    deployment = deployment_of(config)
     deployment["user_config"]["bundle"] = bundle
     if replicas is not None:
         # Not num_replicas: beside the autoscaling of `serve.app.build`, which Serve keeps, it would be without effect.
@@ -129,9 +124,9 @@ def settings(
     return config
 
 
-def fit(config: Mapping[str, Any], cores: int) -> None:
+def clamp_replicas(config: Mapping[str, Any], cores: int) -> None:
     """Ask for no more replicas than the cluster has cores: Serve would wait for them for ever."""
-    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    scaling = deployment_of(config)["autoscaling_config"]
     for bound in ("min_replicas", "max_replicas"):
         scaling[bound] = max(min(scaling[bound], cores), 1)
 
@@ -191,7 +186,7 @@ def wait_until_ready(host: str, port: int) -> None:
         time.sleep(0.1)
 
 
-def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s: float = _LOOK_S) -> None:
+def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, look_s: float = _LOOK_S) -> None:
     """Serve whatever version the registry's alias names, until the end.
 
     Args:
@@ -211,7 +206,7 @@ def follow(stopped: threading.Event, config: dict[str, Any], served: str, look_s
             print(f"version {number} is the champion: loading it", flush=True)
             address = f"models:/{registry.name}/{number}"
             find_bundle(address)  # What fails here is tried again; in a replica it would be a refusal that stands.
-            config["applications"][0]["deployments"][0]["user_config"]["bundle"] = address
+            deployment_of(config)["user_config"]["bundle"] = address
             deploy(config)
             served = str(number)
         except FkpError as error:  # The store may be away for a while; what is served stays.

@@ -1,4 +1,4 @@
-"""One model as a replica holds it: the parts of `fkp.predict.Predictor` with the stages of a request around them.
+"""One model as a replica holds it: `fkp.predict.Predictor` with the stages of a request around it.
 
 A request keeps the model it began with, so that a swap in the middle of it changes neither its crops nor its digest.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,17 @@ import numpy as np
 from fkp.bundle import open_bundle
 from fkp.bundle.drift import error_ratio
 from fkp.errors import FkpError
-from fkp.predict import Face, Predictor, face_of_answer, fits, of_both_looks, second_box
+from fkp.predict import Face, Predictor
+from fkp.predict.predictor import Search, advance, given_boxes
 from fkp.predict.torch_session import open_gpu
 from fkp.scheme import INNER_51, OUTER_EYE_CORNERS
+from fkp.serve import limits
 from fkp.serve.bundle_source import Source
-from fkp.serve.http.security import Refusal, check_picture
+from fkp.serve.refusal import Refusal
 from fkp.vision import image as images
-from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE
+from fkp.vision.header import Header, read_header
 
 NAME = "fkp"
 _GOLDEN = Path(__file__).with_name("golden")
@@ -35,12 +37,10 @@ _GOLDEN = Path(__file__).with_name("golden")
 _BATCH_TOLERANCE_PX = 0.25
 #: Quality falls to 1/e where the mean expected error reaches this part of the box's longer side.
 _QUALITY_SCALE = 0.05
-#: Crops of one picture that the network takes at once: its memory grows with them.
-_MOST_CROPS = 16
 
 
 @dataclass(frozen=True)
-class Query:
+class InferenceOptions:
     """What a request asks beside its picture.
 
     Attributes:
@@ -56,31 +56,25 @@ class Query:
     points: int = 68
 
 
-@dataclass
-class Prepared:
-    """A picture on its way to the network.
+@dataclass(frozen=True)
+class Found:
+    """What was found in a picture.
 
     Attributes:
         width: Of the displayed picture.
         height: Likewise.
-        boxes_xyxy: One (4,) a face.
-        scores: One a face.
-        crops: One a face.
-        pixels_u8: (N, C, S, S), what the network sees.
-        image: The picture itself as long as it is needed.
-        detected: Whether a detector found the boxes.
-        milliseconds: By stage.
+        faces: Best first, or in the order of their boxes.
+        crops_u8: (N, C, S, S), the first crop of each face.
+        milliseconds: By stage; whoever runs the network adds its own.
+        image: The picture itself where it was asked for.
     """
 
     width: int
     height: int
-    boxes_xyxy: list[np.ndarray] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    crops: list[Crop] = field(default_factory=list)
-    pixels_u8: list[np.ndarray] = field(default_factory=list)
-    image: images.Image | None = None
-    detected: bool = False
-    milliseconds: dict[str, float] = field(default_factory=dict)
+    faces: list[Face]
+    crops_u8: np.ndarray
+    milliseconds: dict[str, float]
+    image: images.Image | None
 
 
 class Model:
@@ -122,47 +116,31 @@ class Model:
             "metrics": self.bundle.metrics,
         }
 
-    def find(self, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+    def find(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture, all in the thread that calls: its crops are one batch, with no other's.
+
+        See `search`.
+        """
+        search = self.search(data, options, keep_image)
+        step, network_s = advance(search), 0.0
+        while isinstance(step, np.ndarray):
+            began = time.perf_counter()
+            answer = self.predictor.run(step)
+            network_s += time.perf_counter() - began
+            step = advance(search, answer)
+        step.milliseconds["network"] = 1000 * network_s
+        return step
+
+    def search(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Search[Found]:
+        """Find the faces of one encoded picture; whoever drives this runs the network, see `Predictor.search`.
 
         Args:
             data: The file's bytes.
-            query: With boxes, the detector does not look.
+            options: With boxes, the detector does not look.
             keep_image: Whether the picture is needed afterwards.
 
         Raises:
-            Refusal: See `prepare`.
-        """
-        prepared = self.prepare(data, query)
-        faces = self._run(prepared, range(len(prepared.crops)))
-        if places := self.to_look_at_again(prepared, faces):
-            self.prepare_again(prepared, faces, places)
-            self.take_second_looks(faces, places, self._run(prepared, places))
-        if not keep_image:
-            prepared.image = None
-        return prepared, faces
-
-    def _run(self, prepared: Prepared, places: Sequence[int]) -> list[Face]:
-        """Run the network on some faces of one picture."""
-        began = time.perf_counter()
-        crops = [prepared.pixels_u8[place] for place in places]
-        answers = [
-            answer
-            for start in range(0, len(crops), _MOST_CROPS)
-            for answer in zip(*self.predictor.run(np.stack(crops[start : start + _MOST_CROPS])), strict=True)
-        ]
-        prepared.milliseconds["network"] = prepared.milliseconds.get("network", 0.0) + 1000 * (time.perf_counter() - began)
-        return self.finish(prepared, places, answers)
-
-    def prepare(self, data: bytes, query: Query) -> Prepared:
-        """Decode a picture, find its faces and cut them out. Runs in a thread of its own.
-
-        Args:
-            data: The file's bytes.
-            query: With boxes, the detector does not look.
-
-        Raises:
-            Refusal: The picture is refused or broken, or a box cannot be used.
+            Refusal: The picture is refused or broken.
         """
         began = time.perf_counter()
         check_picture(data)
@@ -171,65 +149,23 @@ class Model:
         except FkpError as error:
             raise Refusal(422, "broken_picture", str(error)) from error
         decoded = time.perf_counter()
-        height, width = image.shape[:2]
-        prepared = Prepared(width, height, image=image)
-        if query.boxes_xyxy:
-            prepared.boxes_xyxy = [np.asarray(box, np.float32) for box in query.boxes_xyxy]
-            prepared.scores = [1.0] * len(query.boxes_xyxy)
-            rolls_deg = [0.0] * len(query.boxes_xyxy)
+        if options.boxes_xyxy:
+            found = given_boxes(options.boxes_xyxy)
         else:
-            detector = self.predictor.detector
-            found = [face for face in detector.detect(image) if face.score >= query.min_score][: query.max_faces]
-            prepared.boxes_xyxy, prepared.scores = [face.box_xyxy for face in found], [face.score for face in found]
-            rolls_deg = [face.roll_deg for face in found]
-            prepared.detected = True
+            found = [face for face in self.predictor.detector.detect(image) if face.score >= options.min_score][: options.max_faces]
         detected = time.perf_counter()
-        try:
-            prepared.crops = [self.predictor.crop(*turned) for turned in zip(prepared.boxes_xyxy, rolls_deg, strict=True)]
-        except ValueError as error:
-            raise Refusal(422, "invalid_parameter", str(error)) from error
-        prepared.pixels_u8 = [crop.apply(image, self.bundle.config.input.channels) for crop in prepared.crops]
-        prepared.milliseconds = {
-            "decode": 1000 * (decoded - began),
-            "detect": 1000 * (detected - decoded),
-            "crop": 1000 * (time.perf_counter() - detected),
-        }
-        return prepared
-
-    def to_look_at_again(self, prepared: Prepared, faces: Sequence[Face]) -> list[int]:
-        """Places of the faces that `Predictor` would look at twice, too."""
-        if prepared.detected:
-            return list(range(len(faces)))
-        return [place for place, face in enumerate(faces) if not fits(face)]
-
-    def prepare_again(self, prepared: Prepared, faces: Sequence[Face], places: Sequence[int]) -> None:
-        """Cut some faces out anew where the first pass found their points. Runs in a thread of its own."""
-        assert prepared.image is not None
-        began = time.perf_counter()
-        for place in places:
-            if prepared.detected:
-                prepared.boxes_xyxy[place] = second_box(faces[place])
-            prepared.crops[place] = self.predictor.second_crop(faces[place], mirrored=True)
-            prepared.pixels_u8[place] = prepared.crops[place].apply(prepared.image, self.bundle.config.input.channels)
-        prepared.milliseconds["crop"] += 1000 * (time.perf_counter() - began)
-
-    def take_second_looks(self, faces: list[Face], places: Sequence[int], again: Sequence[Face]) -> None:
-        """Put what two looks say in place of what the first one said."""
-        for place, face in zip(places, again, strict=True):
-            faces[place] = of_both_looks(faces[place], face)
-
-    def finish(self, prepared: Prepared, places: Sequence[int], answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Face]:
-        """Take the network's answers back into the picture.
-
-        Args:
-            prepared: From `prepare` of this model.
-            places: Which faces of it were asked for.
-            answers: For each of them points (68, 2) and expected error (68,), in pixels of its crop.
-        """
-        return [
-            face_of_answer(prepared.boxes_xyxy[place], prepared.scores[place], prepared.crops[place], *answer)
-            for place, answer in zip(places, answers, strict=True)
-        ]
+        search = self.predictor.search(image, found, given=bool(options.boxes_xyxy))
+        step = advance(search)
+        crops_u8 = step if isinstance(step, np.ndarray) else np.empty(0)
+        crop_s = time.perf_counter() - detected
+        while isinstance(step, np.ndarray):
+            answer = yield step
+            resumed = time.perf_counter()
+            step = advance(search, answer)
+            crop_s += time.perf_counter() - resumed
+        stages_s = {"decode": decoded - began, "detect": detected - decoded, "crop": crop_s}
+        milliseconds = {stage: 1000 * seconds for stage, seconds in stages_s.items()}
+        return Found(image.shape[1], image.shape[0], step, crops_u8, milliseconds, image if keep_image else None)
 
     def check_golden(self, limit_pct: float) -> None:
         """Let the model find a stored face whose points are known.
@@ -257,6 +193,26 @@ class Model:
             raise FkpError(f"model {self.digest[:12]} misses the golden face by {nme_pct:.1f} % (limit {limit_pct:g} %): it is not served")
         if not float(np.abs(beside_px[1:] - alone_px).max()) <= _BATCH_TOLERANCE_PX:
             raise FkpError(f"model {self.digest[:12]} answers a crop differently in a batch: it is not served; export it again")
+
+
+def check_picture(data: bytes, name: str = "the picture") -> Header:
+    """Refuse what must not be decoded, by its first bytes.
+
+    Raises:
+        Refusal: Empty, another format, or too large.
+    """
+    if not data:
+        raise Refusal(400, "empty_body", f"{name} is empty: send the bytes of a JPEG, PNG or WebP file")
+    try:
+        header = read_header(data, name)
+    except FkpError as error:
+        raise Refusal(415, "unsupported_format", str(error)) from error
+    if header.pixels > limits.PIXELS or max(header.width, header.height) > limits.SIDE_PX:
+        most = f"{limits.PIXELS // 10**6} megapixels with sides up to {limits.SIDE_PX} pixels"
+        raise Refusal(
+            413, "too_many_pixels", f"{name} has {header.width} x {header.height} pixels and the limit is {most}: make it smaller"
+        )
+    return header
 
 
 def face_json(face: Face, points: int) -> dict[str, Any]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fkp.config import read_yaml
 from fkp.errors import FkpError
+from fkp.serve.limits import BURST
+from fkp.shipped import shipped
 from fkp.vision.detect import BLAZEFACE, CHOICES
+
+CONFIG = shipped("serve/config.yaml")
+#: Crops that the network takes at once where it runs on a GPU.
+GPU_BATCH_SIZE = 16
 
 
 class Settings(BaseModel):
@@ -27,7 +35,7 @@ class Settings(BaseModel):
         ge=1,
         le=256,
         description="crops of several requests that the network takes at once; 1: each picture is worked on in one go, by one "
-        "thread (default: 1 on a CPU, where batches gain nothing and cost a request 0.5 ms, 16 on a GPU)",
+        f"thread (default: 1 on a CPU, where batches gain nothing and cost a request 0.5 ms, {GPU_BATCH_SIZE} on a GPU)",
     )
     batch_wait_ms: float = Field(
         0.0, ge=0, le=100, description="how long the network waits for more crops; at 0 it takes what has come while it was busy"
@@ -36,7 +44,7 @@ class Settings(BaseModel):
         2,
         ge=1,
         le=256,
-        description="requests with pictures that a replica takes at once, eight times as many for a moment; the next one is refused "
+        description=f"requests with pictures that a replica takes at once, {BURST} times as many for a moment; the next one is refused "
         "with 429, so that under overload those that are answered wait for no more than so many others; batches across requests want as "
         "many as max_batch_size",
     )
@@ -50,6 +58,24 @@ class Settings(BaseModel):
     golden_nme_pct: float = Field(
         15.0, gt=0, description="a model that misses the stored face by more (mean error / distance of the outer eye corners) is not taken"
     )
+
+
+def read_config(path: Path = CONFIG) -> dict[str, Any]:
+    """Read config.yaml, which alone says how the endpoint is deployed."""
+    return read_yaml(path)
+
+
+def deployment_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the one deployment in a config.yaml, to be read or changed.
+
+    Raises:
+        FkpError: It has none, or several.
+    """
+    try:
+        (deployment,) = config["applications"][0]["deployments"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise FkpError("config.yaml has to name one application with one deployment: compare it with the shipped one") from error
+    return deployment
 
 
 def read_settings(user_config: Mapping[str, Any]) -> Settings:

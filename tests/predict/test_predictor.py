@@ -15,7 +15,8 @@ from fkp.bundle import Bundle
 from fkp.data import labels as catalogs
 from fkp.errors import FkpError
 from fkp.evaluation.metrics import nme_interocular_pct
-from fkp.predict import Face, Predictor, of_both_looks
+from fkp.predict import Face, Predictor
+from fkp.predict.predictor import advance, fuse, given_boxes
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
@@ -92,13 +93,13 @@ def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
     assert found[0].points_px.shape == (68, 2)
 
 
-def test_a_detected_face_is_the_mean_of_two_looks(predictor: Predictor, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detected_face_is_the_mean_of_two_predictions(predictor: Predictor, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
     picture = images.read(catalog.path(0))
     both = predictor(picture)[0]
-    monkeypatch.setattr("fkp.predict.predictor.of_both_looks", lambda first, second: first)
+    monkeypatch.setattr("fkp.predict.predictor.fuse", lambda first, refined: first)
     first = predictor(picture)[0]
-    (second,) = predictor.again(picture, [first], mirrored=True)
+    (second,) = predictor.refine(picture, [first], mirrored=True)
     np.testing.assert_array_equal(both.box_xyxy, box_of_points(first.points_px))
     assert both.score == first.score
     np.testing.assert_allclose(both.points_px, (first.points_px + second.points_px) / 2)
@@ -106,15 +107,15 @@ def test_a_detected_face_is_the_mean_of_two_looks(predictor: Predictor, real_roo
     assert (second.points_px != first.points_px).any()
 
 
-def test_looks_that_do_not_agree_are_not_averaged(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+def test_predictions_that_do_not_agree_are_not_averaged(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
     (second,) = predictor(face[0], [face[1]])
     length_px = np.ptp(second.points_px, axis=0).max()
-    for part, mean in ((0.01, True), (0.02, False), (np.nan, False)):
+    for fraction, mean in ((0.01, True), (0.02, False), (np.nan, False)):
         first = replace(
-            second, points_px=second.points_px + np.float32([part * length_px, 0]), expected_error_px=second.expected_error_px + 2
+            second, points_px=second.points_px + np.float32([fraction * length_px, 0]), expected_error_px=second.expected_error_px + 2
         )
-        both = of_both_looks(first, second)
-        expected = second.points_px + (np.float32([part * length_px / 2, 0]) if mean else 0)
+        both = fuse(first, second)
+        expected = second.points_px + (np.float32([fraction * length_px / 2, 0]) if mean else 0)
         np.testing.assert_allclose(both.points_px, expected, rtol=1e-5)
         np.testing.assert_allclose(both.expected_error_px, second.expected_error_px + (1 if mean else 0), rtol=1e-5)
 
@@ -124,16 +125,16 @@ def test_the_mirrored_face_has_its_points_where_the_picture_has_them(predictor: 
     for row in (3, 400, 900):
         picture, truth_px = images.read(catalog.path(row)), catalog.points_px[row]
         plain, mirrored = (
-            predictor.again(picture, predictor(picture, [box_of_points(truth_px)]), mirrored=way)[0] for way in (False, True)
+            predictor.refine(picture, predictor(picture, [box_of_points(truth_px)]), mirrored=way)[0] for way in (False, True)
         )
         assert nme_interocular_pct(mirrored.points_px[None], plain.points_px[None])[0] < 4
         assert (mirrored.points_px != plain.points_px).any()
         np.testing.assert_allclose(mirrored.expected_error_px, plain.expected_error_px, rtol=0.8)
 
 
-@pytest.mark.parametrize(("degrees", "looks"), [(5, 1), (-30, 2), (40, 2)])
-def test_a_turned_face_in_a_box_is_looked_at_again_upright(
-    predictor: Predictor, face: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, degrees: float, looks: int
+@pytest.mark.parametrize(("degrees", "runs"), [(5, 1), (-30, 2), (40, 2)])
+def test_a_turned_face_in_a_box_is_refined_upright(
+    predictor: Predictor, face: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, degrees: float, runs: int
 ) -> None:
     picture, box_xyxy = face
     middle = (float(box_xyxy[::2].mean()), float(box_xyxy[1::2].mean()))
@@ -142,23 +143,23 @@ def test_a_turned_face_in_a_box_is_looked_at_again_upright(
     run, seen = predictor.run, list[np.ndarray]()
     monkeypatch.setattr(predictor, "run", lambda crops_u8: seen.append(crops_u8) or run(crops_u8))
     (found,) = predictor(leaning, [box_xyxy])
-    assert len(seen) == looks
+    assert len(seen) == runs
     np.testing.assert_array_equal(found.box_xyxy, box_xyxy)
-    if looks == 2:  # What the network sees then is nearly the upright face.
+    if runs == 2:  # What the network sees then is nearly the upright face.
         size_px, scale = predictor.config.input.size_px, predictor.config.input.crop_scale
         upright = Crop.of_points(expected_px, size_px, scale, mirrored=True).apply(picture, 1)
         first, second = (float(np.abs(crops_u8[0].astype(float) - upright).mean()) for crops_u8 in seen)
         assert second < first / 2
 
 
-@pytest.mark.parametrize(("grow", "shift", "looks"), [(1.0, 0.02, 1), (1.05, 0.0, 1), (1.4, 0.0, 2), (0.8, 0.0, 2), (1.0, 0.15, 2)])
-def test_a_face_that_does_not_fill_its_box_is_looked_at_again(
+@pytest.mark.parametrize(("grow", "shift", "runs"), [(1.0, 0.02, 1), (1.05, 0.0, 1), (1.4, 0.0, 2), (0.8, 0.0, 2), (1.0, 0.15, 2)])
+def test_a_face_that_does_not_fill_its_box_is_refined(
     predictor: Predictor,
     face: tuple[np.ndarray, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
     grow: float,
     shift: float,
-    looks: int,
+    runs: int,
 ) -> None:
     picture, box_xyxy = face
     exact = box_of_points(predictor(picture, [box_xyxy])[0].points_px)
@@ -167,9 +168,36 @@ def test_a_face_that_does_not_fill_its_box_is_looked_at_again(
     run, seen = predictor.run, list[np.ndarray]()
     monkeypatch.setattr(predictor, "run", lambda crops_u8: seen.append(crops_u8) or run(crops_u8))
     (found,) = predictor(picture, [given])
-    assert len(seen) == looks
+    assert len(seen) == runs
     np.testing.assert_array_equal(found.box_xyxy, given)
     assert iou(box_of_points(found.points_px), exact) > 0.8
+
+
+def test_whoever_drives_a_search_gets_what_the_predictor_gives(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    """One box fits and one does not, so the second batch holds one crop; answers may come from a batch with strangers in it."""
+    picture, box_xyxy = face
+    wide = box_xyxy + np.float32([-40, -40, 40, 40])
+    search, sizes = predictor.search(picture, given_boxes([box_xyxy, wide]), given=True), []
+    step = advance(search)
+    while isinstance(step, np.ndarray):
+        sizes.append(len(step))
+        beside = predictor.run(np.concatenate([255 - step, step]))
+        step = advance(search, (beside[0][len(step) :], beside[1][len(step) :]))
+    assert sizes == [2, 1]
+    for ours, theirs in zip(step, predictor(picture, [box_xyxy, wide]), strict=True):
+        np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
+        np.testing.assert_allclose(ours.points_px, theirs.points_px, atol=1e-2)
+    assert advance(predictor.search(picture, [])) == []
+
+
+def test_more_crops_than_the_network_takes_at_once(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    crop_u8 = predictor.crop(face[1]).apply(face[0], 1)
+    points_px, error_px = predictor.run(np.stack([crop_u8, 255 - crop_u8] * 20))
+    assert (points_px.shape, error_px.shape) == ((40, 68, 2), (40, 68))
+    alone_px, alone_error_px = predictor.run(crop_u8[None])
+    np.testing.assert_allclose(points_px[::2], np.repeat(alone_px, 20, axis=0), atol=1e-2)
+    np.testing.assert_allclose(error_px[::2], np.repeat(alone_error_px, 20, axis=0), rtol=1e-2)
+    assert np.abs(points_px[1::2] - points_px[::2]).max() > 1
 
 
 def test_turned_faces_are_found_nearly_as_well_as_upright_ones(predictor: Predictor, real_root: Path) -> None:
@@ -182,18 +210,18 @@ def test_turned_faces_are_found_nearly_as_well_as_upright_ones(predictor: Predic
         truth_px = (catalog.points_px[row] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         (found,) = predictor(cv2.warpAffine(picture, matrix, picture.shape[1::-1]), [box_of_points(truth_px)])
         error_pct[degrees].append(float(nme_interocular_pct(found.points_px[None], truth_px[None])[0]))
-    # Looked at once they would be 2.5 points worse.
+    # Without refinement they would be 2.5 points worse.
     assert np.mean(error_pct[40]) < np.mean(error_pct[0]) + 0.5
 
 
-def test_again_crops_around_the_points_of_before(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+def test_refine_crops_around_the_points_of_before(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
     first = replace(predictor(face[0], [face[1]])[0], score=0.7)
-    (second,) = predictor.again(face[0], [first])
+    (second,) = predictor.refine(face[0], [first])
     np.testing.assert_array_equal(second.box_xyxy, box_of_points(first.points_px))
     assert second.score == 0.7
-    assert predictor.again(face[0], []) == []
-    # Points that are all one give no crop: the box is looked at again.
-    (third,) = predictor.again(face[0], [replace(first, points_px=np.zeros_like(first.points_px))])
+    assert predictor.refine(face[0], []) == []
+    # Points that are all one give no crop: the box does.
+    (third,) = predictor.refine(face[0], [replace(first, points_px=np.zeros_like(first.points_px))])
     np.testing.assert_array_equal(third.box_xyxy, first.box_xyxy)
 
 

@@ -1,4 +1,4 @@
-"""The endpoint without Ray: door, guard, routes and model in this process, asked as ASGI."""
+"""The endpoint without Ray: proxy, security, routes and model in this process, asked as ASGI."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fkp.bundle import Bundle
-from fkp.predict import Face
 from fkp.serve.app import _draw
 from fkp.serve.bundle_source import Source
 from fkp.serve.http.routes import build_api
 from fkp.serve.http.security import token_digests
-from fkp.serve.ingress.proxy_middleware import Door
+from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 from fkp.serve.metrics import Metrics, render, total
-from fkp.serve.model import Model, Prepared, Query, load_model
+from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import Settings
 
 
@@ -28,29 +27,29 @@ class LocalEngine:
         self.metrics = Metrics()
         self._pictures = ThreadPoolExecutor(2)
 
-    async def find(self, model: Model, data: bytes, query: Query, keep_image: bool = False) -> tuple[Prepared, list[Face]]:
+    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pictures, model.find, data, query, keep_image)
+        return await loop.run_in_executor(self._pictures, model.find, data, options, keep_image)
 
-    async def draw(self, prepared: Prepared, faces: Sequence[Face]) -> bytes:
-        return _draw(prepared, faces)
+    async def draw(self, found: Found) -> bytes:
+        return _draw(found)
 
     async def metrics_text(self) -> str:
-        return render(total([self.metrics.snapshot()]))
+        return render(self.metrics, total([self.metrics.snapshot()]))
 
     def refused(self) -> dict[str, str] | None:
         return None
 
     def count_error(self, code: str) -> None:
-        self.metrics.add("fkp_errors_total", (code,))
+        self.metrics.errors.labels(code).inc()
 
     def observe(self, path: str, status: int, seconds: float) -> None:
-        self.metrics.add("fkp_requests_total", ("other", str(status)))
+        self.metrics.requests.labels("other", status).inc()
 
 
-def application(bundle: Bundle, token: str | None = None) -> Door:
+def application(bundle: Bundle, token: str | None = None) -> ProxyMiddleware:
     """Everything that a request goes through."""
-    return Door(build_api(LocalEngine(bundle), token_digests(token)))
+    return ProxyMiddleware(build_api(LocalEngine(bundle), token_digests(token)))
 
 
 async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (), **query: Any) -> tuple[int, bytes]:

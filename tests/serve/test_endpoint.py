@@ -27,7 +27,7 @@ from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.serve.http import schemas
-from fkp.serve.http.concurrency import BURST
+from fkp.serve.limits import BURST
 from fkp.vision import image as images
 
 from .conftest import MAX_IN_PROGRESS, Endpoint
@@ -188,6 +188,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], int, str]] = {
     "box of words": (KEYPOINTS, b"x", {"box": "a,b,c,d"}, 422, "invalid_parameter"),
     "box of three": (KEYPOINTS, b"x", {"box": "1,2,3"}, 422, "invalid_parameter"),
     "box inside out": (KEYPOINTS, b"x", {"box": "9,9,1,1"}, 422, "invalid_parameter"),
+    "box without area": (KEYPOINTS, b"x", {"box": "5,5,5,9"}, 422, "invalid_parameter"),
     "box not finite": (KEYPOINTS, b"x", {"box": "0,0,nan,inf"}, 422, "invalid_parameter"),
     "box far away": (KEYPOINTS, b"x", {"box": "0,0,1e30,1e30"}, 422, "invalid_parameter"),
     "many boxes": (KEYPOINTS, b"x", {"box": ["1,2,3,4"] * 33}, 422, "invalid_parameter"),
@@ -302,7 +303,9 @@ def numbers(endpoint: Endpoint) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize("batch", [1, 16])
-def test_concurrent_requests_are_answered_alike_and_counted(endpoint: Endpoint, photo: bytes, box: np.ndarray, batch: int) -> None:
+def test_concurrent_requests_are_answered_alike_and_counted(
+    endpoint: Endpoint, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray, batch: int
+) -> None:
     endpoint.deploy(max_batch_size=batch)
     before = numbers(endpoint)
     expected = points_of(endpoint.post(KEYPOINTS, photo, params={"box": flag(box)}))
@@ -323,6 +326,11 @@ def test_concurrent_requests_are_answered_alike_and_counted(endpoint: Endpoint, 
     else:
         assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
     assert after["fkp_pictures_in_progress", ""] == 0
+    # Refined: a face of the detector, and one in a box that it does not fit.
+    wide = box + np.float32([-40, -40, 40, 40])
+    for query, expected in (({}, offline(picture)), ({"box": [flag(wide), flag(box)]}, offline(picture, [wide, box]))):
+        found = points_of(endpoint.post(KEYPOINTS, photo, params=query))
+        np.testing.assert_allclose(found, [face.points_px for face in expected], atol=0.0061)
     endpoint.deploy(max_batch_size=None)
 
 

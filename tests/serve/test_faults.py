@@ -100,7 +100,7 @@ def test_a_promotion_changes_the_model_and_no_request_fails(
     first, second = store[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store)
     stopped = threading.Event()
-    following = threading.Thread(target=launch.follow, args=(stopped, copy.deepcopy(two_replicas.config), "1", 0.2))
+    following = threading.Thread(target=launch.watch_alias, args=(stopped, copy.deepcopy(two_replicas.config), "1", 0.2))
     with Load(two_replicas.url, photo, box_text) as load:
         load.wait_for(first.digest)
         following.start()

@@ -15,24 +15,24 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from fkp.bundle import Bundle
 from fkp.serve.http import schemas
-from fkp.serve.ingress.proxy_middleware import Door
+from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 
 from .local import application, post
 from .mutants import mutants, whole_pictures
 
 
 @pytest.fixture(scope="module")
-def app(champion: Bundle) -> Door:
+def app(champion: Bundle) -> ProxyMiddleware:
     return application(champion)
 
 
-def test_whole_pictures_of_every_kind_are_answered(app: Door, picture: np.ndarray) -> None:
+def test_whole_pictures_of_every_kind_are_answered(app: ProxyMiddleware, picture: np.ndarray) -> None:
     files = whole_pictures(picture)
     statuses = {name: asyncio.run(post(app, "/v1/keypoints", data))[0] for name, data in files.items()}
     assert {name for name, status in statuses.items() if status != 200} == {"gif", "tiff"}
 
 
-def test_broken_pictures_are_answered_or_refused(app: Door, picture: np.ndarray) -> None:
+def test_broken_pictures_are_answered_or_refused(app: ProxyMiddleware, picture: np.ndarray) -> None:
     async def send_all() -> list[tuple[str, int, bytes]]:
         return [(name, *await post(app, "/v1/keypoints", data)) for name, data in mutants(picture, 150)]
 

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
-from fkp.serve import launch
+from fkp.serve import launch, limits
 from fkp.serve.__main__ import main
-from fkp.serve.app import GPU_BATCH_SIZE
-from fkp.serve.http.concurrency import BURST
-from fkp.serve.http.security import PIXEL_LIMIT
-from fkp.serve.settings import Settings
+from fkp.serve.app import build
+from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config
 
 
 def test_an_open_address_without_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,9 +38,9 @@ def test_no_more_replicas_than_cores() -> None:
     assert (deployment["user_config"]["max_in_progress"], deployment["user_config"]["max_batch_size"]) == (5, None)
     scaling = deployment["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 4)
-    launch.fit(config, 3)
+    launch.clamp_replicas(config, 3)
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 3)
-    launch.fit(config, 1)
+    launch.clamp_replicas(config, 1)
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 1)
     fixed = launch.settings(launch.CONFIG, "127.0.0.1", 8000, "", (), replicas=3)["applications"][0]["deployments"][0]
     assert (fixed["autoscaling_config"]["min_replicas"], fixed["autoscaling_config"]["max_replicas"]) == (3, 3)
@@ -56,10 +53,10 @@ def test_a_bundle_that_cannot_be_served_costs_no_start(tiny_bundle: Bundle, tmp_
         main(["--bundle", str(tmp_path)])
 
 
-def test_config_yaml_is_what_the_code_has() -> None:
+def test_config_yaml_agrees_with_the_limits() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    config = yaml.safe_load(launch.CONFIG.read_text())
+    config = read_config()
     schema = ServeDeploySchema.model_validate(config)
     (application,) = schema.applications
     (deployment,) = application.deployments
@@ -67,10 +64,35 @@ def test_config_yaml_is_what_the_code_has() -> None:
     assert schema.http_options.host == "127.0.0.1", "nothing is open by default"
     assert Settings.model_validate(deployment.user_config) == Settings()
     assert deployment.max_ongoing_requests >= 2 * GPU_BATCH_SIZE
-    assert deployment.max_ongoing_requests > BURST * Settings().max_in_progress, "the refusal with an envelope comes first"
+    assert deployment.max_ongoing_requests > limits.BURST * Settings().max_in_progress, "the refusal with an envelope comes first"
     assert deployment.autoscaling_config["target_ongoing_requests"] < Settings().max_in_progress, "or there is no scaling up"
-    assert deployment.backpressure_config.status_code == 429
-    assert schema.controller_options.runtime_env["env_vars"]["OPENCV_IO_MAX_IMAGE_PIXELS"] == str(PIXEL_LIMIT)
+    assert (deployment.backpressure_config.status_code, deployment.backpressure_config.retry_after_s) == (429, limits.RETRY_AFTER_S)
+    assert schema.controller_options.runtime_env["env_vars"]["OPENCV_IO_MAX_IMAGE_PIXELS"] == str(limits.PIXELS)
+    assert min(schema.http_options.request_timeout_s, deployment.graceful_shutdown_timeout_s) > limits.REQUEST_S, (
+        "the better answer comes first"
+    )
+
+
+def test_build_deploys_what_config_yaml_says() -> None:
+    wanted = deployment_of(read_config())
+    for args, bundle in (({}, ""), ({"bundle": "/models/a"}, "/models/a")):
+        deployment = build(args)._bound_deployment
+        found = deployment._deployment_config.model_dump()
+        assert (deployment.name, deployment.ray_actor_options) == (wanted["name"], wanted["ray_actor_options"])
+        assert deployment.user_config == {**wanted["user_config"], "bundle": bundle}
+        for key in set(wanted) - {"name", "ray_actor_options", "user_config"}:
+            told = found[key].model_dump() if hasattr(found[key], "model_dump") else found[key]
+            assert told | wanted[key] == told if isinstance(told, dict) else told == wanted[key], key
+    with pytest.raises(FkpError, match="unknown argument bundel: there are bundle, timeout_s and token_digests"):
+        build({"bundel": "x"})
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"applications": []}, {"applications": [{"deployments": []}]}, {"applications": [None]}, None], ids=str
+)
+def test_a_config_without_its_deployment_is_one_sentence(broken: Any) -> None:
+    with pytest.raises(FkpError, match=r"^config\.yaml has to name one application with one deployment"):
+        deployment_of(broken)
 
 
 def test_the_command_line_goes_into_the_settings() -> None:
@@ -115,6 +137,6 @@ def test_a_champion_that_cannot_be_fetched_for_a_moment_is_fetched_later(
     monkeypatch.setattr("fkp.track.registry.Registry", Registry)
     monkeypatch.setattr(launch, "find_bundle", fetch)
     monkeypatch.setattr(launch, "deploy", deploy)
-    launch.follow(stopped, {"applications": [{"deployments": [{"user_config": {"bundle": "models:/fkp/1"}}]}]}, "1", 0.01)
+    launch.watch_alias(stopped, {"applications": [{"deployments": [{"user_config": {"bundle": "models:/fkp/1"}}]}]}, "1", 0.01)
     assert (asked, deployed) == (["models:/fkp/2"] * 2, ["models:/fkp/2"])
     assert capsys.readouterr().err == "warning: the line is cut\n"

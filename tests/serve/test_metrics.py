@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fkp.bundle.drift import BOUNDS, BRIGHTNESS, LEAST_FACES
+from fkp.bundle.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES
 from fkp.serve.metrics import GONE_AFTER_S, Metrics, render, total
 
 
@@ -22,63 +23,78 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def replica(brightness: list[float], requests: int) -> Metrics:
     metrics = Metrics()
     for value in brightness:
-        metrics.observe(BRIGHTNESS, value)
-    for _ in range(requests):
-        metrics.add("fkp_requests_total", ("/v1/keypoints", "200"))
-    metrics.set("fkp_model_info", ("abc", 'v"1\\'), 1)
+        metrics.brightness.observe(value)
+    metrics.requests.labels("/v1/keypoints", 200).inc(requests)
+    metrics.models.labels("abc", 'v"1\\').set(1)
     return metrics
 
 
+def told(*replicas: Metrics, **options: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """What the first of some replicas answers."""
+    return samples(render(replicas[0], total([one.snapshot() for one in replicas]), **options))
+
+
 def test_replicas_are_added_up() -> None:
-    found = samples(render(total([replica([5, 100], 3).snapshot(), replica([100], 4).snapshot()])))
+    found = told(replica([5, 100], 3), replica([100], 4))
     assert found["fkp_requests_total", (("route", "/v1/keypoints"), ("status", "200"))] == 7
     assert found["fkp_model_info", (("digest", "abc"), ("version", 'v"1\\'))] == 2
     assert found[f"{BRIGHTNESS}_count", ()] == 3
     assert found[f"{BRIGHTNESS}_sum", ()] == 205
-    assert [found[f"{BRIGHTNESS}_bucket", (("le", bound),)] for bound in ("16", "96", "112", "+Inf")] == [1, 1, 3, 3]
+    assert [found[f"{BRIGHTNESS}_bucket", (("le", bound),)] for bound in ("16.0", "96.0", "112.0", "+Inf")] == [1, 1, 3, 3]
 
 
 def test_large_counters_keep_every_digit() -> None:
     metrics = Metrics()
-    metrics.add("fkp_faces_total", (), 12_345_678)
-    assert samples(render(total([metrics.snapshot()])))["fkp_faces_total", ()] == 12_345_678
+    metrics.faces.inc(12_345_678)
+    assert told(metrics)["fkp_faces_total", ()] == 12_345_678
 
 
 def test_of_a_replica_that_is_gone_the_counters_stay_and_the_gauges_go() -> None:
-    gone = json.loads(replica([5], 3).snapshot())
-    gone["at"] -= GONE_AFTER_S + 5
-    found = samples(render(total([json.dumps(gone), replica([], 1).snapshot()])))
+    at, numbers = json.loads(replica([5], 3).snapshot())
+    here = replica([], 1)
+    found = samples(render(here, total([json.dumps([at - GONE_AFTER_S - 5, numbers]), here.snapshot()])))
     assert found["fkp_requests_total", (("route", "/v1/keypoints"), ("status", "200"))] == 4
     assert found["fkp_model_info", (("digest", "abc"), ("version", 'v"1\\'))] == 1
 
 
 def test_a_value_on_a_bound_falls_below_it() -> None:
     metrics = Metrics()
-    metrics.observe("fkp_batch_crops", 4)
-    found = samples(render(total([metrics.snapshot()])))
-    assert [found["fkp_batch_crops_bucket", (("le", bound),)] for bound in ("2", "4")] == [0, 1]
+    metrics.batch_crops.observe(4)
+    found = told(metrics)
+    assert [found["fkp_batch_crops_bucket", (("le", bound),)] for bound in ("2.0", "4.0")] == [0, 1]
 
 
-def test_a_gauge_that_is_set_anew_forgets_its_old_labels() -> None:
-    metrics = replica([], 0)
-    metrics.set("fkp_model_info", ("def", "2"), 1)
-    assert list(total([metrics.snapshot()])["fkp_model_info"]) == ['["def","2"]']
+def test_the_names_and_kinds_are_those_that_dashboards_know() -> None:
+    metrics = replica([5], 1)
+    metrics.stage_s.labels("crop").observe(0.002)
+    text = render(metrics, total([metrics.snapshot()]), {BRIGHTNESS: [1] * (len(BOUNDS[BRIGHTNESS]) + 1)}, proxy_refused=2)
+    kinds = dict(line.removeprefix("# TYPE ").split() for line in text.splitlines() if line.startswith("# TYPE "))
+    assert kinds == {
+        **dict.fromkeys(("fkp_requests_total", "fkp_errors_total", "fkp_proxy_refused_total", "fkp_faces_total"), "counter"),
+        "fkp_model_swaps_total": "counter",
+        **dict.fromkeys(("fkp_request_seconds", "fkp_stage_seconds", "fkp_batch_crops", ERROR_RATIO, BRIGHTNESS), "histogram"),
+        **dict.fromkeys(("fkp_pictures_in_progress", "fkp_model_info", "fkp_reference_ratio", "fkp_drift"), "gauge"),
+    }
+    found = samples(text)
+    assert found["fkp_proxy_refused_total", ()] == 2
+    assert found["fkp_stage_seconds_bucket", (("le", "0.0025"), ("stage", "crop"))] == 1
+    assert not any(name.endswith("_created") for name, _ in found)
+    assert ("fkp_proxy_refused_total", ()) not in told(metrics), "without HAProxy there is no such number"
 
 
 def test_drift_stands_beside_the_models_own_faces() -> None:
     reference = [0] * (len(BOUNDS[BRIGHTNESS]) + 1)
     reference[0], reference[6] = 100, 200
-    text = render(total([replica([5, 100, 100] * LEAST_FACES, 1).snapshot()]), {BRIGHTNESS: reference})
-    found = samples(text)
-    assert found["fkp_reference_ratio", (("figure", BRIGHTNESS), ("le", "16"))] == pytest.approx(1 / 3, rel=1e-4)
+    found = told(replica([5, 100, 100] * LEAST_FACES, 1), reference={BRIGHTNESS: reference})
+    assert found["fkp_reference_ratio", (("figure", BRIGHTNESS), ("le", "16.0"))] == pytest.approx(1 / 3, rel=1e-4)
     assert found["fkp_drift", (("figure", BRIGHTNESS),)] < 0.001
-    dark = samples(render(total([replica([5] * LEAST_FACES, 1).snapshot()]), {BRIGHTNESS: reference}))
+    dark = told(replica([5] * LEAST_FACES, 1), reference={BRIGHTNESS: reference})
     assert dark["fkp_drift", (("figure", BRIGHTNESS),)] > 1
 
 
 def test_a_few_faces_or_no_reference_is_no_drift() -> None:
     reference = {BRIGHTNESS: [1] * (len(BOUNDS[BRIGHTNESS]) + 1)}
-    few = render(total([replica([5] * (LEAST_FACES - 1), 1).snapshot()]), reference)
-    assert "fkp_reference_ratio{" in few
-    assert "fkp_drift{" not in few
-    assert "fkp_drift" not in render(total([replica([5] * LEAST_FACES, 1).snapshot()]), {})
+    few = told(replica([5] * (LEAST_FACES - 1), 1), reference=reference)
+    assert "fkp_reference_ratio" in {name for name, _ in few}
+    assert "fkp_drift" not in {name for name, _ in few}
+    assert "fkp_drift" not in {name for name, _ in told(replica([5] * LEAST_FACES, 1))}

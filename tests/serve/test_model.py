@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from fkp.bundle import SUMS, Bundle
 from fkp.bundle.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
+from fkp.serve import limits
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.http.security import Refusal
-from fkp.serve.model import Model, Query, face_json, load_model, quality
+from fkp.serve.model import InferenceOptions, Model, check_picture, face_json, load_model, quality
+from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
 from fkp.vision import image as images
 
@@ -62,7 +64,7 @@ def test_a_model_whose_numbers_are_not_finite_is_refused(model: Model, monkeypat
 
 @pytest.mark.parametrize("name", ["points_px", "expected_error_px"])
 def test_a_number_that_json_cannot_say_is_not_answered(model: Model, photo: bytes, name: str) -> None:
-    _, (face,) = model.find(photo, Query())
+    (face,) = model.find(photo, InferenceOptions()).faces
     broken = getattr(face, name).copy()
     broken[3] = np.inf
     with pytest.raises(ValueError, match="not finite"):
@@ -85,24 +87,25 @@ def test_what_is_found_in_boxes_is_the_predictor_s(
     model: Model, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray
 ) -> None:
     boxes = (tuple(box.tolist()), tuple((box + 9).tolist()))
-    prepared, found = model.find(photo, Query(boxes))
-    assert (prepared.width, prepared.height) == picture.shape[1::-1]
-    assert prepared.image is None
-    for ours, theirs in zip(found, offline(picture, boxes), strict=True):
+    found = model.find(photo, InferenceOptions(boxes))
+    assert (found.width, found.height) == picture.shape[1::-1]
+    assert found.image is None
+    assert (found.crops_u8.shape, set(found.milliseconds)) == ((2, 1, 128, 128), {"decode", "detect", "crop", "network"})
+    for ours, theirs in zip(found.faces, offline(picture, boxes), strict=True):
         np.testing.assert_array_equal(ours.points_px, theirs.points_px)
         np.testing.assert_array_equal(ours.expected_error_px, theirs.expected_error_px)
 
 
-def test_a_second_pass_is_the_predictor(model: Model, photo: bytes, picture: images.Image) -> None:
-    first_box = model.prepare(photo, Query()).boxes_xyxy[0]
-    prepared, (ours,) = model.find(photo, Query())
+def test_what_the_detector_finds_is_the_predictor_s(model: Model, photo: bytes, picture: images.Image) -> None:
+    (ours,) = model.find(photo, InferenceOptions()).faces
     (theirs,) = model.predictor(picture)
-    assert (prepared.boxes_xyxy[0] != first_box).any()
+    (detection,) = model.predictor.detector.detect(picture)
+    assert (ours.box_xyxy != detection.box_xyxy).any(), "it was refined"
     np.testing.assert_array_equal(ours.points_px, theirs.points_px)
     np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
 
-def test_of_faces_in_given_boxes_one_that_does_not_fit_is_looked_at_twice(
+def test_of_faces_in_given_boxes_one_that_does_not_fit_is_refined(
     model: Model, picture: images.Image, box: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     width = picture.shape[1]
@@ -118,10 +121,9 @@ def test_of_faces_in_given_boxes_one_that_does_not_fit_is_looked_at_twice(
         return run(crops_u8)
 
     monkeypatch.setattr(model.predictor, "run", counted)
-    prepared, found = model.find(images.encode(both, ".png"), Query(boxes))
+    found = model.find(images.encode(both, ".png"), InferenceOptions(boxes))
     assert looked == [2, 1]
-    assert [crop.angle_deg == 0 for crop in prepared.crops] == [True, False]
-    for ours, theirs in zip(found, model.predictor(both, boxes), strict=True):
+    for ours, theirs in zip(found.faces, model.predictor(both, boxes), strict=True):
         np.testing.assert_array_equal(ours.points_px, theirs.points_px)
         np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
@@ -132,16 +134,30 @@ def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion
         load_model(Source(str(champion.path)), 1, settings.golden_nme_pct, settings.detector)
 
 
-def test_a_box_without_area_is_refused(model: Model, photo: bytes) -> None:
-    with pytest.raises(Refusal, match="a face box needs") as caught:
-        model.prepare(photo, Query(((5.0, 5.0, 5.0, 9.0),)))
-    assert caught.value.status == 422
-
-
 def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
     with pytest.raises(Refusal, match="the picture is not a picture that can be decoded") as caught:
-        model.prepare(photo[: len(photo) // 10], Query(((5.0, 5.0, 50.0, 90.0),)))
+        model.find(photo[: len(photo) // 10], InferenceOptions(((5.0, 5.0, 50.0, 90.0),)))
     assert (caught.value.status, caught.value.code) == (422, "broken_picture")
+
+
+def promise(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5xI", 13, b"IHDR", width, height, 0) + struct.pack(">I4sI", 0, b"IEND", 0)
+
+
+def test_size_is_checked_before_decoding() -> None:
+    assert check_picture(promise(6000, 4000)).pixels == limits.PIXELS
+    assert check_picture(promise(8192, 1)).width == limits.SIDE_PX
+    for size in ((6001, 4000), (8193, 1), (1, 8193), (2**31, 2**31)):
+        with pytest.raises(Refusal, match="the limit is 24 megapixels") as caught:
+            check_picture(promise(*size))
+        assert (caught.value.status, caught.value.code) == (413, "too_many_pixels")
+
+
+@pytest.mark.parametrize(("data", "status", "code"), [(b"", 400, "empty_body"), (b"GIF89a", 415, "unsupported_format")])
+def test_what_is_no_picture(data: bytes, status: int, code: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        check_picture(data)
+    assert (caught.value.status, caught.value.code) == (status, code)
 
 
 def test_quality_does_not_change_with_the_size_of_the_face(

@@ -12,24 +12,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fkp.serve.http.security import Refusal
+from fkp.serve.http.security import overloaded
+from fkp.serve.limits import BURST, CROWDED_PER_S
+from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-RETRY_AFTER_S = 1
-#: For a moment a replica has so many times its places. HAProxy is told the same numbers.
-BURST = 8
-#: How many requests may find all places taken within a second. At 20 requests/s it is a standstill of 0.8 s; at four times
-#: what two cores can do it is over after 0.1 s.
-CROWDED_PER_S = 16
 
-
-class Admission:
-    """The ASGI layer between guard and routes.
+class ConcurrencyLimiter:
+    """The ASGI layer between security and routes.
 
     A request counts from the end of its upload, so that slow clients do not take the place of others. (HAProxy in front counts
-    one from its first 256 KiB on, and gives it as long as the door does.) Probes, figures and
+    one from its first 256 KiB on, and gives it as long as Ray's proxy does.) Probes, metrics and
     the page do not count: they answer under any load.
 
     Args:
@@ -74,5 +69,4 @@ class Admission:
             self.in_progress -= counted
 
     def _refusal(self) -> Refusal:
-        message = f"{self.in_progress} requests are in progress: try again in {RETRY_AFTER_S} s"
-        return Refusal(429, "overloaded", message, (("Retry-After", str(RETRY_AFTER_S)),))
+        return overloaded(f"{self.in_progress} requests are in progress")

@@ -16,20 +16,20 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from fkp import __version__
+from fkp.serve import limits
 from fkp.serve.http import docs, schemas
 from fkp.serve.http.page_landmarks import page_landmarks
-from fkp.serve.http.security import Guard, Refusal, token_digests
+from fkp.serve.http.security import SecurityMiddleware, token_digests
 from fkp.serve.http.uploads import FIELD, Upload, read_uploads
-from fkp.serve.model import Model, Prepared, face_json
-from fkp.serve.model import Query as Asked
+from fkp.serve.model import Found, InferenceOptions, Model, face_json
+from fkp.serve.refusal import Code, Refusal
 from fkp.vision.crop import parse_box
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-Keypoints = Callable[[Request, schemas.Asked], Awaitable[Response]]
+Keypoints = Callable[[Request, schemas.KeypointsParams], Awaitable[Response]]
 
-MOST_PICTURES = 32
 PAGE = Path(__file__).parents[1] / "page"
 #: Routes that are counted by name; all else is "other", so that no client can invent series.
 ROUTES = (
@@ -48,14 +48,16 @@ ROUTES = (
 _ABOUT = (
     "Finds faces and 68 facial keypoints (iBUG order) in pictures. All lengths are pixels of the displayed picture. Pictures are not kept."
 )
-_CODES: dict[int, schemas.Code] = {404: "not_found", 405: "method_not_allowed"}
+_MIB = limits.BODY_BYTES // 2**20
+_CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Error, "description": about}
     for status, about in {
         400: "No picture in the request, or a form that cannot be read.",
         401: "A token is required.",
         408: "The request took too long.",
-        413: "The body is longer than 8 MiB, or the picture larger than 24 megapixels or 8192 pixels a side.",
+        413: f"The body is longer than {_MIB} MiB, or the picture larger than {limits.PIXELS // 10**6} megapixels "
+        f"or {limits.SIDE_PX} pixels a side.",
         415: "Not a JPEG, PNG or WebP file.",
         422: "A broken picture or a parameter out of range.",
         429: "Too many requests: try again after the header Retry-After. This answer may be plain text.",
@@ -66,7 +68,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 def _body(several: bool = False) -> dict[str, Any]:
     one = {"type": "string", "format": "binary"}
-    part = {"type": "array", "items": one, "maxItems": MOST_PICTURES} if several else one
+    part = {"type": "array", "items": one, "maxItems": limits.PICTURES} if several else one
     form = {"multipart/form-data": {"schema": {"type": "object", "properties": {FIELD: part}, "required": [FIELD]}}}
     raw = {} if several else {"image/jpeg": _BINARY, "image/png": _BINARY, "image/webp": _BINARY}
     return {"required": True, "content": {**raw, **form}}
@@ -81,12 +83,12 @@ class Engine(Protocol):
 
     model: Model | None
 
-    async def find(self, model: Model, data: bytes, query: Asked, keep_image: bool = False) -> tuple[Prepared, list[Any]]:
+    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded picture."""
         ...
 
-    async def draw(self, prepared: Prepared, faces: Sequence[Any]) -> bytes:
-        """Draw them into the picture, as a PNG file."""
+    async def draw(self, found: Found) -> bytes:
+        """Draw the faces into their picture, as a PNG file."""
         ...
 
     async def metrics_text(self) -> str:
@@ -106,8 +108,8 @@ class Engine(Protocol):
         ...
 
 
-def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = 10.0) -> Guard:
-    """Make the ASGI application: the routes inside the guard.
+def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = limits.REQUEST_S) -> SecurityMiddleware:
+    """Make the ASGI application: the routes inside the security layer.
 
     Args:
         engine: Answers.
@@ -121,7 +123,7 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     _add_page(api)
     app = _Direct(api, engine, keypoints)
     valid = token_digests(None) if digests is None else digests
-    return Guard(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
+    return SecurityMiddleware(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
 
 
 class _Direct:
@@ -146,8 +148,8 @@ class _Direct:
         request = Request(scope, receive)
         given = request.query_params
         try:
-            asked = schemas.Asked.model_validate({**given, "box": given.getlist("box")})
-            response = await self.keypoints(request, asked)
+            params = schemas.KeypointsParams.model_validate({**given, "box": given.getlist("box")})
+            response = await self.keypoints(request, params)
         except Refusal as refusal:
             response = _envelope(self.engine, request, refusal)
         except ValidationError as error:
@@ -163,20 +165,20 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         responses=_ERRORS,
         openapi_extra={"requestBody": _body(), "x-curl": _curl("/v1/keypoints?max_faces=5")},
     )
-    async def keypoints(request: Request, asked: Annotated[schemas.Asked, Query()]) -> Response:
+    async def keypoints(request: Request, params: Annotated[schemas.KeypointsParams, Query()]) -> Response:
         """Faces and points of one picture: the raw bytes of a JPEG, PNG or WebP file, or a form's part `file`."""
         began = time.perf_counter()
-        query = _query(asked, asked.box, asked.points)
+        options = _options(params, params.box, params.points)
         (upload,) = await read_uploads(request)
         read = time.perf_counter()
         model = _model(engine)
-        prepared, faces = await engine.find(model, upload.data, query)
+        found = await engine.find(model, upload.data, options)
         answer = {
             "request_id": request.state.request_id,
-            "image": {"width": prepared.width, "height": prepared.height},
-            "faces": [face_json(face, query.points) for face in faces],
+            "image": {"width": found.width, "height": found.height},
+            "faces": [face_json(face, options.points) for face in found.faces],
             "model": model.name_json,
-            "milliseconds": _milliseconds({"read": 1000 * (read - began), **prepared.milliseconds}, began),
+            "milliseconds": _milliseconds({"read": 1000 * (read - began), **found.milliseconds}, began),
         }
         return _json(answer)
 
@@ -186,29 +188,30 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         responses={200: {"content": {"image/png": {}}, "description": "The picture with points, lines and boxes, as PNG."}, **_ERRORS},
         openapi_extra={"requestBody": _body(), "x-curl": _curl("/v1/annotate", "--data-binary @photo.jpg -o annotated.png")},
     )
-    async def annotate(request: Request, asked: Annotated[schemas.AskedBoxes, Query()]) -> Response:
+    async def annotate(request: Request, params: Annotated[schemas.AnnotateParams, Query()]) -> Response:
         """Draw the faces of one picture into it."""
-        query = _query(asked, asked.box)
+        options = _options(params, params.box)
         (upload,) = await read_uploads(request)
         model = _model(engine)
-        prepared, faces = await engine.find(model, upload.data, query, keep_image=True)
-        drawn = await engine.draw(prepared, faces)
-        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(faces))})
+        found = await engine.find(model, upload.data, options, keep_image=True)
+        drawn = await engine.draw(found)
+        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(found.faces))})
 
     @api.post(
         "/v1/keypoints:batch",
         response_model=schemas.Batch,
         responses=_ERRORS,
+        description=f"Faces and points of up to {limits.PICTURES} pictures, one part `file` each, {_MIB} MiB together. A broken one costs "
+        "only itself.",
         openapi_extra={"requestBody": _body(several=True), "x-curl": _curl("/v1/keypoints:batch", "-F file=@a.jpg -F file=@b.jpg")},
     )
-    async def batch(request: Request, asked: Annotated[schemas.AskedPoints, Query()]) -> Response:
-        """Faces and points of up to 32 pictures, one part `file` each, 8 MiB together. A broken one costs only itself."""
+    async def batch(request: Request, params: Annotated[schemas.BatchParams, Query()]) -> Response:
         began = time.perf_counter()
-        query = _query(asked, points=asked.points)
-        uploads = await read_uploads(request, MOST_PICTURES)
+        options = _options(params, points=params.points)
+        uploads = await read_uploads(request, limits.PICTURES)
         model = _model(engine)
         # One after the other: other requests get their turn between them, and one picture at a time is in memory.
-        entries = [await _entry(engine, model, upload, query, request.state.request_id) for upload in uploads]
+        entries = [await _entry(engine, model, upload, options, request.state.request_id) for upload in uploads]
         answer = {
             "request_id": request.state.request_id,
             "pictures": entries,
@@ -220,17 +223,17 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
     return keypoints
 
 
-async def _entry(engine: Engine, model: Model, upload: Upload, query: Asked, request_id: str) -> dict[str, Any]:
+async def _entry(engine: Engine, model: Model, upload: Upload, options: InferenceOptions, request_id: str) -> dict[str, Any]:
     try:
-        prepared, faces = await engine.find(model, upload.data, query)
+        found = await engine.find(model, upload.data, options)
     except Refusal as refusal:
         engine.count_error(refusal.code)
         return {"name": upload.name, "error": refusal.envelope(request_id)}
     return {
         "name": upload.name,
-        "image": {"width": prepared.width, "height": prepared.height},
-        "faces": [face_json(face, query.points) for face in faces],
-        "milliseconds": {stage: round(value, 3) for stage, value in prepared.milliseconds.items()},
+        "image": {"width": found.width, "height": found.height},
+        "faces": [face_json(face, options.points) for face in found.faces],
+        "milliseconds": {stage: round(value, 3) for stage, value in found.milliseconds.items()},
     }
 
 
@@ -327,8 +330,8 @@ def _add_errors(api: FastAPI, engine: Engine) -> None:
     api.add_exception_handler(Exception, defect)
 
 
-def _query(asked: schemas.AskedFaces, box: Sequence[str] = (), points: str = "68") -> Asked:
-    return Asked(tuple(_box(text) for text in box), asked.max_faces, asked.min_score, int(points))
+def _options(params: schemas.ImageParams, box: Sequence[str] = (), points: str = "68") -> InferenceOptions:
+    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, int(points))
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

@@ -6,52 +6,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fkp.serve.refusal import Code
+
 #: [x0, y0, x1, y1].
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
-#: Why a request was refused; the HTTP status says it more coarsely.
-Code = Literal[
-    "empty_body",
-    "body_too_large",
-    "too_many_pictures",
-    "too_many_pixels",
-    "unsupported_format",
-    "broken_picture",
-    "invalid_parameter",
-    "invalid_multipart",
-    "unauthorized",
-    "forbidden",
-    "not_found",
-    "method_not_allowed",
-    "timeout",
-    "overloaded",
-    "not_ready",
-    "internal_error",
-    "http_error",
-]
 
-
-class AskedFaces(BaseModel):
+class ImageParams(BaseModel):
     """Parameters of every route of pictures; others are ignored."""
 
     max_faces: int = Field(20, ge=1, le=100, description="at most so many faces, the best first")
     min_score: float = Field(0.0, ge=0, le=1, description="detected faces below it are left out; the detector's own floor is 0.6")
 
 
-class AskedBoxes(AskedFaces):
+class AnnotateParams(ImageParams):
     """Where a picture's faces are known."""
 
     box: list[str] = Field([], max_length=32, description="x0,y0,x1,y1: box roughly around a face's points; repeatable; replaces detection")
 
 
-class AskedPoints(AskedFaces):
+class BatchParams(ImageParams):
     """Which points are wanted."""
 
     points: Literal["68", "51"] = Field("68", description="68, or 51: without the jaw")
 
 
-class Asked(AskedBoxes, AskedPoints):
+class KeypointsParams(AnnotateParams, BatchParams):
     """Parameters of /v1/keypoints."""
 
 

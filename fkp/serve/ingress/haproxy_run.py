@@ -23,12 +23,9 @@ _HEAD = re.compile(r"^(?=(?:global|defaults|frontend|backend|listen)\b)", re.MUL
 _OPEN = ("frontend prometheus\n", "listen stats\n")
 _FRONT = "frontend http_frontend\n"
 _MARK = "    # fkp\n"
-#: From the first byte of a request until HAProxy has its headers and what it holds of the body: Ray bounds only the pause
-#: between two bytes, so that one header could be sent for ever. As long as fkp.serve.http.security.TIMEOUT_S.
-REQUEST_S = 10
 
 #: HAProxy's own errors, in the envelope of fkp.serve.http.schemas.Error.
-_OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in 1 s")
+_OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in a moment")
 _CLOSED = ("not_found", "/-/routes: Not Found; /docs lists what there is")
 _ERRORS = {
     408: ("timeout", "the request did not arrive in time: send a smaller picture or try again"),
@@ -43,18 +40,23 @@ class UnknownConfiguration(Exception):
 
 
 class Limits(NamedTuple):
-    """How many POST requests may be in progress, see fkp.serve.http.concurrency: the next one is refused here, before it costs a replica
-    anything (a median of 10 ms against 59 ms from the replica, both at 200 requests/s on two busy cores).
+    """The numbers of fkp.serve.limits that HAProxy holds. The POST request beyond `places` is refused here, before it costs a
+    replica anything (a median of 10 ms against 59 ms from the replica, both at 200 requests/s on two busy cores).
 
     Attributes:
-        places: For each replica that is up.
+        places: How many POST requests may be in progress for each replica that is up.
         most: The same for a moment.
         crowded_per_s: How many requests may find all places taken within a second, until no more of them are let in.
+        retry_after_s: What a refused client is told.
+        request_s: From the first byte of a request until HAProxy has its headers and what it holds of the body: Ray bounds
+            only the pause between two bytes, so that one header could be sent for ever.
     """
 
     places: int
     most: int
     crowded_per_s: int
+    retry_after_s: int
+    request_s: int
 
 
 def correct(config: str, limits: Limits) -> str:
@@ -88,20 +90,20 @@ def _corrected(section: str, limits: Limits) -> str:
         return (
             kept
             + _MARK
-            + f"    option http-buffer-request\n    timeout http-request {REQUEST_S}s\n"
-            + "".join(f"    http-error status {status} {_answer(reason)}\n" for status, reason in _ERRORS.items())
+            + f"    option http-buffer-request\n    timeout http-request {limits.request_s}s\n"
+            + "".join(f"    http-error status {status} {_answer(reason, limits)}\n" for status, reason in _ERRORS.items())
         )
     if section.startswith(_FRONT):
         rules = (
             "    http-request set-header x-request-id %[uuid()] unless { req.hdr(x-request-id) -m found }\n"
             "    http-request set-var(txn.request_id) req.hdr(x-request-id)\n"
             # Ray's configuration answers its list of the applications here, without a token.
-            f"    http-request deny deny_status 404 {_answer(_CLOSED)} if {{ path -i -m beg /-/routes }}\n"
+            f"    http-request deny deny_status 404 {_answer(_CLOSED, limits)} if {{ path -i -m beg /-/routes }}\n"
         )
         return section.replace(_FRONT, _FRONT + _MARK + rules, 1)
     if section.startswith("backend ") and "\n    server " in section:
         head, rest = section.split("\n", 1)
-        deny = f"http-request deny deny_status 429 {_answer(_OVERLOADED)} if METH_POST {{ nbsrv gt 0 }}"
+        deny = f"http-request deny deny_status 429 {_answer(_OVERLOADED, limits)} if METH_POST {{ nbsrv gt 0 }}"
         rules = (
             "    stick-table type integer size 1 expire 1m store gpc0_rate(1s)\n"
             f"    http-request set-var(txn.places) nbsrv,mul({limits.places})\n"
@@ -116,10 +118,11 @@ def _corrected(section: str, limits: Limits) -> str:
     return section
 
 
-def _answer(reason: tuple[str, str]) -> str:
+def _answer(reason: tuple[str, str], limits: Limits) -> str:
     body = json.dumps({"code": reason[0], "message": reason[1], "request_id": "ID"}).replace('"ID"', '"%[var(txn.request_id),json]"')
     quoted = body.replace('"', '\\"')
-    headers = ("Retry-After 1", "Cache-Control no-store", "X-Content-Type-Options nosniff", "X-Request-ID %[var(txn.request_id)]")
+    again = f"Retry-After {limits.retry_after_s}"
+    headers = (again, "Cache-Control no-store", "X-Content-Type-Options nosniff", "X-Request-ID %[var(txn.request_id)]")
     return " hdr ".join((f'content-type application/json lf-string "{quoted}"', *headers))
 
 
@@ -129,8 +132,9 @@ def main(argv: list[str]) -> None:
     Args:
         argv: Folder for the process number, the `Limits`, HAProxy's binary, and its arguments.
     """
-    pids, places, most, crowded_per_s, binary, *arguments = argv
-    limits = Limits(int(places), int(most), int(crowded_per_s))
+    pids, *numbers = argv[: 1 + len(Limits._fields)]
+    binary, *arguments = argv[1 + len(numbers) :]
+    limits = Limits(*map(int, numbers))
     path = Path(arguments[arguments.index("-f") + 1])
     path.write_text(correct(path.read_text(encoding="utf-8"), limits), encoding="utf-8")
     # The kernel ends this process when the one that started it, Ray's proxy actor, is gone.

@@ -1,11 +1,11 @@
 """What stands in Ray's HTTP proxy itself: it takes a request in whole before Ray sees it.
 
 Ray's proxy reads a body into memory as fast as it comes, without a limit and whether or not a replica is free, and the
-replica reads it again: a stream that the guard cut at 8 MiB cost the two 47 and 27 MiB. It also obeys headers by which any
+replica reads it again: a stream that the replica cut at 8 MiB cost the two 47 and 27 MiB. It also obeys headers by which any
 client may switch its timeout off, and answers 500 where such a header is no UTF-8. Here a body that is too long or too slow
 never reaches Ray, a slow upload holds no replica's place, and of the headers only those go on that the endpoint reads.
 
-The guard in the replica checks everything once more: it may be reached without a door.
+SecurityMiddleware in the replica checks everything once more: it may be reached without a proxy.
 
 Ray calls `middlewares` where it starts a server; config.yaml names it in RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH.
 """
@@ -18,33 +18,33 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fkp.common.ray_private import in_replica
-from fkp.serve.http.security import BODY_LIMIT_BYTES, TIMEOUT_S, Refusal, declared_bytes, refuse, request_id_of, too_large, too_slow
+from fkp.serve import limits
+from fkp.serve.http.security import declared_bytes, overloaded, refuse, request_id_of, too_large, too_slow
+from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: All others are for Ray, or for nobody: X-Request-Timeout-Seconds, X-Request-Disconnect-Disabled, X-Session-Id ...
-HEADERS = frozenset({b"accept", b"authorization", b"content-length", b"content-type", b"host", b"x-request-id"})
-#: Of all uploads together: what a proxy may hold beside its requests that are answered.
-HELD_LIMIT_BYTES = 32 * BODY_LIMIT_BYTES
+FORWARDED_HEADERS = frozenset({b"accept", b"authorization", b"content-length", b"content-type", b"host", b"x-request-id"})
 #: Ray's own list of the applications, for which it wants no token. Load balancers need /-/healthz.
 _CLOSED_PATHS = frozenset({"/-/routes"})
 
 
-#: What the door says to Ray inside of a replica: neither watch the clock, which the guard does, nor wait for the client to
+#: What Ray is told inside of a replica: neither watch the clock, which SecurityMiddleware does, nor wait for the client to
 #: leave, which saves no more than the few milliseconds of one picture. Both cost each request two tasks and a queue.
-_LEAVE_ALONE = {b"x-request-timeout-seconds": b"0", b"x-request-disconnect-disabled": b"?1"}
+RAY_OVERRIDES = {b"x-request-timeout-seconds": b"0", b"x-request-disconnect-disabled": b"?1"}
 
 
 def middlewares() -> list[Middleware]:
     """Called by Ray, in each of its proxies and with HAProxy in each replica."""
     from starlette.middleware import Middleware
 
-    return [Middleware(Door, said=_LEAVE_ALONE if in_replica() else {})]
+    return [Middleware(ProxyMiddleware, internal_headers=RAY_OVERRIDES if in_replica() else {})]
 
 
-class Door:
+class ProxyMiddleware:
     """The ASGI layer around Ray's server.
 
     Args:
@@ -52,20 +52,20 @@ class Door:
         body_limit_bytes: Longest body.
         held_limit_bytes: Of all bodies that are being uploaded.
         timeout_s: Longest time of an upload.
-        said: Headers for Ray.
+        internal_headers: Headers for Ray.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        body_limit_bytes: int = BODY_LIMIT_BYTES,
-        held_limit_bytes: int = HELD_LIMIT_BYTES,
-        timeout_s: float = TIMEOUT_S,
-        said: Mapping[bytes, bytes] = MappingProxyType({}),
+        body_limit_bytes: int = limits.BODY_BYTES,
+        held_limit_bytes: int = limits.UPLOADS_BYTES,
+        timeout_s: float = limits.REQUEST_S,
+        internal_headers: Mapping[bytes, bytes] = MappingProxyType({}),
     ) -> None:
         self.app = app
         self.body_limit_bytes, self.held_limit_bytes, self.timeout_s = body_limit_bytes, held_limit_bytes, timeout_s
-        self.said = said
+        self.internal_headers = internal_headers
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,14 +73,14 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = {name.lower(): value for name, value in scope["headers"] if name.lower() in HEADERS}
+        headers = {name.lower(): value for name, value in scope["headers"] if name.lower() in FORWARDED_HEADERS}
         headers[b"x-request-id"] = request_id_of(headers).encode()
         try:
             if scope["path"] in _CLOSED_PATHS:
                 raise Refusal(404, "not_found", f"{scope['path']}: Not Found; /docs lists what there is")
             if declared_bytes(headers) > self.body_limit_bytes:
                 raise too_large(self.body_limit_bytes)
-            body = await self._take_in(receive)
+            body = await self._read_body(receive)
         except Refusal as refusal:
             await refuse(refusal, headers[b"x-request-id"].decode(), send, bare=True)
             return
@@ -89,12 +89,12 @@ class Door:
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         del body
 
-        async def hand_on() -> Message:
+        async def replay() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        await self.app({**scope, "headers": [*headers.items(), *self.said.items()]}, hand_on, send)
+        await self.app({**scope, "headers": [*headers.items(), *self.internal_headers.items()]}, replay, send)
 
-    async def _take_in(self, receive: Receive) -> bytes | None:
+    async def _read_body(self, receive: Receive) -> bytes | None:
         body = bytearray()
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -106,7 +106,7 @@ class Door:
                     if len(body) + len(piece) > self.body_limit_bytes:
                         raise too_large(self.body_limit_bytes)
                     if self._held_bytes + len(piece) > self.held_limit_bytes:
-                        raise Refusal(429, "overloaded", "too many uploads at once: try again in a second", (("Retry-After", "1"),))
+                        raise overloaded("too many uploads at once")
                     self._held_bytes += len(piece)
                     body += piece
                     if not message.get("more_body", False):

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from fkp.serve.http.concurrency import BURST, CROWDED_PER_S, Admission
-from fkp.serve.http.security import Guard
+from fkp.serve.http.concurrency import ConcurrencyLimiter
+from fkp.serve.http.security import SecurityMiddleware
+from fkp.serve.limits import BURST, CROWDED_PER_S
 
 
 class Held:
@@ -55,7 +56,7 @@ async def settled() -> None:
 def test_what_is_too_much_is_refused_at_once_and_probes_are_not() -> None:
     async def run() -> None:
         routes = Held()
-        app = Guard(Admission(routes, lambda: 2, burst=1))
+        app = SecurityMiddleware(ConcurrencyLimiter(routes, lambda: 2, burst=1))
         first = [asyncio.create_task(ask(app)) for _ in range(2)]
         await settled()
         status, headers, body = await ask(app)
@@ -72,7 +73,7 @@ def test_what_is_too_much_is_refused_at_once_and_probes_are_not() -> None:
 def test_for_a_moment_more_are_let_in_and_under_overload_no_more() -> None:
     async def run() -> None:
         routes = Held()
-        app = Guard(Admission(routes, lambda: 3))
+        app = SecurityMiddleware(ConcurrencyLimiter(routes, lambda: 3))
         waiting = [asyncio.create_task(ask(app)) for _ in range(3 + CROWDED_PER_S)]
         await settled()
         assert routes.reading == len(waiting) < 3 * BURST
@@ -92,7 +93,7 @@ def test_for_a_moment_more_are_let_in_and_under_overload_no_more() -> None:
 def test_a_slow_upload_takes_no_place() -> None:
     async def run() -> None:
         routes, uploaded = Held(), asyncio.Event()
-        app = Guard(Admission(routes, lambda: 1, burst=1))
+        app = SecurityMiddleware(ConcurrencyLimiter(routes, lambda: 1, burst=1))
         slow = [asyncio.create_task(ask(app, body=(b"x", b"y"), uploaded=uploaded)) for _ in range(3)]
         await settled()
         quick = asyncio.create_task(ask(app))
@@ -112,7 +113,7 @@ def test_a_request_that_fails_gives_its_place_back() -> None:
         raise ValueError("broken")
 
     async def run() -> None:
-        app = Guard(Admission(broken, lambda: 1))
+        app = SecurityMiddleware(ConcurrencyLimiter(broken, lambda: 1))
         assert [(await ask(app))[0] for _ in range(3)] == [500] * 3
 
     asyncio.run(run())

@@ -1,11 +1,10 @@
-"""What the guard lets through: driven as ASGI, without a server, so that every message can be sent as it should not be."""
+"""What the security layer lets through: driven as ASGI, without a server, so that every message can be sent as it should not be."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import pytest
 
 from fkp.errors import FkpError
-from fkp.serve.http import security
-from fkp.serve.http.security import Guard, Refusal, check_host, check_picture, is_loopback, token_digests
+from fkp.serve.http.security import SecurityMiddleware, check_host, is_loopback, token_digests
 
 OLD, NEW = "old-token-of-24-characters", "new-token-of-24-characters"
 LIMIT = 1000
@@ -41,7 +39,7 @@ def ask(
     client: tuple[str, int] | None = ("127.0.0.1", 5),
     **options: Any,
 ) -> Answered:
-    """Send one request through a guard around an application."""
+    """Send one request through the layer around an application."""
     sent: list[dict[str, Any]] = []
     waiting = list(chunks)
     found = Answered(0, {}, b"")
@@ -60,7 +58,7 @@ def ask(
     options.setdefault("body_limit_bytes", LIMIT)
     raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {"type": "http", "path": path, "method": "POST", "headers": raw, "client": client}
-    asyncio.run(Guard(app, observe=observe, **options)(scope, receive, send))
+    asyncio.run(SecurityMiddleware(app, observe=observe, **options)(scope, receive, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     found.status, found.body = sent[0]["status"], sent[1]["body"]
     found.headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -118,7 +116,7 @@ def test_a_defect_is_an_envelope_without_its_trace() -> None:
     assert answer.counted == [("/v1/keypoints", 500)]
 
 
-def test_what_the_guard_answers_itself_is_counted() -> None:
+def test_what_the_layer_answers_itself_is_counted() -> None:
     codes: list[str] = []
     ask(echo, headers={"Content-Length": str(LIMIT + 1)}, count_error=codes.append)
     ask(echo, digests=token_digests(OLD), count_error=codes.append)
@@ -132,7 +130,7 @@ def test_other_protocols_are_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guard(echo)({"type": "websocket", "path": "/", "headers": []}, None, send))  # type: ignore[arg-type]
+    asyncio.run(SecurityMiddleware(echo)({"type": "websocket", "path": "/", "headers": []}, None, send))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
@@ -214,26 +212,3 @@ def test_an_open_address_needs_a_token(host: str | None, local: bool) -> None:
     else:
         with pytest.raises(FkpError, match="needs a token: set FKP_API_TOKEN"):
             check_host(host, ())
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------
-
-
-def promise(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5xI", 13, b"IHDR", width, height, 0) + struct.pack(">I4sI", 0, b"IEND", 0)
-
-
-def test_size_is_checked_before_decoding() -> None:
-    assert check_picture(promise(6000, 4000)).pixels == security.PIXEL_LIMIT
-    assert check_picture(promise(8192, 1)).width == security.SIDE_LIMIT_PX
-    for size in ((6001, 4000), (8193, 1), (1, 8193), (2**31, 2**31)):
-        with pytest.raises(Refusal, match="the limit is 24 megapixels") as caught:
-            check_picture(promise(*size))
-        assert (caught.value.status, caught.value.code) == (413, "too_many_pixels")
-
-
-@pytest.mark.parametrize(("data", "status", "code"), [(b"", 400, "empty_body"), (b"GIF89a", 415, "unsupported_format")])
-def test_what_is_no_picture(data: bytes, status: int, code: str) -> None:
-    with pytest.raises(Refusal) as caught:
-        check_picture(data)
-    assert (caught.value.status, caught.value.code) == (status, code)

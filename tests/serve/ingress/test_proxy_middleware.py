@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.serve._private.http_util import parse_disconnect_disabled_header, parse_request_timeout_header
 
-from fkp.serve.ingress.proxy_middleware import _LEAVE_ALONE, Door, middlewares
+from fkp.serve.ingress.proxy_middleware import RAY_OVERRIDES, ProxyMiddleware, middlewares
 
 LIMIT = 1000
 
@@ -43,14 +43,14 @@ class Knocked:
 
 
 async def through(
-    door: Door,
+    proxy: ProxyMiddleware,
     headers: Sequence[tuple[bytes, bytes]] = (),
     chunks: Sequence[bytes] = (b"",),
     path: str = "/v1/keypoints",
     pause_s: float = 0.0,
     leave: bool = False,
 ) -> Knocked:
-    """Send one request through a door: what came back, and how many messages were read."""
+    """Send one request through Ray's proxy: what came back, and how many messages were read."""
     sent: list[dict[str, Any]] = []
     read = 0
 
@@ -65,13 +65,13 @@ async def through(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await door({"type": "http", "path": path, "method": "POST", "headers": list(headers)}, receive, send)
+    await proxy({"type": "http", "path": path, "method": "POST", "headers": list(headers)}, receive, send)
     assert [message["type"] for message in sent] == ([] if leave else ["http.response.start", "http.response.body"])
     return Knocked(sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"], read) if sent else Knocked(0, {}, b"", read)
 
 
 def knock(ray: Any, *arguments: Any, timeout_s: float = 10.0, **options: Any) -> Knocked:
-    return asyncio.run(through(Door(ray, LIMIT, 3 * LIMIT, timeout_s), *arguments, **options))
+    return asyncio.run(through(ProxyMiddleware(ray, LIMIT, 3 * LIMIT, timeout_s), *arguments, **options))
 
 
 def test_a_body_at_the_limit_arrives_whole_and_at_once() -> None:
@@ -105,18 +105,18 @@ def test_a_slow_upload_is_cut_and_holds_no_replica() -> None:
 
 def test_of_a_client_that_leaves_nothing_is_kept() -> None:
     ray = Ray()
-    door = Door(ray, LIMIT, LIMIT)
+    proxy = ProxyMiddleware(ray, LIMIT, LIMIT)
     for _ in range(3):
-        asyncio.run(through(door, chunks=[b"x" * 900], leave=True))
+        asyncio.run(through(proxy, chunks=[b"x" * 900], leave=True))
     assert ray.scope == {}
-    assert asyncio.run(through(door, chunks=[b"x" * LIMIT])).status == 200, "what it held is free again"
+    assert asyncio.run(through(proxy, chunks=[b"x" * LIMIT])).status == 200, "what it held is free again"
 
 
 def test_uploads_together_are_bounded() -> None:
-    door = Door(Ray(), LIMIT, 3 * LIMIT)
+    proxy = ProxyMiddleware(Ray(), LIMIT, 3 * LIMIT)
 
     async def crowd(clients: int) -> list[Knocked]:
-        return await asyncio.gather(*(through(door, chunks=[b"x" * 300] * 3) for _ in range(clients)))
+        return await asyncio.gather(*(through(proxy, chunks=[b"x" * 300] * 3) for _ in range(clients)))
 
     answers = asyncio.run(crowd(8))
     assert {answer.status for answer in answers} == {200, 429}
@@ -139,10 +139,15 @@ def test_no_header_of_a_client_steers_ray(name: bytes, value: bytes) -> None:
 
 def test_inside_of_a_replica_ray_neither_watches_the_clock_nor_the_client() -> None:
     ray = Ray()
-    asyncio.run(through(Door(ray, said=_LEAVE_ALONE), [(b"x-request-timeout-seconds", b"5"), (b"x-request-disconnect-disabled", b"?0")]))
+    asyncio.run(
+        through(
+            ProxyMiddleware(ray, internal_headers=RAY_OVERRIDES),
+            [(b"x-request-timeout-seconds", b"5"), (b"x-request-disconnect-disabled", b"?0")],
+        )
+    )
     headers = dict(ray.scope["headers"])
     assert parse_request_timeout_header(headers, 12.0) is None and parse_disconnect_disabled_header(headers)
-    assert middlewares()[0].kwargs["said"] == {}, "but in a proxy it does"
+    assert middlewares()[0].kwargs["internal_headers"] == {}, "but in a proxy it does"
 
 
 @pytest.mark.parametrize("given", [b"x" * 65, b"a b", b"\xff", b"<b>", b"a\x0bb", b""])
@@ -165,7 +170,7 @@ def test_other_protocols_go_on_to_be_closed() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope)
 
-    asyncio.run(Door(app)({"type": "websocket", "path": "/"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(ProxyMiddleware(app)({"type": "websocket", "path": "/"}, None, None))  # type: ignore[arg-type]
     assert seen == [{"type": "websocket", "path": "/"}]
 
 
@@ -177,4 +182,4 @@ def test_ray_finds_it_by_its_path() -> None:
 
     variables = launch.settings(launch.CONFIG, "127.0.0.1", 1, "", ())["controller_options"]["runtime_env"]["env_vars"]
     (found,) = validate_http_proxy_callback_return(call_function_from_import_path(variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]))
-    assert found.cls is Door is middlewares()[0].cls
+    assert found.cls is ProxyMiddleware is middlewares()[0].cls
