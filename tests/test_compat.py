@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 import subprocess
-from collections.abc import Callable
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +77,106 @@ def test_the_shipped_bundles_have_old_names_and_open(name: str) -> None:
     assert {"loss", "code_weight", "int8"} <= json.loads((folder / "config.json").read_text())["model"].keys()
     config = open_bundle(folder).config
     assert (config.loss.kind, config.loss.heatmap_weight, config.export.int8) == ("smooth_l1", 1.0, True)
+
+
+#: Where the first edition wrote what lies in first_edition.tar.xz: a finished training that is registered and champion, two
+#: trainings (with and without a Ray worker) and a search whose drivers were killed, and MLflow's store of all of them.
+BEFORE = "/tmp/fkp-old-000000000000000"
+FACES = ["--data.source", "synthetic", "--data.synthetic_faces", "60", "--input.size_px", "32", "--optim.global_batch_size", "8"]
+NETWORK = [
+    "--model.arch",
+    "slim",
+    "--model.head",
+    "direct",
+    "--model.width",
+    "8",
+    "--model.depth",
+    "1",
+    "--model.loss",
+    "wing",
+    "--model.code_weight",
+    "0.5",
+]
+
+
+@pytest.fixture
+def first_edition(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What the first edition left, in a folder of as long a name: the name also stands in pickles and in a database."""
+    folder = Path(tempfile.gettempdir(), "old-").absolute()
+    if len(str(folder)) >= len(BEFORE):
+        pytest.skip(f"{tempfile.gettempdir()} is too long a name for what was written under {BEFORE}: set TMPDIR=/tmp")
+    place = Path(f"{folder}{secrets.token_hex(16)}"[: len(BEFORE)])
+    with tarfile.open(Path(__file__).with_name("first_edition.tar.xz")) as archive:
+        archive.extractall(place, filter="data")
+    for path in place.rglob("*"):
+        if path.is_file() and path.suffix != ".ckpt":  # A checkpoint is a zip archive with sums; its folder's name is not used.
+            content = path.read_bytes()
+            for old, new in ((BEFORE.encode(), bytes(place)), (BEFORE.encode().hex().encode(), bytes(place).hex().encode())):
+                content = content.replace(old, new)
+            path.write_bytes(content)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
+    yield place
+    shutil.rmtree(place)
+
+
+def test_the_registry_of_before_has_its_champion(first_edition: Path) -> None:
+    from fkp.serve.bundle_source import find_bundle
+    from fkp.track import Registry
+
+    registry = Registry()
+    (version,) = registry.versions()
+    assert registry.champion_number() == version.number == 1
+    assert version.val_nme_interocular_pct and version.test_nme_interocular_pct
+    source = find_bundle("models:/fkp@champion")
+    assert open_bundle(source.path).config.loss.kind == "wing"
+    assert registry.register(source.path, version.run_id).number == 1, "it is the same bundle"
+    assert registry.promote(1).val_nme_interocular_pct == version.val_nme_interocular_pct
+
+
+@pytest.mark.parametrize(("name", "workers", "epochs"), [("broken", 0, 25), ("broken-ray", 1, 40)])
+@pytest.mark.slow("two trainings to their end, one of them on a Ray cluster of its own")
+def test_a_training_broken_off_before_resumes(
+    first_edition: Path, run_process: Callable[..., subprocess.CompletedProcess[str]], name: str, workers: int, epochs: int
+) -> None:
+    from mlflow import MlflowClient
+
+    run_id = json.loads((first_edition / f"runs/{name}/run.json").read_text())["mlflow_run_id"]
+    client = MlflowClient()
+    before = {metric.step for metric in client.get_metric_history(run_id, "val_nme_interocular_pct")}
+    flags = [f"--scale.num_workers={workers}", f"--train.epochs={epochs}", f"--track.run_name={name}"]
+    done = run_process("fkp.train", *FACES, *NETWORK, *flags, cwd=first_edition)
+    assert done.returncode == 0, done.stderr[-3000:]
+    history = client.get_metric_history(run_id, "val_nme_interocular_pct")
+    assert len({metric.step for metric in history}) == epochs > len(before)
+    assert len(history) <= epochs + 4, "it did not start over"
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert open_bundle(first_edition / f"runs/{name}/bundle").config.loss.heatmap_weight == 0.5
+
+
+@pytest.mark.slow("the rest of a search, on a Ray cluster of its own")
+def test_a_search_broken_off_before_resumes(first_edition: Path, run_process: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    trials = first_edition / "runs/broken-search/trials.json"
+    before = {trial["trial_id"]: trial["state"] for trial in json.loads(trials.read_text())}
+    assert list(before.values()).count("running") == 1
+    flags = [
+        "--space",
+        "space.yaml",
+        "--trials",
+        "6",
+        "--epochs",
+        "40",
+        "--algo",
+        "random",
+        "--concurrent",
+        "1",
+        "--name",
+        "broken-search",
+        "--resume",
+    ]
+    done = run_process("fkp.tune.search", *FACES, *NETWORK, "--scale.num_workers=0", *flags, cwd=first_edition)
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = {trial["trial_id"]: trial for trial in json.loads(trials.read_text())}
+    assert before.keys() < after.keys() and len(after) == 6
+    assert [trial["reason"] for trial in after.values() if trial["state"] not in ("finished", "stopped")] == []
+    assert all("loss.kind" in trial["sample"] for trial in after.values())

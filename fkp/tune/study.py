@@ -221,11 +221,11 @@ class TellStudy(Callback):
     def _take_up(self, trials: list[Any]) -> None:
         """In the order in which they were proposed; which of two begins first is chance."""
         for trial in trials:
-            self._study.proposed(trial.trial_id, trial.config)
+            self._study.proposed(trial.trial_id, with_todays_settings(trial.config))
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._take_up(trials)
-        self._study.started(trial.trial_id, trial.config)
+        self._study.started(trial.trial_id, with_todays_settings(trial.config))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         self._study.reported(trial.trial_id, result)
