@@ -19,7 +19,7 @@ from fkp.data.crop_cache import open_cache
 from fkp.predict import Predictor
 from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
-from tests.faces import face
+from tests import faces
 
 
 def blurred_noise(height: int, width: int, sigma: float = 3.0, seed: int = 0) -> np.ndarray:
@@ -212,7 +212,7 @@ def test_training_and_prediction_make_the_same_bytes(
     tmp_path: Path, write_frames: Callable[..., Path], tiny_config: Config, tiny_bundle: Bundle, shift_px: tuple[float, float]
 ) -> None:
     picture = golden_picture()
-    points_px = face(55, 38, 24, seed=3) + (0.3, 0.1)
+    points_px = faces.face(55, 38, 24, seed=3) + (0.3, 0.1)
     # One person a fold, the same picture for all.
     frames = {f"{name}_00.jpg": (picture, points_px + shift_px) for name in persons_of_all_folds()}
     root = write_frames(tmp_path / "set", frames, {})
