@@ -65,6 +65,8 @@ def check(path: Path) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """A cluster's file, by the rules of the installed Ray."""
+    import ray  # noqa: F401  Where it is missing, that is the sentence.
+
     config = read_yaml(path)
     printed = io.StringIO()  # Advice, and the reason where Ray ends the process.
     try:

@@ -49,7 +49,7 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     assert headlines["test_nme_interocular_pct"] == run.data.metrics["test_identity/nme_interocular_pct"]
     # The network's own figure, taken from the crops, and the bundle's, by one look at each face, are of the same faces.
     best = min(entry.value for entry in store.get_metric_history(run.info.run_id, "val_nme_interocular_pct"))
-    once = evaluate(Predictor(bundle).once, catalog, bundle.config.data, bundle, part="val")
+    once = evaluate(Predictor(bundle).predict_once, catalog, bundle.config.data, bundle, part="val")
     assert once.metrics()["nme_interocular_pct"] == pytest.approx(best, rel=0.02)
     assert any(key.startswith("lr-") for key in run.data.metrics)
     assert run.data.tags["data_digest"] == bundle.metrics["data_digest"]

@@ -116,7 +116,8 @@ def test_the_terminal_shows_a_line_a_trial_and_nothing_of_rays(halving: Searched
     assert [line.split()[:2] for line in lines] == [["trial", str(number)] for number in range(4)]
 
 
-def test_a_finished_search_is_not_begun_again(halving: Searched) -> None:
+def test_a_finished_search_is_not_begun_again(halving: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fkp.tune.space._check_network", lambda config, where: None)  # See `halving`.
     refusals = {
         "exists: go on with it by --resume": {},
         "is finished: train its best by --resume --refit": {"resume": True},
