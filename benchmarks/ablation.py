@@ -19,15 +19,14 @@ import cv2
 import numpy as np
 from robustness import changes, points_of
 
-from fkp import config as configs
 from fkp.common.files import check_same, write_json
-from fkp.config import Config
-from fkp.data import labels as catalogs
+from fkp.config import Config, build_config, read_yaml
+from fkp.data.labels import load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import evaluate
 from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.predict import Predictor
-from fkp.vision import image as images
+from fkp.vision.image import read_image
 
 LIST = Path("benchmarks/ablation.yaml")
 #: Of so many validation faces one is taken for the changed photographs.
@@ -52,7 +51,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=1, help="threads of a training (default: %(default)s)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    wanted = configs.read_yaml(LIST)
+    wanted = read_yaml(LIST)
     unknown = set(arguments.only or ()) - wanted["variants"].keys()
     if unknown:
         raise FkpError(f"{LIST} has no variant {', '.join(sorted(unknown))}: it has {', '.join(wanted['variants'])}")
@@ -64,14 +63,14 @@ def main() -> None:
     for name, change in wanted["variants"].items():
         if arguments.only and name not in arguments.only:
             continue
-        settings = configs.read_yaml(wanted["base"])
+        settings = read_yaml(wanted["base"])
         run = {
             "train.epochs": arguments.epochs,
             "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
             "export.int8": False,  # What is compared is the training.
             **({"data.root": arguments.root} if arguments.root else {}),
         }
-        found = _measured(configs.build(settings, change or {}, run), arguments.out / f"{name}-{arguments.epochs}")
+        found = _measured(build_config(settings, change or {}, run), arguments.out / f"{name}-{arguments.epochs}")
         columns = " | ".join(f"{found['changed'][key]:.2f}" for key in _COLUMNS)
         mean = np.mean([value for key, value in found["changed"].items() if key != "none"])
         print(f"| {name} | {found['images_per_s']:.0f} | {found['nme']:.2f} | {mean:.2f} | {columns} |", flush=True)
@@ -97,15 +96,15 @@ def _train(config: Config, folder: Path) -> dict[str, Any]:
     checkpoint = fit_in_process(config, folder / "checkpoints", lambda told: speeds.append(told["images_per_s"]))
     network = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
     predictor = Predictor(write_bundle(folder / "bundle", network, config, {}, ""))
-    catalog = catalogs.load(config.data)
+    catalog = load_labels(config.data)
     rows = catalog.rows("val", config.data)[::_EVERY]
     errors = {
         name: nme_interocular_pct(points_of(predictor, frames, boxes), truth_px)
-        for name, frames, truth_px, boxes in changes([images.read(catalog.path(row)) for row in rows], catalog.points_px[rows])
+        for name, frames, truth_px, boxes in changes([read_image(catalog.path(row)) for row in rows], catalog.points_px[rows])
     }
     return {
         "images_per_s": float(np.median(speeds)),
-        "nme": evaluate(predictor, catalog, config.data, part="val").metrics()["nme_interocular_pct"],
+        "nme": evaluate(predictor, catalog, config.data, subset="val").metrics()["nme_interocular_pct"],
         "changed": {name: float(error.mean()) for name, error in errors.items()},
     }
 

@@ -3,7 +3,7 @@
 python benchmarks/accuracy.py [--minutes 15] [--data.root DIR] [--section.key VALUE ...]
 
 Rows: the mean shape (the floor of doing nothing), `configs/ytfaces.yaml`, `configs/tuned.yaml`, `configs/seed_cnn.yaml`,
-and the error that the labels' own grid costs a perfect model. Test part of the identity split: no person of it is in
+and the error that the labels' own grid costs a perfect model. Test subset of the identity split: no person of it is in
 training. The time is that of training, the workers' start-up included; reading the frames and the evaluation are not.
 """
 
@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fkp import config as configs
-from fkp.config import Config
-from fkp.data import labels as catalogs
+from fkp.config import Config, DataConfig, config_from_args
+from fkp.data.labels import Catalog, load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation import metrics
 from fkp.evaluation.evaluate import Evaluation
-from fkp.evaluation.leakage import Exposure
+from fkp.evaluation.leakage import Leakage
 from fkp.vision.crop import Crop, box_of_points
 
 #: The step of the grid on which the labels of the YouTube-Faces set lie, as a part of the face box's longer side.
@@ -41,11 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     settings = {name: _settings(name, arguments.minutes, rest) for name in arguments.only}
     rows = [_row(f"{name}: {_about(config)}", *_train(config)) for name, config in settings.items()]
-    catalog = catalogs.load(next(iter(settings.values())).data)
+    catalog = load_labels(next(iter(settings.values())).data)
     data = next(iter(settings.values())).data
     test = catalog.rows("test", data)
     print(f"\n{catalog.root}: identity split, test = persons of fold {data.test_fold}: {len(test)} faces; normaliser: {metrics.NORMALISER}")
-    print("each pair: labels without their shift / raw labels\n")
+    print("each pair: corrected labels / raw labels\n")
     print("| network | minutes | NME % | NME %, 51 inner points | failures % at 8 % |\n|---|---|---|---|---|")
     print(_row("mean shape in the label's box", _mean_shape(catalog, data), 0.0))
     print("\n".join(rows))
@@ -53,8 +52,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _settings(name: str, minutes: float, rest: list[str]) -> Config:
-    given = configs.from_args(["--config", f"configs/{name}.yaml", *rest], "accuracy.py", "")
-    # A name of its own, so that the benchmark never goes on with somebody's run.
+    given = config_from_args(["--config", f"configs/{name}.yaml", *rest], "accuracy.py", "")
+    # A name of its own, so that the benchmark never continues with somebody's run.
     name = f"accuracy-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return given.updated({"train.max_minutes": minutes, "track.run_name": name, "data.split": "identity"})
 
@@ -74,19 +73,19 @@ def _train(config: Config) -> tuple[Evaluation, float]:
 
 
 def _row(name: str, found: Evaluation, minutes: float) -> str:
-    plain, raw = found.metrics("unshifted"), found.metrics("raw")
+    plain, raw = found.metrics("corrected"), found.metrics("raw")
     cells = [f"{plain[key]:.2f} / {raw[key]:.2f}" for key in COLUMNS]
     return f"| {name} | {minutes:.1f} | {' | '.join(cells)} |"
 
 
-def _mean_shape(catalog: catalogs.Catalog, data: configs.DataConfig) -> Evaluation:
+def _mean_shape(catalog: Catalog, data: DataConfig) -> Evaluation:
     """The mean of the training shapes, each put into its own box."""
     points = catalog.points_px
     train, test = catalog.rows("train", data), catalog.rows("test", data)
     crops = [Crop.of_box(box_of_points(shape), 100, 1.0) for shape in points]
     mean = np.mean([crops[row].do(points[row]) for row in train], axis=0)
     placed = np.stack([crops[row].undo(mean) for row in test])
-    return Evaluation(catalog, data, test, placed, np.ones(placed.shape[:2], np.float32), Exposure("mean shape"))
+    return Evaluation(catalog, data, test, placed, np.ones(placed.shape[:2], np.float32), Leakage("mean shape"))
 
 
 def _grid_error(points_px: np.ndarray) -> float:

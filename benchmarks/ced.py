@@ -1,8 +1,8 @@
-"""Cumulative error of bundles side by side, as a picture: what part of the faces has at most which error.
+"""Cumulative error of bundles side by side, as an image: what part of the faces has at most which error.
 
 python benchmarks/ced.py BUNDLE [BUNDLE ...] [--root DIR] [--part test|val] [--out docs/ced.png]
 
-Identity split, box from the label, labels without their shift. The legend says the mean and the failures at 8 %.
+Identity split, box from the label, corrected labels. The legend says the mean and the failures at 8 %.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fkp.common.files import write
 from fkp.config import DataConfig
-from fkp.data import labels as catalogs
+from fkp.data.labels import load_labels
 from fkp.errors import run_command
 from fkp.evaluation.evaluate import PARTS, evaluate
 from fkp.evaluation.metrics import failure_pct
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/ced.png"), help="default: %(default)s")
     arguments = parser.parse_args()
     data = DataConfig(source="ytfaces", root=arguments.root)
-    catalog = catalogs.load(data)
+    catalog = load_labels(data)
     curves = {}
     for path in arguments.bundles:
         predictor = Predictor(path)

@@ -4,7 +4,7 @@ python benchmarks/cross_validation.py [--config configs/champion.yaml] [--folds 
 
 Fold k tests, the next one (of it, `data.val_share` of the persons) chooses the checkpoint, all others train. The runs are kept as
 `runs/folds-CONFIG-k`: the command goes on where it was ended, and prints what is there already. `--published` trains on the
-published training file instead, where every person of the test file has been seen: that figure is flattered, and stands here
+published training file instead, where every person of the test file has been seen: that figure is contaminated, and stands here
 for those who know it.
 """
 
@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from fkp import config as configs
 from fkp.bundle import open_bundle
 from fkp.common.files import check_same
-from fkp.config import Config
+from fkp.config import Config, config_from_args
 from fkp.data.labels import NUM_FOLDS
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.metrics import NORMALISER
@@ -44,9 +43,9 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", choices=range(NUM_FOLDS), default=range(NUM_FOLDS), help="default: all five")
     parser.add_argument("--published", action="store_true", help="train on the published training file instead")
     arguments, rest = parser.parse_known_args()
-    given = configs.from_args(["--config", str(arguments.config), *rest], "cross_validation.py", "")
+    given = config_from_args(["--config", str(arguments.config), *rest], "cross_validation.py", "")
     name = arguments.config.stem
-    print(f"{name}, {given.train.epochs} epochs; normaliser: {NORMALISER}; each pair: labels without their shift / raw labels\n")
+    print(f"{name}, {given.train.epochs} epochs; normaliser: {NORMALISER}; each pair: corrected labels / raw labels\n")
     print(f"| test faces | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}")
     if arguments.published:
         found = _figures(given.updated({"data.split": "published", "track.run_name": f"published-{name}"}))
@@ -59,7 +58,7 @@ def main() -> None:
         table.append(found)
         print(_row(f"fold {fold} ({found['faces']})", found), flush=True)
     known = [key for key in COLUMNS if all(key in found["raw"] for found in table)]
-    mean = {truth: {key: float(np.mean([found[truth][key] for found in table])) for key in known} for truth in ("unshifted", "raw")}
+    mean = {truth: {key: float(np.mean([found[truth][key] for found in table])) for key in known} for truth in ("corrected", "raw")}
     print(_row(f"mean of {len(table)} folds", mean))
 
 
@@ -84,7 +83,7 @@ def _finished(run: Path, config: Config) -> bool:
 
 
 def _row(name: str, found: dict[str, Any]) -> str:
-    plain, raw = found["unshifted"], found["raw"]
+    plain, raw = found["corrected"], found["raw"]
     cells = [f"{plain[key]:.2f} / {raw[key]:.2f}" if key in plain else "" for key in COLUMNS]  # Of few faces there is no AUROC.
     return f"| {name} | {' | '.join(cells)} |"
 

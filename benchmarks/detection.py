@@ -1,4 +1,4 @@
-"""What the face detectors find, how well the landmark network does with their boxes, on turned pictures, too, and what tiles bring.
+"""What the face detectors find, how well the landmark network does with their boxes, on turned images, too, and what tiles bring.
 
     python benchmarks/detection.py --data.source ytfaces --data.root FOLDER [--detector NAME ...] [--frames N]
         [--calibrate] [--write] [--bundle DIR]
@@ -21,15 +21,15 @@ import numpy as np
 
 from fkp import config
 from fkp.bundle import Bundle, open_bundle, update_bundle
-from fkp.data import labels as catalogs
+from fkp.data.labels import load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation import detector_calibration, metrics
 from fkp.evaluation.leakage import held_out
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
 from fkp.predict.predictor import fuse
-from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, open_detector
+from fkp.vision.image import Image, read_image
 
 #: Asked: the median error from a detected box may be so much above that from the labelled box.
 LIMIT_NME_POINTS = 0.2
@@ -40,7 +40,7 @@ FACE_PX = (30, 60, 120, 240, 360)
 FACES, CANVASES = 12, 3
 #: Turns of the third table.
 TURNS_DEG = (0, 30, 60, 90, 135)
-#: The longer side of the largest picture that the endpoint takes (24 megapixels): its time is the bound.
+#: The longer side of the largest image that the endpoint takes (24 megapixels): its time is the bound.
 LARGEST_PX = 6000
 
 
@@ -48,7 +48,7 @@ LARGEST_PX = 6000
 class Frames:
     """Validation frames: (N, 68, 2) labels, and the error from the labelled box of each face."""
 
-    pictures: list[images.Image]
+    images: list[Image]
     truth_px: np.ndarray
     nme_labelled_pct: np.ndarray
 
@@ -62,22 +62,22 @@ def main() -> None:
     """Print the calibrations and the three tables."""
     arguments, rest = _parse(sys.argv[1:])
     data = config.from_args(rest, "benchmarks/detection.py", "Measure the face detectors.").data
-    catalog = catalogs.load(data)
+    catalog = load_labels(data)
     predictor = Predictor(arguments.bundle)
     rows = held_out(catalog.rows("val", data), predictor.bundle, catalog, data)
     if not len(rows):
         raise FkpError(
-            f"{catalog.root} has no frames in its validation part that {arguments.bundle} was not trained on: choose other folds"
+            f"{catalog.root} has no frames in its validation subset that {arguments.bundle} was not trained on: choose other folds"
         )
     rows = rows[np.linspace(0, len(rows) - 1, min(arguments.frames or len(rows), len(rows))).astype(int)]
-    pictures = [images.read(catalog.path(row)) for row in rows]
+    images = [read_image(catalog.path(row)) for row in rows]
     truth_px = catalog.points_px[rows]
-    frames = Frames(pictures, truth_px, _nme_pct(_in_boxes(predictor, pictures, box_of_points(truth_px)), truth_px))
+    frames = Frames(images, truth_px, _nme_pct(_in_boxes(predictor, images, box_of_points(truth_px)), truth_px))
     names = arguments.detector or [BLAZEFACE]
     detectors = [open_detector(name) for name in names]
     maps = {}
     if arguments.calibrate or arguments.write:
-        maps = {detector.finder.name: detector_calibration.fit(detector, catalog, data) for detector in detectors}
+        maps = {detector.backend.name: detector_calibration.fit(detector, catalog, data) for detector in detectors}
     for name, box_map in maps.items():
         print(f"{name}: {'too few faces found to calibrate' if box_map is None else box_map}")
     if arguments.write:
@@ -96,15 +96,15 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
     print(f"Asked: median at most {LIMIT_NME_POINTS} above it. Differences are means over the same faces, +- two standard errors.")
     print("detector   calibration  second pass  recall  IoU median  p5     extra  ms    NME    median  above   difference to one pass")
     for detector in detectors:
-        name = detector.finder.name
-        shapes, extra, ms = _find(detector, frames.pictures)
-        for calibration, box_map in (("built-in", detector.finder.box_map), ("computed", maps.get(name))):
+        name = detector.backend.name
+        shapes, extra, ms = _find(detector, frames.images)
+        for calibration, box_map in (("built-in", detector.backend.box_map), ("computed", maps.get(name))):
             if box_map is None:
                 continue
             boxes = box_map(shapes)
             overlap = np.nan_to_num(iou(boxes, frames.boxes_xyxy))
             hit = overlap > 0.5
-            chosen = [picture for picture, good in zip(frames.pictures, hit, strict=True) if good]
+            chosen = [image for image, good in zip(frames.images, hit, strict=True) if good]
             one, again = _two_passes(predictor, chosen, boxes[hit].astype(np.float32), frames.truth_px[hit])
             for passes, nme in (("no", one), ("yes", again)):
                 above = np.median(nme) - np.median(labelled[hit])
@@ -118,30 +118,30 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
 
 def _print_turned(frames: Frames, bundle: Bundle, names: list[str]) -> None:
     """Whole photographs that are turned: what is found of every eighth face, and its error."""
-    pictures, truth_px = frames.pictures[::8], frames.truth_px[::8]
-    print(f"\n{len(pictures)} frames turned clockwise: % found, median NME %, failures % at 8 %, by the Predictor")
+    images, truth_px = frames.pictures[::8], frames.truth_px[::8]
+    print(f"\n{len(images)} frames turned clockwise: % found, median NME %, failures % at 8 %, by the Predictor")
     print("detector  " + "  ".join(f"{degrees:>17d} deg" for degrees in TURNS_DEG))
     for name in names:
         predictor, cells = Predictor(bundle, detector=name), []
         for degrees in TURNS_DEG:
             error = []
-            for picture, points_px in zip(pictures, truth_px, strict=True):
-                turned, there_px = _turned(picture, points_px, degrees)
+            for image, points_px in zip(images, truth_px, strict=True):
+                turned, there_px = _turned(image, points_px, degrees)
                 faces = predictor(turned)
                 overlap = [float(iou(box_of_points(face.points_px), box_of_points(there_px))) for face in faces]
                 if overlap and max(overlap) > 0.3:
                     error.append(float(_nme_pct([faces[int(np.argmax(overlap))]], there_px[None])[0]))
             failed = 100 * float((np.array(error) > 8).mean()) if error else np.nan
-            cells.append(f"{100 * len(error) / len(pictures):5.1f}, {np.median(error) if error else np.nan:5.2f}, {failed:5.1f}")
+            cells.append(f"{100 * len(error) / len(images):5.1f}, {np.median(error) if error else np.nan:5.2f}, {failed:5.1f}")
         print(f"{name:10s}" + "  ".join(f"{cell:>21s}" for cell in cells))
 
 
-def _turned(picture: images.Image, points_px: np.ndarray, degrees: float) -> tuple[images.Image, np.ndarray]:
-    """A picture turned about its middle, with a border that keeps its corners, and its points there."""
-    height, width = picture.shape[:2]
+def _turned(image: Image, points_px: np.ndarray, degrees: float) -> tuple[Image, np.ndarray]:
+    """An image turned about its middle, with a border that keeps its corners, and its points there."""
+    height, width = image.shape[:2]
     side = math.ceil(math.hypot(width, height))
     window = Crop(((width - 1) / 2, (height - 1) / 2), side, side, -degrees)
-    return cv2.warpAffine(picture, window.matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), window.do(points_px)
+    return cv2.warpAffine(image, window.matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), window.do(points_px)
 
 
 def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
@@ -174,9 +174,9 @@ def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
             )
 
 
-def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int = CANVAS_PX) -> tuple[images.Image, np.ndarray]:
-    """A large picture of a frame without its face, with faces of `size` pixels in it; also their boxes (FACES, 4)."""
-    number = int(random.integers(len(frames.pictures)))
+def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int = CANVAS_PX) -> tuple[Image, np.ndarray]:
+    """A large image of a frame without its face, with faces of `size` pixels in it; also their boxes (FACES, 4)."""
+    number = int(random.integers(len(frames.images)))
     back = frames.pictures[number].copy()
     x0, y0, x1, y1 = (max(int(v), 0) for v in frames.boxes_xyxy[number] + np.array([-20, -40, 20, 20]))
     back[y0:y1, x0:x1] = back.mean(axis=(0, 1)).astype(np.uint8)
@@ -189,7 +189,7 @@ def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int 
     window = min(2 * size, cell_w, cell_h)
     boxes = []
     for cell in range(FACES):
-        face = int(random.integers(len(frames.pictures)))
+        face = int(random.integers(len(frames.images)))
         crop = Crop.of_box(frames.boxes_xyxy[face], window, window / size)
         x = cell % columns * cell_w + int(random.integers(cell_w - window + 1))
         y = cell // columns * cell_h + int(random.integers(cell_h - window + 1))
@@ -198,31 +198,29 @@ def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int 
     return canvas, np.array(boxes)
 
 
-def _find(detector: FaceDetector, pictures: list[images.Image]) -> tuple[np.ndarray, int, float]:
-    """The best face's shape of each picture (NaN where there is none), the number of further faces, ms a picture."""
-    shapes = np.full((len(pictures), 2 + detector.finder.facial_points, 2), np.nan)
+def _find(detector: FaceDetector, images: list[Image]) -> tuple[np.ndarray, int, float]:
+    """The best face's shape of each image (NaN where there is none), the number of further faces, ms an image."""
+    shapes = np.full((len(images), 2 + detector.backend.facial_points, 2), np.nan)
     extra, began = 0, time.perf_counter()
-    for place, picture in enumerate(pictures):
-        found = detector.find(picture)
+    for place, image in enumerate(images):
+        found = detector.find(image)
         if len(found):
             shapes[place] = found.shapes_px[0]
         extra += max(len(found) - 1, 0)
-    return shapes, extra, 1000 * (time.perf_counter() - began) / len(pictures)
+    return shapes, extra, 1000 * (time.perf_counter() - began) / len(images)
 
 
-def _two_passes(
-    predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray, truth_px: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _two_passes(predictor: Predictor, images: list[Image], boxes: np.ndarray, truth_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """NME of each face in percent, of one look and of both."""
-    first = _in_boxes(predictor, pictures, boxes)
-    second = [predictor.refine(picture, [face], mirrored=True)[0] for picture, face in zip(pictures, first, strict=True)]
+    first = _in_boxes(predictor, images, boxes)
+    second = [predictor.refine(image, [face], mirrored=True)[0] for image, face in zip(images, first, strict=True)]
     both = [fuse(*looks) for looks in zip(first, second, strict=True)]
     return _nme_pct(first, truth_px), _nme_pct(both, truth_px)
 
 
-def _in_boxes(predictor: Predictor, pictures: list[images.Image], boxes: np.ndarray) -> list[Face]:
+def _in_boxes(predictor: Predictor, images: list[Image], boxes: np.ndarray) -> list[Face]:
     """One look at each face."""
-    return [predictor.predict_once(picture, [box])[0] for picture, box in zip(pictures, boxes, strict=True)]
+    return [predictor.predict_once(image, [box])[0] for image, box in zip(images, boxes, strict=True)]
 
 
 def _nme_pct(faces: list[Face], truth_px: np.ndarray) -> np.ndarray:

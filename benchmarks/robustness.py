@@ -6,7 +6,7 @@ Each row changes every frame, or the box it is cropped by, in one way; boxes are
 The network looks once, but in the last rows, where the Predictor looks again at faces that do not fit their boxes, as it
 always does. Of several bundles the last column is the mean of their answers: what an ensemble would bring. The faces are
 those of the validation fold that trained none of the bundles.
-Figures: NME in percent of the distance of the outer eye corners (labels without their shift), and failures at 8 %.
+Figures: NME in percent of the distance of the outer eye corners (corrected labels), and failures at 8 %.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fkp import config as configs
-from fkp.data import labels as catalogs
+from fkp.config import build_config
+from fkp.data.labels import load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.leakage import held_out
 from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.predict import Predictor
 from fkp.scheme import MIRROR
-from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
-from fkp.vision.image import Image
+from fkp.vision.image import Image, read_image
 
 _SIZE, _SHIFT, _TURN_DEG = 0.10, 0.06, 15
 _TURNS_DEG = (15, 30)
@@ -46,11 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
-    parser.add_argument("--faces", type=int, default=456, help="of the validation part, evenly spread (default: %(default)s)")
+    parser.add_argument("--faces", type=int, default=456, help="of the validation subset, evenly spread (default: %(default)s)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    data = configs.build({"data": {"source": "ytfaces", "root": arguments.root}}).data
-    catalog = catalogs.load(data)
+    data = build_config({"data": {"source": "ytfaces", "root": arguments.root}}).data
+    catalog = load_labels(data)
     predictors = [Predictor(path) for path in arguments.bundles]
     rows = catalog.rows("val", data)
     for predictor in predictors:
@@ -61,7 +60,7 @@ def main() -> None:
     print(f"{len(rows)} validation faces of the identity split; NME %, failures % at 8 %\n")
     names = [Path(path).resolve().name for path in arguments.bundles] + ["their mean"] * (len(predictors) > 1)
     print(f"| change | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    plain, plain_px = [images.read(catalog.path(row)) for row in rows], catalog.points_px[rows]
+    plain, plain_px = [read_image(catalog.path(row)) for row in rows], catalog.points_px[rows]
     for name, frames, truth_px, boxes in changes(plain, plain_px):
         found = [points_of(predictor, frames, boxes) for predictor in predictors]
         _print(name, found, truth_px)

@@ -26,8 +26,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
-from fkp import config as configs
-from fkp.config import Config
+from fkp.config import Config, config_from_args
 from fkp.errors import FkpError, run_command
 from fkp.model.network import Network
 from fkp.train.pipeline import make_synthetic, with_absolute_paths
@@ -80,7 +79,7 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     if min(arguments.workers) != 1 or max(arguments.workers) == 1:
         raise FkpError("--workers must name 1, which all is compared with, and at least one number more")
-    given = configs.from_args(["--config", str(_DEFAULT_CONFIG), *rest], "scaling.py", "")
+    given = config_from_args(["--config", str(_DEFAULT_CONFIG), *rest], "scaling.py", "")
     parameters = sum(parameter.numel() for parameter in Network(given).parameters())
     gradient_bytes = 4.0 * parameters
     points, cores, hosts = measure(given, arguments.workers, arguments.batches)

@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 
 
 def offer(port: int, rate: float | None, seconds: float, stop: str = "", box: str = "", clients: int = 8) -> list[Answer]:
-    """Send pictures at a steady rate, whatever the answers; with none from some connections, as fast as they are answered.
+    """Send images at a steady rate, whatever the answers; with none from some connections, as fast as they are answered.
 
     Args:
         port: Of 127.0.0.1.
@@ -301,11 +301,11 @@ def main() -> None:
         update_bundle(folder / "other", {**champion.metrics, "copy": "other"}, champion.card)
         chosen = {"max_in_progress": arguments.max_in_progress}
         config = launch.settings(launch.CONFIG, "127.0.0.1", port, str(champion.path), (), REPLICAS, **chosen)
-        with haproxy.claimed(port) as claim:
+        with haproxy.exclusive(port) as claim:
             if arguments.profile == "fast":
                 limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
                 os.environ.update(haproxy.settings(claim, limit))
-            with launch.joined("local"):
+            with launch.connect("local"):
                 bench = Bench(pool, config, folder)
                 bench.models = (Path(champion.path), folder / "other")
                 bench.deploy()

@@ -1,9 +1,9 @@
-"""What broken pictures and an endless stream do to the endpoint: no 5xx, no new replica, and how far memory grows.
+"""What broken images and an endless stream do to the endpoint: no 5xx, no new replica, and how far memory grows.
 
 python benchmarks/serve_fuzz.py [--mutants 10000] [--seed 0] [--stream-mib 1024]
 
 Starts the endpoint in profile plain, one replica, on loopback, and prints each figure beside its limit; the status is 1 where
-one is missed. The pictures are those of tests/serve/mutants.py: the same seed, the same bytes.
+one is missed. The images are those of tests/serve/mutants.py: the same seed, the same bytes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import psutil
 import requests
 from serve_load import PHOTO, ROOT, server
 
-from fkp.vision import image as images
+from fkp.vision.image import decode_image
 
 sys.path.insert(0, str(ROOT / "tests/serve"))
 from mutants import mutants
 
 MIB = 2**20
-#: Resident memory grows while threads, caches and the allocator's arenas fill: that is over after so many pictures.
+#: Resident memory grows while threads, caches and the allocator's arenas fill: that is over after so many images.
 WARM = 300
 FUZZ_GROWTH_MIB, STREAM_GROWTH_MIB = 50, 16
-#: Of one process, for one picture. Nobody asks for it: there was a PNG of 96 x 96 pixels that took 4,096 MiB.
+#: Of one process, for one image. Nobody asks for it: there was a PNG of 96 x 96 pixels that took 4,096 MiB.
 MOST_AT_ONCE_MIB = 512
 
 
@@ -61,13 +61,13 @@ def processes() -> dict[str, psutil.Process]:
 
 
 def fuzz(base: str, count: int, seed: int) -> list[tuple[str, str, str, bool]]:
-    """Send broken pictures one after the other, to each route of pictures in turn."""
+    """Send broken images one after the other, to each route of images in turn."""
     session, statuses = requests.Session(), collections.Counter[int]()
     before: dict[str, psutil.Process] = {}
     memory: dict[str, int] = {}
     routes = ("/v1/keypoints", "/v1/keypoints?box=5,5,60,60", "/v1/annotate")
     began = time.monotonic()
-    for number, (name, data) in enumerate(mutants(images.decode(PHOTO.read_bytes()), count, seed)):
+    for number, (name, data) in enumerate(mutants(decode_image(PHOTO.read_bytes()), count, seed)):
         if number == min(WARM, count // 2):
             before = processes()
             memory = {who: process.memory_info().rss for who, process in before.items()}
@@ -75,7 +75,7 @@ def fuzz(base: str, count: int, seed: int) -> list[tuple[str, str, str, bool]]:
         statuses[status] += 1
         if status >= 500:
             print(f"{status}: {name} (number {number} of seed {seed})")
-    print(f"{count} broken pictures in {time.monotonic() - began:.0f} s: {dict(sorted(statuses.items()))}")
+    print(f"{count} broken images in {time.monotonic() - began:.0f} s: {dict(sorted(statuses.items()))}")
     after = processes()
     failed = sum(times for status, times in statuses.items() if status >= 500)
     rows = [

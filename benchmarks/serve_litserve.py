@@ -26,7 +26,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
         self.work = worker()
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> bytes:
-        """The picture's file as it came: of a `Request` LitServe would read JSON or a form."""
+        """The image's file as it came: of a `Request` LitServe would read JSON or a form."""
         return request
 
     def predict(self, photo: bytes) -> str:

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--litserve", type=Path, metavar="FOLDER", help="where LitServe is installed, see above")
     arguments = parser.parse_args()
     photo = PHOTO.read_bytes()
-    print(f"{CORES} cores, {len(photo) / 1000:.0f} KB a picture, {arguments.seconds:g} s a figure")
+    print(f"{CORES} cores, {len(photo) / 1000:.0f} KB an image, {arguments.seconds:g} s a figure")
     print(f"{'':16}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}")
     rates: dict[str, float] = {}
     tails: dict[str, float] = {}
@@ -138,20 +138,20 @@ async def offer(url: str, photo: bytes, clients: int, seconds: float, rate: floa
 
 
 def bare_loop(seconds: float) -> float:
-    """The same work in one process a core, without HTTP: pictures a second."""
+    """The same work in one process a core, without HTTP: images a second."""
     with multiprocessing.get_context("spawn").Pool(CORES) as pool:
         return sum(pool.map(_loop, [seconds] * CORES))
 
 
 def on_one_core_ms(bundle: Path, runs: int = 300) -> tuple[float, float]:
-    """Median milliseconds of one face in one thread: of the network alone, and from the decoded picture to its points."""
+    """Median milliseconds of one face in one thread: of the network alone, and from the decoded image to its points."""
     import cv2
 
     from fkp.predict import Predictor
-    from fkp.vision.image import decode
+    from fkp.vision.image import decode_image
 
     cv2.setNumThreads(1)
-    predictor, image, box = Predictor(bundle), decode(PHOTO.read_bytes()), np.array(box_of_photo(), np.float32)
+    predictor, image, box = Predictor(bundle), decode_image(PHOTO.read_bytes()), np.array(box_of_photo(), np.float32)
     crop_u8 = predictor.crop(box).apply(image, predictor.config.input.channels)[None]
     network, whole = (_median_ms(work, runs) for work in (lambda: predictor.run(crop_u8), lambda: predictor(image, [box])))
     return network, whole
@@ -179,16 +179,16 @@ def _loop(seconds: float) -> float:
 
 
 def worker():  # type: ignore[no-untyped-def]
-    """Bytes to answer, one picture at a time: what every server of this table does."""
+    """Bytes to answer, one image at a time: what every server of this table does."""
     import cv2
 
     from fkp.predict import Predictor
     from fkp.serve.model import face_json
-    from fkp.vision.image import decode
+    from fkp.vision.image import decode_image
 
     cv2.setNumThreads(1)
     predictor, box = Predictor(BUNDLE), np.array(box_of_photo(), np.float32)
-    return lambda photo: json.dumps({"faces": [face_json(face, 68) for face in predictor(decode(photo), [box])]})
+    return lambda photo: json.dumps({"faces": [face_json(face, 68) for face in predictor(decode_image(photo), [box])]})
 
 
 def box_of_photo() -> list[float]:

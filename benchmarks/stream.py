@@ -3,7 +3,7 @@
     python benchmarks/stream.py [--only speed|memory] [--repeats N] [--config FILE.yaml] [--section.key VALUE ...]
 
 speed: the set of the configuration, packed; one Ray Train worker with either backend in turns, one core for the worker and
-one that decodes. memory: pictures of noise, packed, an object store of 80 MB, two workers.
+one that decodes. memory: images of noise, packed, an object store of 80 MB, two workers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ import psutil
 import ray
 from train_throughput import Fit, Row, fit, prepare, print_table
 
-from fkp import config as configs
-from fkp.config import Config, DataConfig
+from fkp.config import Config, DataConfig, build_config, config_from_args
 from fkp.data.packed_set import PackedSet
 from fkp.data.parquet.writer import pack
 from fkp.errors import run_command
@@ -32,7 +31,7 @@ from fkp.errors import run_command
 _DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "ytfaces.yaml"
 
 _STORE_BYTES = 80_000_000
-#: Side of a picture of noise in pixels; as a PNG it has 0.79 MB.
+#: Side of an image of noise in pixels; as a PNG it has 0.79 MB.
 _NOISE_PX = 512
 _NOISE_FRAMES = 1100
 
@@ -45,7 +44,7 @@ def main() -> None:
     known, rest = own.parse_known_args()
     if not any(argument.split("=")[0] == "--config" for argument in rest):
         rest = ["--config", str(_DEFAULT_CONFIG), *rest]
-    config = configs.from_args(rest, "benchmarks/stream.py", "Measure streamed data. Also: --only speed|memory, --repeats N (2).")
+    config = config_from_args(rest, "benchmarks/stream.py", "Measure streamed data. Also: --only speed|memory, --repeats N (2).")
     rows = []
     with tempfile.TemporaryDirectory(prefix="fkp-benchmark-") as scratch:
         if known.only != "memory":
@@ -87,7 +86,7 @@ def memory(scratch: Path) -> list[Row]:
     """Train two workers on much more than the object store holds, and watch what memory Ray takes."""
     packed = pack_noise(scratch)
     frames_gb = sum(shard.size_bytes for shard in packed.shards) / 1e9
-    config = configs.build(
+    config = build_config(
         {
             "data": {"source": "folder", "root": packed.place, "backend": "stream", "cache_dir": str(scratch / "noise-cache")},
             "input": {"size_px": 128, "channels": 1},
@@ -109,7 +108,7 @@ def memory(scratch: Path) -> list[Row]:
 
 
 def pack_noise(scratch: Path) -> PackedSet:
-    """A packed set of pictures that cannot be compressed."""
+    """A packed set of images that cannot be compressed."""
     rng = np.random.default_rng(0)
     for part in ("training", "test"):
         (scratch / "noise" / part).mkdir(parents=True)
@@ -118,8 +117,8 @@ def pack_noise(scratch: Path) -> PackedSet:
     for number in range(_NOISE_FRAMES):
         part = "test" if number % 10 == 0 else "training"
         name = f"Person{number // 5}_0{number % 5}.png"
-        picture = rng.integers(0, 256, (_NOISE_PX, _NOISE_PX, 3), np.uint8)
-        cv2.imwrite(str(scratch / "noise" / part / name), picture)
+        image = rng.integers(0, 256, (_NOISE_PX, _NOISE_PX, 3), np.uint8)
+        cv2.imwrite(str(scratch / "noise" / part / name), image)
         points = rng.uniform(100, 400, 136).round(1)
         lines[part].append(",".join([name, *map(str, points)]) + "\n")
     for part, rows in lines.items():

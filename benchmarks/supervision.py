@@ -22,22 +22,20 @@ import cv2
 import numpy as np
 import torch
 
-from fkp import config as configs
 from fkp.common.files import check_same, write_json
-from fkp.config import Config, DataConfig
-from fkp.data import labels as catalogs
+from fkp.config import Config, DataConfig, build_config, read_yaml
 from fkp.data.crop_cache import CropCache, CropSet, open_cache
 from fkp.data.face_crop import crop_face, crop_size_px
-from fkp.data.labels import fold_of
+from fkp.data.labels import fold_of, load_labels
 from fkp.data.synthetic import render
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.model.lightning_module import Net
 from fkp.scheme import INNER_51, MIRROR
 from fkp.train.loop import fit_in_process
-from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import open_detector
+from fkp.vision.image import read_image
 
 CONFIG = Path("configs/champion.yaml")
 #: Part of the second opinion in a blended label.
@@ -64,7 +62,7 @@ class Material:
     def __init__(self, config: Config, cache: CropCache, out: Path) -> None:
         assert cache.train is not None
         self.config, self.cache, self.out, self.labels = config, cache, out, cache.train
-        self.catalog = catalogs.load(config.data)
+        self.catalog = load_labels(config.data)
         self.fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
 
     @cached_property
@@ -136,7 +134,7 @@ def with_synthetic(material: Material) -> CropSet:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "drawn"
         render.write_set(root, faces=SYNTHETIC_FACES, seed=1)
-        drawn = catalogs.load(DataConfig(source="synthetic", root=str(root)))
+        drawn = load_labels(DataConfig(source="synthetic", root=str(root)))
         for row in range(len(drawn)):
             crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], wide=True)
             crops.append(crop)
@@ -171,7 +169,7 @@ def main() -> None:
         "data.val_share": 1.0,  # And the more faces judge it, the better.
         **({"data.root": arguments.root} if arguments.root else {}),
     }
-    config = configs.build(configs.read_yaml(CONFIG), run)
+    config = build_config(read_yaml(CONFIG), run)
     material = Material(config, open_cache(config), arguments.out)
     print("| what teaches | faces | validation NME % | 51 inner points | failures % at 8 % |\n|---|---|---|---|---|", flush=True)
     for name in arguments.only:
@@ -226,7 +224,7 @@ def _unlabelled(material: Material) -> tuple[np.ndarray, np.ndarray]:
         name = re.fullmatch(r"(.+)_\d+\.\w+", path.name)
         if path.name in labelled or name is None or fold_of(name[1]) in (config.data.test_fold, config.data.val_fold):
             continue
-        frame = images.read(path)
+        frame = read_image(path)
         for face in detector.detect(frame)[:1]:
             crop = Crop.of_box(face.box_xyxy, size_px, scale, face.roll_deg)
             points_px = _of_wide(config, teachers, crop.apply(frame, config.input.channels)[None])[0]

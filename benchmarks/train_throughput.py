@@ -30,11 +30,10 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from fkp import config as configs
-from fkp.config import Config
-from fkp.data import labels as catalogs
+from fkp.config import Config, DataConfig, config_from_args
 from fkp.data.crop_cache import open_cache
 from fkp.data.datamodule import FacesDataModule
+from fkp.data.labels import PARTS, load_labels, root_of
 from fkp.errors import FkpError, run_command
 from fkp.model import seed_recipe
 from fkp.model.lightning_module import Net
@@ -42,7 +41,7 @@ from fkp.train import loop
 from fkp.train.pipeline import with_absolute_paths
 from fkp.train.precision import precision
 from fkp.train.run_dir import open_run
-from fkp.vision import image as images
+from fkp.vision.image import read_image
 
 _DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "ytfaces.yaml"
 
@@ -102,7 +101,7 @@ def _read_arguments(argv: list[str]) -> tuple[int, Config]:
     if not any(argument.split("=")[0] == "--config" for argument in rest):
         rest = ["--config", str(_DEFAULT_CONFIG), *rest]
     about = "Measure training speed. Also: --repeats N, how often Ray Train and the plain Trainer take turns (2)."
-    return max(1, known.repeats), configs.from_args(rest, "benchmarks/train_throughput.py", about)
+    return max(1, known.repeats), config_from_args(rest, "benchmarks/train_throughput.py", about)
 
 
 def prepare(config: Config, scratch: Path) -> Config:
@@ -112,10 +111,10 @@ def prepare(config: Config, scratch: Path) -> Config:
         "scale": {"num_workers": 1, "cpus_per_worker": 1, "use_gpu": "no"},
         "track": {"storage": str(scratch / "runs"), "run_name": None},
     }
-    if config.data.cache_dir == configs.DataConfig().cache_dir:
+    if config.data.cache_dir == DataConfig().cache_dir:
         changes["data"] = {"cache_dir": str(scratch / "cache")}
     config = with_absolute_paths(config.updated(changes))
-    csv = catalogs.root_of(config.data) / f"{catalogs.PARTS[0]}_frames_keypoints.csv"
+    csv = root_of(config.data) / f"{PARTS[0]}_frames_keypoints.csv"
     absent = config.data.source == "ytfaces" and not csv.is_file()
     if absent:
         print(f"The YouTube-Faces set is not at {config.data.root}: SYNTHETIC faces instead. Name its folder with --data.root.")
@@ -123,8 +122,8 @@ def prepare(config: Config, scratch: Path) -> Config:
     if config.data.source == "synthetic":
         from fkp.data.synthetic.render import write_set
 
-        write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
-    cache, train = open_cache(config), catalogs.load(config.data).rows("train", config.data)
+        write_set(root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
+    cache, train = open_cache(config), load_labels(config.data).rows("train", config.data)
     model = f"{config.model.arch} {config.model.width}x{config.model.depth}, {config.model.head} head"
     print(
         f"{config.data.source} faces: {len(train)} train, {len(cache.val.rows)} validate; {model}, {config.input.size_px} px, "
@@ -198,7 +197,7 @@ def fixed_step(config: Config) -> Any:
 def loop_against_step(config: Config) -> Row:
     """Images/s of the steps of a fit without Ray, with everything between them, and of the same step alone."""
     batch = config.optim.global_batch_size
-    steps = len(catalogs.load(config.data).rows("train", config.data)) // batch
+    steps = len(load_labels(config.data).rows("train", config.data)) // batch
     if steps < _STEPS_A_TURN:
         raise FkpError(f"{steps} steps an epoch are too few to time: it takes {_STEPS_A_TURN * batch} training faces or a smaller batch")
     epochs = math.ceil(_TURNS / (steps // _STEPS_A_TURN))
@@ -318,7 +317,7 @@ def fit(config: Config) -> Fit:
         ends = sorted(path.stat().st_mtime for path in saved)
     if len(ends) != _EPOCHS:
         raise RuntimeError(f"expected a checkpoint of each of {_EPOCHS} epochs, found {len(ends)}")
-    faces = len(catalogs.load(config.data).rows("train", config.data))
+    faces = len(load_labels(config.data).rows("train", config.data))
     if config.data.backend == "memory":  # It leaves out what does not fill a batch.
         faces -= faces % config.optim.global_batch_size
     later = [rate for epoch, rate in reports.items() if epoch > 0]
@@ -361,7 +360,7 @@ class _SeedFrames(Dataset[Any]):
     """The student project's input: decode the frame, rescale, crop, make it grey, one face at a time."""
 
     def __init__(self, config: Config) -> None:
-        self.catalog = catalogs.load(config.data)
+        self.catalog = load_labels(config.data)
         self.rows = self.catalog.rows("train", config.data)
         self.recipe = seed_recipe.Compose(
             [seed_recipe.Rescale(250), seed_recipe.RandomCrop(224), seed_recipe.Normalize(), seed_recipe.ToTensor()]
@@ -372,7 +371,7 @@ class _SeedFrames(Dataset[Any]):
 
     def __getitem__(self, index: int) -> seed_recipe.Sample:
         row = int(self.rows[index])
-        return self.recipe({"image": images.read(self.catalog.path(row)), "keypoints": self.catalog.points_raw_px[row]})
+        return self.recipe({"image": read_image(self.catalog.path(row)), "keypoints": self.catalog.points_raw_px[row]})
 
 
 def input_path(config: Config, turns: int) -> list[Row]:

@@ -17,7 +17,7 @@ import numpy as np
 from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError, run_command
 from fkp.predict import DEFAULT_BUNDLE, Predictor
-from fkp.predict.tracker import Follower
+from fkp.predict.tracker import FaceTracker
 from fkp.predict.video import threads
 from fkp.vision.smooth import OneEuroSettings, shake_pct
 
@@ -65,11 +65,11 @@ def _follow(
     predictor: Predictor, smoothing: OneEuroSettings, face: int, motion: Motion
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Truth, raw and smoothed points, each (FRAMES, 68, 2), and the seconds of following alone."""
-    follower = Follower(predictor, smoothing)
+    tracker = FaceTracker(predictor, smoothing)
     truth, raw, smooth, seconds = [], [], [], 0.0
     for number, (image, points_px) in enumerate(frames(face, 7, FRAMES, FPS, motion)):
         began = time.perf_counter()
-        seen = follower(image, number / FPS)
+        seen = tracker(image, number / FPS)
         seconds += time.perf_counter() - began
         if [sighting.track for sighting in seen] != [0]:
             raise FkpError(f"face {face} is not followed as one face: this model or its clip cannot be measured here")

@@ -29,11 +29,11 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
-    "predict": Verb("fkp.predict.__main__", None, "find landmarks in pictures and videos"),
+    "predict": Verb("fkp.predict.__main__", None, "find landmarks in images and videos"),
     "evaluate": Verb("fkp.evaluation.__main__", "train", "measure a bundle, or a running endpoint"),
     "train": Verb("fkp.train.__main__", "train", "train a model"),
     "tune": Verb("fkp.tune.search", "tune", "search for better settings"),
-    "serve": Verb("fkp.serve.__main__", "serve", "answer pictures over HTTP"),
+    "serve": Verb("fkp.serve.__main__", "serve", "answer images over HTTP"),
     "data": Verb("fkp.data.__main__", "train", "fetch, verify, describe, make and pack labelled faces"),
     "models": Verb("fkp.model.__main__", "train", "the architectures that can be trained"),
     "track": Verb("fkp.track.__main__", "train", "registered models: list, register, promote, roll back"),

@@ -21,8 +21,9 @@ MODULES = {
         for old, new in {"follow": "pbt_callback", "live": "live_table", "placement": "resources", "settings": "options"}.items()
     },
 }
-#: Classes of those: old module -> old name -> today's name.
-CLASSES: dict[str, dict[str, str]] = {}
+_STUDY = {"TellStudy": "StudyCallback", "WhenTimeIsOver": "TimeBudgetStopper"}
+#: Classes of those, and of modules that kept their name: old module -> old name -> today's name.
+CLASSES: dict[str, dict[str, str]] = {"tune.study": _STUDY, "fkp.tune.study": _STUDY}
 
 #: Settings: dotted path of before -> today's.
 SETTINGS = {
@@ -31,6 +32,20 @@ SETTINGS = {
     "model.code_weight": "loss.heatmap_weight",
     "model.int8": "export.int8",
 }
+
+
+#: Tags of registered models: today's name -> the one of before.
+OLD_TAGS = {"test_identity_corrected_nme_interocular_pct": "test_identity_unshifted_nme_interocular_pct"}
+
+#: Keys of a bundle's metrics.json: of before -> today's.
+METRICS = {"unshifted": "corrected", "exposure": "leakage", "label_shift_px": "label_bias_px", "part": "subset"}
+
+
+def with_todays_metrics(metrics: Any) -> Any:
+    """A copy of a bundle's metrics with today's keys, at any depth."""
+    if not isinstance(metrics, Mapping):
+        return metrics
+    return {METRICS.get(key, key): with_todays_metrics(value) for key, value in metrics.items()}
 
 
 def with_todays_settings(state: Any) -> Any:
@@ -51,6 +66,11 @@ def know_old_names() -> None:
     """Let pickled state of before find its classes, for the rest of this process."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
         sys.meta_path.append(_OldModules())
+    for name, classes in CLASSES.items():
+        if name not in MODULES:
+            module = importlib.import_module(name)
+            for old, new in classes.items():
+                setattr(module, old, getattr(module, new))
 
 
 class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -222,7 +222,7 @@ class Config(_Section):
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def build(*layers: Mapping[str, Any]) -> Config:
+def build_config(*layers: Mapping[str, Any]) -> Config:
     """Merge nested or dotted settings, later ones first in rank, and validate them.
 
     Raises:
@@ -284,7 +284,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def from_args(argv: list[str], prog: str, about: str) -> Config:
+def config_from_args(argv: list[str], prog: str, about: str) -> Config:
     """Make the Config of a command line: `[--config FILE.yaml] [--section.key VALUE ...]`.
 
     Flags win over the file. `--help` prints every setting with the text that stands beside its field.
@@ -315,13 +315,13 @@ def from_args(argv: list[str], prog: str, about: str) -> Config:
     except SettingsError as error:
         message = str(error).removeprefix("error parsing CLI: ")
         stray = message.removeprefix("unrecognized arguments: ")
-        raise FkpError(unknown(stray.split()[0].lstrip("-").split("=")[0]) if stray != message else message) from error
+        raise FkpError(unknown_setting(stray.split()[0].lstrip("-").split("=")[0]) if stray != message else message) from error
     # A flag of several numbers turns `null` into a list that holds it.
     given = {path: None if value == [None] else value for path, value in dotted(given)}
     path = given.pop("config", None)
     layers = [read_yaml(path)] if path else []
     layers.append(given)
-    return build(*layers)
+    return build_config(*layers)
 
 
 def _todays_flag(word: str) -> str:
@@ -352,7 +352,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def unknown(path: str) -> str:
+def unknown_setting(path: str) -> str:
     """One sentence about a path that no setting has, with the nearest one that exists."""
     paths: Iterable[str] = known_paths()
     near = difflib.get_close_matches(path, paths, n=1, cutoff=0.6)
@@ -362,6 +362,6 @@ def unknown(path: str) -> str:
 def _explain(fault: Any, prefix: str) -> str:
     path = (prefix + ".".join(str(part) for part in fault["loc"])).removesuffix(".")
     if fault["type"] == "extra_forbidden":
-        return unknown(path)
+        return unknown_setting(path)
     message = fault["msg"].removeprefix("Value error, ")
     return f"setting {path}: {message} (got {fault['input']!r})" if not isinstance(fault["input"], dict) else f"setting {path}: {message}"

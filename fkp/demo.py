@@ -1,4 +1,4 @@
-"""fkp demo: from nothing to a picture with points, in a few minutes, without a network or a GPU."""
+"""fkp demo: from nothing to an image with points, in a few minutes, without a network or a GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fkp import config as configs
 from fkp.common.ports import free_port
+from fkp.config import config_from_args
 from fkp.errors import FkpError, run_command
 from fkp.shipped import shipped
 
@@ -17,9 +17,9 @@ OUT = Path("out/demo")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train on synthetic faces, evaluate, annotate a picture the training has not seen, ask the endpoint, and say where all is."""
+    """Train on synthetic faces, evaluate, annotate an image the training has not seen, ask the endpoint, and say where all is."""
     flags = sys.argv[1:] if argv is None else argv
-    config = configs.from_args(["--config", str(SETTINGS), *flags], "fkp demo", "Train and try a small model.")
+    config = config_from_args(["--config", str(SETTINGS), *flags], "fkp demo", "Train and try a small model.")
     from fkp.evaluation.evaluate import format_table
     from fkp.train.pipeline import train
 
@@ -31,11 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     own = outcome.evaluations[0]
     print(f"\n{format_table(own)}\n")
     photo = own.catalog.path(int(own.rows[0]))
-    picture = _annotate(photo, outcome.bundle_path)
-    print("\nStarting the endpoint with the shipped model, for one picture.", flush=True)
+    image = _annotate(photo, outcome.bundle_path)
+    print("\nStarting the endpoint with the shipped model, for one image.", flush=True)
     print(f"endpoint   {_ask_endpoint(photo)}")
     print("           try it: .venv/bin/fkp serve, then http://127.0.0.1:8000")
-    print(f"picture    {picture}")
+    print(f"image    {image}")
     print(f"report     {outcome.report_path}")
     print(f"model      {outcome.bundle_path}")
     print(f"runs       {outcome.mlflow_uri}, run {outcome.mlflow_run_id}")
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _annotate(photo: Path, bundle_path: Path) -> Path:
-    """Find the face of a picture and draw its points."""
+    """Find the face of an image and draw its points."""
     from fkp.predict.__main__ import main as predict
 
     predict([str(photo), "--out", str(OUT), "--bundle", str(bundle_path)])
@@ -52,7 +52,7 @@ def _annotate(photo: Path, bundle_path: Path) -> Path:
 
 
 def _ask_endpoint(photo: Path) -> str:
-    """Start the endpoint as a user would, post a picture, end it, and say what it answered.
+    """Start the endpoint as a user would, post an image, end it, and say what it answered.
 
     Raises:
         FkpError: It does not start; its own reason stands above.

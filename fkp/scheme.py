@@ -1,7 +1,7 @@
 """The 68-point scheme (iBUG 300-W order): regions, mirror permutation, eye corners and the lines for drawing.
 
 Source: C. Sagonas et al., "300 Faces in-the-Wild Challenge", ICCVW 2013. Left and right are the viewer's:
-points 36-41 are the eye on the left of the picture.
+points 36-41 are the eye on the left of the image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INNER_51: tuple[int, ...] = tuple(range(17, 68))
 #: The outer eye corners; their distance normalises the error ("inter-ocular" in the 300-W protocol).
 OUTER_EYE_CORNERS: tuple[int, int] = (36, 45)
 
-#: MIRROR[i] is the point that takes the place of point i when the picture is mirrored left to right.
+#: MIRROR[i] is the point that takes the place of point i when the image is mirrored left to right.
 MIRROR: tuple[int, ...] = (
     *range(16, -1, -1),  # jaw
     *range(26, 16, -1),  # brows

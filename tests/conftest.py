@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from fkp import config as configs
 from fkp.bundle import Bundle, write_bundle
-from fkp.config import Config
+from fkp.config import Config, DataConfig, build_config
 from tests.leftovers import Leftovers
 from tests.needs import needed
 from tests.processes import Process
@@ -30,7 +29,7 @@ torch.set_num_threads(1)
 REPO = Path(__file__).resolve().parents[1]
 REAL_SETS = [REPO / "data/ytfaces", REPO.parent / "shared/data/P1_Facial_Keypoints/data"]
 
-#: File name -> (picture, (68, 2) labels), for one of the two CSV files of a set.
+#: File name -> (image, (68, 2) labels), for one of the two CSV files of a set.
 Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -127,7 +126,7 @@ def packed_root(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) 
     from fkp.data.parquet.writer import pack
 
     place = tmp_path_factory.mktemp("packed") / "set"
-    pack(configs.DataConfig(source="folder", root=str(synthetic_root)), str(place), 0.2)
+    pack(DataConfig(source="folder", root=str(synthetic_root)), str(place), 0.2)
     return place
 
 
@@ -252,7 +251,7 @@ def small_run_in(synthetic_root: Path) -> Callable[..., Config]:
             "scale": {"num_workers": 0},
             "track": {"storage": str(folder / "runs"), "run_name": "small"},
         }
-        return with_absolute_paths(configs.build(settings, {key.replace("__", "."): value for key, value in changes.items()}))
+        return with_absolute_paths(build_config(settings, {key.replace("__", "."): value for key, value in changes.items()}))
 
     return make
 
@@ -267,7 +266,7 @@ def small_run(small_run_in: Callable[..., Config], tmp_path: Path, monkeypatch: 
 @pytest.fixture(scope="session")
 def tiny_config(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A run of a network that answers in milliseconds, in this process; its crop cache is shared by all tests."""
-    return configs.build(
+    return build_config(
         {
             "data.source": "synthetic",
             "data.root": str(synthetic_root),

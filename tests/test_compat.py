@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fkp import config as configs
 from fkp.bundle import open_bundle
 from fkp.compat import SETTINGS, with_todays_settings
-from fkp.config import Config
+from fkp.config import Config, build_config, config_from_args
 from fkp.shipped import shipped
 
 
@@ -34,7 +33,8 @@ for name, today in compat.MODULES.items():
     assert importlib.import_module(name) and importlib.import_module(today)
 assert pickle.loads(b"ctune.settings\\nSettings\\n.") is options.Settings
 assert pickle.loads(b"cfkp.tune.settings\\nSettings\\n.") is options.Settings
-assert pickle.loads(b"ctune.study\\nTellStudy\\n.") is study.TellStudy
+assert pickle.loads(b"ctune.study\\nTellStudy\\n.") is study.StudyCallback
+assert pickle.loads(b"cfkp.tune.study\\nWhenTimeIsOver\\n.") is study.TimeBudgetStopper
 """
     done = run_process("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -55,12 +55,12 @@ def nested(settings: dict[str, object]) -> dict[str, dict[str, object]]:
 
 def test_settings_under_old_names_are_todays(tmp_path: Path) -> None:
     assert OLD.keys() == SETTINGS.keys()
-    today = configs.build(TODAY)
-    assert configs.build(OLD) == configs.build(nested(OLD)) == Config().updated(OLD) == today != Config()
+    today = build_config(TODAY)
+    assert build_config(OLD) == build_config(nested(OLD)) == Config().updated(OLD) == today != Config()
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(nested(OLD)))))
-    assert configs.from_args(["--config", str(tmp_path / "old.yaml")], "fkp train", "") == today
+    assert config_from_args(["--config", str(tmp_path / "old.yaml")], "fkp train", "") == today
     flags = ["--model.loss", "wing", "--model.code_weight=0.5", "--model.int8", "true", "--data.label_shift_px", "[1,2]"]
-    assert configs.from_args(flags, "fkp train", "") == today
+    assert config_from_args(flags, "fkp train", "") == today
 
 
 def test_they_are_at_any_depth_of_what_a_run_or_a_search_wrote() -> None:
@@ -77,6 +77,9 @@ def test_the_shipped_bundles_have_old_names_and_open(name: str) -> None:
     assert {"loss", "code_weight", "int8"} <= json.loads((folder / "config.json").read_text())["model"].keys()
     config = open_bundle(folder).config
     assert (config.loss.kind, config.loss.heatmap_weight, config.export.int8) == ("smooth_l1", 1.0, True)
+    assert {"unshifted", "exposure", "label_shift_px"} <= json.loads((folder / "metrics.json").read_text())["test"]["identity"].keys()
+    measured = open_bundle(folder).metrics["test"]["identity"]
+    assert {"corrected", "leakage", "label_bias_px", "raw"} <= measured.keys() and not {"unshifted", "exposure"} & measured.keys()
 
 
 #: Where the first edition wrote what lies in first_edition.tar.xz: a finished training that is registered and champion, two

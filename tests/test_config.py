@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from fkp import config as configs
-from fkp.config import Config
+from fkp.config import Config, OptimConfig, build_config, config_from_args, dotted, known_paths
 from fkp.errors import FkpError
 
 SAME = [
@@ -26,7 +25,7 @@ SAME = [
 
 
 def from_flags(*argv: str) -> Config:
-    return configs.from_args(list(argv), "fkp train", "Train.")
+    return config_from_args(list(argv), "fkp train", "Train.")
 
 
 def write_yaml(folder: Path, text: str) -> Path:
@@ -36,7 +35,7 @@ def write_yaml(folder: Path, text: str) -> Path:
 
 
 def value_of(config: Config, path: str) -> Any:
-    return dict(configs.dotted(config.model_dump()))[path]
+    return dict(dotted(config.model_dump()))[path]
 
 
 # --- three ways to say the same ---------------------------------------------------------------------------------
@@ -46,18 +45,18 @@ def value_of(config: Config, path: str) -> Any:
 def test_flag_yaml_and_dotted_path_agree(tmp_path: Path, path: str, flag: str, line: str, value: Any) -> None:
     section, field = path.split(".")
     nested = write_yaml(tmp_path, f"{section}:\n  {field}: {line}\n")
-    expected = configs.build({path: value})
+    expected = build_config({path: value})
     assert value_of(expected, path) == value
     assert from_flags(f"--{path}", flag) == expected
     assert from_flags(f"--{path}={flag}") == expected
     assert from_flags("--config", str(nested)) == expected
     nested.write_text(f"{path}: {line}\n")
     assert from_flags("--config", str(nested)) == expected
-    assert configs.build({section: {field: value}}) == expected
+    assert build_config({section: {field: value}}) == expected
 
 
 def test_nothing_said_is_the_default() -> None:
-    assert from_flags() == configs.build() == Config()
+    assert from_flags() == build_config() == Config()
 
 
 def test_flags_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path) -> None:
@@ -67,7 +66,7 @@ def test_flags_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path) -> Non
 
 
 def test_later_layers_win() -> None:
-    config = configs.build({"optim": {"lr": 0.1, "warmup": 0.3}}, {"optim.lr": 0.2})
+    config = build_config({"optim": {"lr": 0.1, "warmup": 0.3}}, {"optim.lr": 0.2})
     assert (config.optim.lr, config.optim.warmup) == (0.2, 0.3)
 
 
@@ -100,14 +99,14 @@ def test_negative_numbers_by_flag() -> None:
 )
 def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(FkpError) as caught:
-        configs.build(settings)
+        build_config(settings)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(FkpError, match=r"optim\.lr.*; .*train\.epochs|train\.epochs.*; .*optim\.lr"):
-        configs.build({"optim.lr": 0, "train.epochs": 0})
+        build_config({"optim.lr": 0, "train.epochs": 0})
 
 
 @pytest.mark.parametrize(
@@ -174,17 +173,17 @@ def test_empty_yaml_is_no_setting(tmp_path: Path) -> None:
 
 
 def test_equal_folds_are_fine_where_they_are_not_used() -> None:
-    assert configs.build({"data": {"split": "published", "test_fold": 1, "val_fold": 1}}).data.val_fold == 1
+    assert build_config({"data": {"split": "published", "test_fold": 1, "val_fold": 1}}).data.val_fold == 1
 
 
 # --- the object -------------------------------------------------------------------------------------------------
 
 
 def test_json_round_trip() -> None:
-    config = configs.build({"data.label_bias_px": (1.15, 0.8), "train.max_minutes": 3, "optim.lr": 0.1, "track.run_name": "a"})
+    config = build_config({"data.label_bias_px": (1.15, 0.8), "train.max_minutes": 3, "optim.lr": 0.1, "track.run_name": "a"})
     assert Config.model_validate(config.model_dump(mode="json")) == config
     assert Config.model_validate_json(config.model_dump_json()) == config
-    assert configs.build(config.model_dump(mode="json")) == config
+    assert build_config(config.model_dump(mode="json")) == config
 
 
 def test_frozen() -> None:
@@ -192,7 +191,7 @@ def test_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         config.optim.lr = 1.0
     with pytest.raises(ValidationError, match="frozen"):
-        config.optim = configs.OptimConfig()
+        config.optim = OptimConfig()
     assert hash(config) == hash(Config())
 
 
@@ -200,14 +199,14 @@ def test_digest_ignores_the_name_of_the_run_alone() -> None:
     digest = Config().digest()
     assert len(digest) == 12
     assert int(digest, 16) >= 0
-    assert configs.build({"track.run_name": "other"}).digest() == digest
+    assert build_config({"track.run_name": "other"}).digest() == digest
     changes: dict[str, Any] = {"optim.lr": 0.1, "train.seed": 1, "track.experiment": "other", "data.limit": 5, "augment.flip": 0.1}
-    digests = {configs.build({path: value}).digest() for path, value in changes.items()}
+    digests = {build_config({path: value}).digest() for path, value in changes.items()}
     assert len(digests | {digest}) == len(changes) + 1
 
 
 def test_known_paths() -> None:
-    paths = configs.known_paths()
+    paths = known_paths()
     assert len(paths) == len(set(paths))
     assert {"optim.lr", "data.label_bias_px", "track.run_name"} <= set(paths)
 
@@ -231,7 +230,7 @@ def test_help_prints_the_text_of_every_field(capsys: pytest.CaptureFixture[str],
     assert caught.value.code == 0
     printed = "".join(capsys.readouterr().out.split())  # Lines are wrapped.
     fields = _fields(Config)
-    assert len(fields) == len(configs.known_paths())
+    assert len(fields) == len(known_paths())
     for path, text in fields:
         assert text, f"{path} has no help"
         assert f"--{path}" in printed
@@ -239,12 +238,12 @@ def test_help_prints_the_text_of_every_field(capsys: pytest.CaptureFixture[str],
 
 
 def test_a_run_whose_unused_folds_are_equal_is_measured_by_the_other_split_too() -> None:
-    data = configs.build({"data": {"split": "published", "test_fold": 1, "val_fold": 1}}).data
+    data = build_config({"data": {"split": "published", "test_fold": 1, "val_fold": 1}}).data
     assert data.under_split("identity").split == "identity"
 
 
 def test_an_update_is_checked_like_everything_else() -> None:
-    config = configs.build({"optim.lr": 0.01})
+    config = build_config({"optim.lr": 0.01})
     changed = config.updated({"optim.lr": 0.02, "data": {"test_fold": 3}}, {"optim.lr": 0.03})
     assert (changed.optim.lr, changed.data.test_fold, config.optim.lr) == (0.03, 3, 0.01)
     assert config.data.updated({"test_fold": 2}) == changed.updated({"data.test_fold": 2}).data

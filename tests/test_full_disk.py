@@ -21,7 +21,7 @@ from fkp.data.synthetic.render import write_set
 from fkp.errors import FkpError, full_disk, run_command
 from fkp.predict import Predictor, photos, table, video
 from fkp.shipped import shipped
-from fkp.vision import image as images
+from fkp.vision.image import write_image
 from fkp.vision.smooth import OneEuroSettings
 from fkp.vision.video import written_clip
 
@@ -31,8 +31,8 @@ BOX = [np.array([10, 10, 50, 50], np.float32)]
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
-    images.write(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+def image(tmp_path: Path) -> str:
+    write_image(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     return str(tmp_path / "photo.png")
 
 
@@ -47,7 +47,7 @@ def clip(tmp_path: Path) -> str:
 
 @pytest.fixture
 def writers(
-    tmp_path: Path, picture: str, clip: str, tiny_bundle: Bundle, tiny_config: Config, synthetic_root: Path
+    tmp_path: Path, image: str, clip: str, tiny_bundle: Bundle, tiny_config: Config, synthetic_root: Path
 ) -> dict[str, Callable[[], object]]:
     predictor, data = Predictor(tiny_bundle), DataConfig(source="folder", root=str(synthetic_root))
     network = load_network(tiny_bundle)
@@ -58,8 +58,8 @@ def writers(
         "packed set": lambda: pack(data, str(place), 0.2),
         "copied set": lambda: adopt(synthetic_root, place, shipped("data/manifest.csv")),
         "bundle": lambda: write_bundle(place, network, tiny_config, {}, "# card\n"),
-        "photographs": lambda: photos.annotate(predictor, [picture], place, BOX),
-        "table": lambda: table.annotate(tiny_bundle, [picture], tmp_path / "place.parquet"),
+        "photographs": lambda: photos.annotate(predictor, [image], place, BOX),
+        "table": lambda: table.annotate(tiny_bundle, [image], tmp_path / "place.parquet"),
         "video": lambda: video.annotate(predictor, clip, tmp_path / "place.mp4", OneEuroSettings()),
         "a file": lambda: storage.write_bytes(str(place / "file"), bytes(9999)),
     }
@@ -77,7 +77,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file_limit(700)
-    if name == "photographs":  # Each picture is an error of its own, and the table that says so is small.
+    if name == "photographs":  # Each image is an error of its own, and the table that says so is small.
         assert writers[name]() == 1
         said = capsys.readouterr().err
     else:

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fkp import config as configs
-from fkp.common.files import replacing_dir
-from fkp.config import Config
+from fkp.common.files import atomic_replace_dir
+from fkp.compat import with_todays_metrics
+from fkp.config import Config, build_config
 from fkp.errors import FkpError
 from fkp.shipped import here_or_shipped
 
@@ -87,8 +87,8 @@ def open_bundle(path: str | Path) -> Bundle:
             raise FkpError(f"bundle {folder}: cannot read {name} ({error.strerror}): copy the bundle again") from error
         if actual != listed[name]:
             raise FkpError(f"bundle {folder}: {name} differs from its checksum: copy the bundle again, do not serve it")
-    config = configs.build(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    config = build_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    metrics = with_todays_metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     face_boxes = json.loads((folder / FACE_BOXES).read_text(encoding="utf-8")) if FACE_BOXES in listed else {}
     return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest(), face_boxes)
 
@@ -171,7 +171,7 @@ def load_network(bundle: Bundle) -> Network:
 def _replacing(folder: Path) -> Iterator[Path]:
     """A folder that takes the place of a bundle when the block ends well."""
     try:
-        with replacing_dir(folder) as unfinished:
+        with atomic_replace_dir(folder) as unfinished:
             yield unfinished
     except OSError as error:
         reason = error.strerror or error

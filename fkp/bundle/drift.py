@@ -26,7 +26,7 @@ BOUNDS: dict[str, tuple[float, ...]] = {
     ERROR_RATIO: (0.005, 0.01, 0.013, 0.015, 0.016, 0.017, 0.018, 0.019, 0.02, 0.021, 0.022, 0.024, 0.027, 0.03, 0.04, 0.05, 0.1, 0.2),
     BRIGHTNESS: tuple(float(v) for v in range(16, 256, 16)),
 }
-#: Above it the pictures have changed (the usual reading of the index: below 0.1 no change, above 0.25 a large one).
+#: Above it the images have changed (the usual reading of the index: below 0.1 no change, above 0.25 a large one).
 ALARM = 0.25
 #: With fewer faces chance alone moves the index: by about 0.05 at this many (95 % of draws from the same faces).
 LEAST_FACES = 200
@@ -38,7 +38,7 @@ def error_ratio(expected_error_px: np.ndarray, box_xyxy: np.ndarray) -> float:
     """Mean expected error of a face as a part of its box's longer side, which a turn of the head hardly changes.
 
     Args:
-        expected_error_px: (68,), in pixels of any picture.
+        expected_error_px: (68,), in pixels of any image.
         box_xyxy: (4,) tight around the points, in the same pixels.
     """
     x0, y0, x1, y1 = box_xyxy.tolist()  # As Python numbers: a third of the time, and each served face asks twice.

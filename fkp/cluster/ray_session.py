@@ -20,21 +20,21 @@ _CONNECT_S = 10.0
 
 
 @contextlib.contextmanager
-def joined(environment: Mapping[str, str] | None = None) -> Iterator[None]:
+def connect(environment: Mapping[str, str] | None = None) -> Iterator[None]:
     """Join the cluster that RAY_ADDRESS names or this process already uses; otherwise start one on this machine.
 
     Args:
         environment: Variables that the workers' processes get.
 
     Raises:
-        FkpError: See `connecting`.
+        FkpError: See `connection_errors`.
     """
     if ray.is_initialized():
         yield
         return
     if not os.environ.get("RAY_ADDRESS"):  # The only host is not taken away: Train needs no process that waits for that.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    with connecting():
+    with connection_errors():
         # The dashboard process also answers Train's questions about the state of its workers: without it Train warns
         # every second, and a training inside a search never ends. It listens on loopback only.
         ray.init(
@@ -51,7 +51,7 @@ def joined(environment: Mapping[str, str] | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connecting() -> Iterator[None]:
+def connection_errors() -> Iterator[None]:
     """Turn what can go wrong while the block joins the cluster of RAY_ADDRESS into one sentence.
 
     Raises:

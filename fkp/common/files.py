@@ -37,7 +37,7 @@ def locked(path: Path, wait: bool = False) -> AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, what: str, being: str = "trained", hint: str = "set track.storage") -> Iterator[None]:
+def exclusive(folder: Path, what: str, being: str = "trained", hint: str = "set track.storage") -> Iterator[None]:
     """Make a folder and hold it against other processes while the block runs.
 
     Args:
@@ -61,7 +61,7 @@ def claimed(folder: Path, what: str, being: str = "trained", hint: str = "set tr
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_replace(path: Path) -> Iterator[Path]:
     """A draft beside a file: where the block has written it and ends well it takes the file's place, and otherwise it goes.
 
     The draft keeps the suffix, by which some libraries know the format, and is on the disk before the file is lost.
@@ -77,7 +77,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_dir(place: Path, keep: bool = False) -> Iterator[Path]:
+def atomic_replace_dir(place: Path, keep: bool = False) -> Iterator[Path]:
     """The same for a folder: an empty draft beside `place`, which takes its place in one step, see `install_dir`."""
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}")
@@ -170,7 +170,7 @@ def write(path: Path, content: str | bytes | memoryview) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as draft:
+        with atomic_replace(path) as draft:
             draft.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise FkpError(f"cannot write {path}: {error.strerror or error}: free some space or choose another place") from error
@@ -187,7 +187,7 @@ def write_json(path: Path, state: Mapping[str, Any]) -> Path:
 
 
 def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str) -> None:
-    """Refuse to go on with something that was begun with other settings.
+    """Refuse to continue with something that was begun with other settings.
 
     Raises:
         FkpError: Names every setting that differs.

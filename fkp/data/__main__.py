@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from fkp.config import PACKED_SUFFIX, DataConfig, build, from_args
+from fkp.config import PACKED_SUFFIX, DataConfig, build_config, config_from_args
 from fkp.errors import FkpError, run_command
 from fkp.shipped import here_or_shipped
 
@@ -149,14 +149,14 @@ def _stats(args: argparse.Namespace) -> None:
 
     short = {"--data.root": args.root, "--data.source": args.source}
     flags = [text for flag, value in short.items() if value is not None for text in (flag, value)]
-    config = from_args([*flags, *args.rest], "fkp data stats", "Print what is in a set.")
+    config = config_from_args([*flags, *args.rest], "fkp data stats", "Print what is in a set.")
     for line in verify.describe(config.data).lines():
         print(line)
 
 
 def _synth(args: argparse.Namespace) -> None:
     # The Config holds the bounds of both numbers.
-    data = build({"data.synthetic_faces": args.faces, "data.synthetic_seed": args.seed}).data
+    data = build_config({"data.synthetic_faces": args.faces, "data.synthetic_seed": args.seed}).data
     from fkp.data.synthetic.render import write_set
 
     write_set(args.root, data.synthetic_faces, data.synthetic_seed)

@@ -18,27 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from fkp.common.files import replacing_dir
+from fkp.common.files import atomic_replace_dir
 from fkp.config import Config
-from fkp.data import labels as catalogs
 from fkp.data import splits
 from fkp.data.face_crop import crop_face, crop_size_px
-from fkp.data.labels import Catalog
+from fkp.data.labels import Catalog, label_bias, load_labels, place_of, read_frame
 from fkp.data.packed_set import open_packed
 from fkp.errors import FkpError
 from fkp.vision.augment import WIDE
 
-#: Part of the cache's name; raise it when the crops' content changes for the same Config.
+#: Subset of the cache's name; raise it when the crops' content changes for the same Config.
 _CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
 class CropSet:
-    """Crops of one part of a split.
+    """Crops of one subset of a split.
 
     Attributes:
         crops_u8: (N, C, W, W) uint8, a read-only memory map.
-        points_px: (N, 68, 2) float32 in pixels of these crops, labels without their shift.
+        points_px: (N, 68, 2) float32 in pixels of these crops, corrected labels.
         rows: (N,) rows in the catalog.
     """
 
@@ -65,15 +64,16 @@ def open_cache(config: Config) -> CropCache:
     The cache appears under its final name in one step, so two processes may build it at once: one of them wins.
 
     Raises:
-        FkpError: The set is missing or has a broken label or frame, a part of the split is empty, or the disk is full.
+        FkpError: The set is missing or has a broken label or frame, a subset of the split is empty, or the disk is full.
     """
     kept = ("val",) if config.data.backend == "stream" else ("train", "val")
     key, catalog = _cache_key(config)
     folder = Path(config.data.cache_dir) / key
     if not folder.is_dir():
-        _build(catalog or catalogs.load(config.data), config, kept, folder)
+        _build(catalog or load_labels(config.data), config, kept, folder)
     parts = {
-        part: CropSet(*(np.load(folder / f"{part}_{name}.npy", mmap_mode="r") for name in ("crops", "points", "rows"))) for part in kept
+        subset: CropSet(*(np.load(folder / f"{subset}_{name}.npy", mmap_mode="r") for name in ("crops", "points", "rows")))
+        for subset in kept
     }
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return CropCache(parts.get("train"), parts["val"], meta["data_digest"])
@@ -88,10 +88,10 @@ def _cache_key(config: Config) -> tuple[str, Catalog | None]:
     data = splits.faces_of(config.data)
     crops = [config.input.model_dump(), WIDE]
     if config.data.backend == "stream":
-        packed = open_packed(catalogs.place_of(config.data))
-        parts = [_CACHE_VERSION, packed.digest, catalogs.label_bias(config.data).tolist(), data, *crops, "without train"]
+        packed = open_packed(place_of(config.data))
+        parts = [_CACHE_VERSION, packed.digest, label_bias(config.data).tolist(), data, *crops, "without train"]
         return _name_of(parts), None
-    catalog = catalogs.load(config.data)
+    catalog = load_labels(config.data)
     parts = [_CACHE_VERSION, catalog.digest, catalog.label_bias_px.tolist(), data, *crops, _stamps(catalog)]
     return _name_of(parts), catalog
 
@@ -114,13 +114,15 @@ def _stamps(catalog: Catalog) -> Any:
 
 
 def _build(catalog: Catalog, config: Config, kept: Sequence[str], folder: Path) -> None:
-    """Decode and crop every frame of the parts that are kept into `folder`."""
+    """Decode and crop every frame of the subsets that are kept into `folder`."""
     try:
         # Another process may finish the same crops first: those are opened by then, and stay.
-        with replacing_dir(folder, keep=True) as unfinished:
+        with atomic_replace_dir(folder, keep=True) as unfinished:
             digest = hashlib.sha256(catalog.digest.encode())
-            for part in ("train", "val", "test"):
-                for sha256 in _build_part(catalog, config, part, unfinished) if part in kept else _check_part(catalog, config, part):
+            for subset in ("train", "val", "test"):
+                for sha256 in (
+                    _build_subset(catalog, config, subset, unfinished) if subset in kept else _check_subset(catalog, config, subset)
+                ):
                     digest.update(sha256)
             meta = {"data_digest": digest.hexdigest(), "root": str(catalog.root)}
             (unfinished / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -128,55 +130,57 @@ def _build(catalog: Catalog, config: Config, kept: Sequence[str], folder: Path) 
         raise FkpError(f"cannot make the crop cache {folder}: {error.strerror}: free some space or set data.cache_dir") from error
 
 
-def _build_part(catalog: Catalog, config: Config, part: str, folder: Path) -> list[bytes]:
-    """Write the crops of a part; return the sha256 of its frames."""
-    rows = _rows(catalog, config, part)
-    wide = part == "train"
+def _build_subset(catalog: Catalog, config: Config, subset: str, folder: Path) -> list[bytes]:
+    """Write the crops of a subset; return the sha256 of its frames."""
+    rows = _rows(catalog, config, subset)
+    wide = subset == "train"
     size_px = crop_size_px(config.input, wide)
     shape = (len(rows), config.input.channels, size_px, size_px)
-    crops = np.lib.format.open_memmap(folder / f"{part}_crops.npy", "w+", np.uint8, shape)
+    crops = np.lib.format.open_memmap(folder / f"{subset}_crops.npy", "w+", np.uint8, shape)
     if hasattr(os, "posix_fallocate"):  # Or a full disk would end the process in the middle of a page.
-        with (folder / f"{part}_crops.npy").open("rb+") as file:
+        with (folder / f"{subset}_crops.npy").open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     points = np.empty((len(rows), *catalog.points_raw_px.shape[1:]), np.float32)
     sha256 = [b""] * len(rows)
     for index in catalog.reading_order(rows):
         crops[index], points[index], sha256[index] = _read_face(catalog, config, int(rows[index]), wide)
     crops.flush()
-    np.save(folder / f"{part}_points.npy", points)
-    np.save(folder / f"{part}_rows.npy", rows)
+    np.save(folder / f"{subset}_points.npy", points)
+    np.save(folder / f"{subset}_rows.npy", rows)
     return sha256
 
 
-def _rows(catalog: Catalog, config: Config, part: str) -> np.ndarray:
-    rows = catalog.rows(part, config.data)
+def _rows(catalog: Catalog, config: Config, subset: str) -> np.ndarray:
+    rows = catalog.rows(subset, config.data)
     if not len(rows):
-        raise FkpError(f"the {part} part of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds")
+        raise FkpError(
+            f"the {subset} subset of the {config.data.split} split of {catalog.root} is empty: add persons or choose other folds"
+        )
     return rows
 
 
-def _check_part(catalog: Catalog, config: Config, part: str) -> list[bytes]:
-    """The sha256 of the frames of a part that is not kept: a broken test frame must show now and not after the training."""
-    rows = _rows(catalog, config, part)
+def _check_subset(catalog: Catalog, config: Config, subset: str) -> list[bytes]:
+    """The sha256 of the frames of a subset that is not kept: a broken test frame must show now and not after the training."""
+    rows = _rows(catalog, config, subset)
     if catalog.sha256 is not None:  # They were looked at when they were packed.
         return list(catalog.sha256[rows])
     return [_read_face(catalog, config, int(row), wide=False)[2] for row in rows]
 
 
 def _read_face(catalog: Catalog, config: Config, row: int, wide: bool) -> tuple[np.ndarray, np.ndarray, bytes]:
-    frame, data = catalogs.read_frame(catalog, row)
+    frame, data = read_frame(catalog, row)
     crop, points = crop_face(config.input, frame, catalog.points_px[row], wide)
     return crop, points, hashlib.sha256(data).digest()
 
 
-def plain_crops(catalog: Catalog, config: Config, part: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Faces of one part in the network's crop, unchanged, decoded now and not from the cache.
+def plain_crops(catalog: Catalog, config: Config, subset: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of one subset in the network's crop, unchanged, decoded now and not from the cache.
 
     Args:
         catalog: The labelled set.
         config: The run.
-        part: "train", "val" or "test".
-        most: No more than so many, evenly spread over the part.
+        subset: "train", "val" or "test".
+        most: No more than so many, evenly spread over the subset.
 
     Returns:
         (N, C, S, S) uint8 crops and (N, 68, 2) float32 points in their pixels.
@@ -184,7 +188,7 @@ def plain_crops(catalog: Catalog, config: Config, part: str, most: int | None = 
     Raises:
         FkpError: A frame is missing or broken, or its label cannot be used.
     """
-    rows = catalog.rows(part, config.data)
+    rows = catalog.rows(subset, config.data)
     if most is not None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
     size_px = crop_size_px(config.input, wide=False)

@@ -83,7 +83,7 @@ class FacesDataModule(pl.LightningDataModule):
         """This worker's share. The order is seeded by the epoch, also with one worker, so that a resumed run goes on.
 
         With `drop` an epoch has the same number of steps for any number of workers: a face that is padded could make one more,
-        and a run that goes on with fewer workers would have more steps than its schedule.
+        and a run that continues with fewer workers would have more steps than its schedule.
         """
         workers, rank = self._place()
         return DistributedSampler(data, workers, rank, shuffle=shuffle, seed=self.config.train.seed, drop_last=drop)

@@ -6,9 +6,9 @@ import numpy as np
 
 from fkp.config import InputConfig
 from fkp.data.face_shape import box_of_label
-from fkp.vision import image as images
 from fkp.vision.augment import WIDE, wide_size_px
 from fkp.vision.crop import Crop
+from fkp.vision.image import Image
 
 
 def crop_size_px(config: InputConfig, wide: bool) -> int:
@@ -16,7 +16,7 @@ def crop_size_px(config: InputConfig, wide: bool) -> int:
     return wide_size_px(config.size_px) if wide else config.size_px
 
 
-def crop_face(config: InputConfig, frame: images.Image, points_px: np.ndarray, wide: bool) -> tuple[np.ndarray, np.ndarray]:
+def crop_face(config: InputConfig, frame: Image, points_px: np.ndarray, wide: bool) -> tuple[np.ndarray, np.ndarray]:
     """Crop a labelled face.
 
     Args:

@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from fkp.common.files import install_dir, locked, put_back, remove
 from fkp.config import DataConfig
-from fkp.data import labels, verify
+from fkp.data import verify
 from fkp.data.download import BadArchive, clear_disk_errors, download
+from fkp.data.labels import CSV_FILES, Catalog, check_label, load_labels
 from fkp.data.unpack import unpack
 from fkp.errors import FkpError
-from fkp.vision import image
+from fkp.vision.image import decode_image, read_bytes
 
 UPSTREAM_URL = "https://github.com/udacity/P1_Facial_Keypoints/archive/6e55adc6bd032d9fb1ad41a4c3e68aae847cdf81.zip"
 
@@ -80,19 +81,19 @@ def adopt(source: Path, root: Path, manifest: Path) -> tuple[int, int]:
         Labelled frames, and how many of them differ from the manifest's bytes.
 
     Raises:
-        FkpError: No set at `source`, a labelled frame is missing, no picture or has points far outside, or see `fetch`.
+        FkpError: No set at `source`, a labelled frame is missing, no image or has points far outside, or see `fetch`.
     """
     listed = verify.read_manifest(manifest)
     folder = _find_set(source)
     if folder.resolve().is_relative_to(root.resolve()):
         raise FkpError(f"{folder} lies in the target {root} itself: name another --root, or use the set where it is")
-    faces = labels.load(DataConfig(source="ytfaces", root=str(folder)))
+    faces = load_labels(DataConfig(source="ytfaces", root=str(folder)))
     names = [f"{part}/{file}" for part, file in zip(faces.table["part"], faces.table["file"], strict=True)]
     with _workplace(root) as (target, new):
         _check_target(target, {*listed, *names})
         with clear_disk_errors(new):
             _copy_checked(faces, names, new)
-            for part in labels.PARTS:
+            for part in CSV_FILES:
                 shutil.copyfile(folder / f"{part}_frames_keypoints.csv", new / f"{part}_frames_keypoints.csv")
             differing = sum(verify.sha256_of(new / name) != listed.get(name) for name in names)
             install_dir(new, target)
@@ -130,15 +131,15 @@ def _find_set(source: Path) -> Path:
     raise FkpError(f"{source} holds no set: --source is the folder with training_frames_keypoints.csv, or the one above its data/")
 
 
-def _copy_checked(faces: labels.Catalog, names: list[str], new: Path) -> None:
-    for part in labels.PARTS:
+def _copy_checked(faces: Catalog, names: list[str], new: Path) -> None:
+    for part in CSV_FILES:
         (new / part).mkdir()
     faults = []
     for row, name in enumerate(tqdm(names, desc="copy", unit="frame", disable=None)):
         try:
-            content = image.read_bytes(faces.path(row))
-            height, width, _ = image.decode(content, str(faces.path(row))).shape
-            labels.check_label(faces.points_raw_px[row], height, width, str(faces.path(row)))
+            content = read_bytes(faces.path(row))
+            height, width, _ = decode_image(content, str(faces.path(row))).shape
+            check_label(faces.points_raw_px[row], height, width, str(faces.path(row)))
         except FkpError as error:
             faults.append(str(error))
         else:

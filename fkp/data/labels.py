@@ -36,7 +36,7 @@ from fkp.errors import FkpError
 from fkp.scheme import NUM_POINTS, OUTER_EYE_CORNERS
 from fkp.vision import image as images
 
-PARTS = ("training", "test")
+CSV_FILES = ("training", "test")
 
 #: The constant error of each source's labels, (x, y) in image pixels: label = place of the feature + shift. The
 #: YouTube-Faces labels come from a machine. Networks of five families, each averaged with its own mirrored answer,
@@ -111,20 +111,20 @@ class Catalog:
 
     def image(self, row: int) -> images.Image:
         """A frame, decoded; see `vision.image.decode`."""
-        return images.decode(self.read_bytes(row), f"frame {self.path(row)}")
+        return images.decode_image(self.read_bytes(row), f"frame {self.path(row)}")
 
-    def rows(self, part: str, data: DataConfig) -> np.ndarray:
-        """Row numbers of one part of a split.
+    def rows(self, subset: str, data: DataConfig) -> np.ndarray:
+        """Row numbers of one subset of a split.
 
         Args:
-            part: "train", "val" or "test".
+            subset: "train", "val" or "test".
             data: Says which split and which folds. Both splits hold persons of one fold out of training to choose by.
         """
-        fold, csv_part, identity = (self.table[name].to_numpy() for name in ("fold", "part", "identity"))
-        return np.flatnonzero(belongs(part, data, fold, csv_part, draws_of(identity)))[: data.limit]
+        fold, csv_file, identity = (self.table[name].to_numpy() for name in ("fold", "part", "identity"))
+        return np.flatnonzero(belongs(subset, data, fold, csv_file, draws_of(identity)))[: data.limit]
 
 
-def load(data: DataConfig) -> Catalog:
+def load_labels(data: DataConfig) -> Catalog:
     """Read the labels of the configured set.
 
     Raises:
@@ -137,7 +137,7 @@ def load(data: DataConfig) -> Catalog:
         return _load_packed(packs.open_packed(place_of(data)), shift)
     root = root_of(data)
     tables, points, digest = [], [], hashlib.sha256()
-    for part in PARTS:
+    for part in CSV_FILES:
         path = root / f"{part}_frames_keypoints.csv"
         files, part_points, content = _read_csv(path)
         digest.update(content)
@@ -225,7 +225,7 @@ def decode_frame(data: bytes, points_raw_px: np.ndarray, name: str) -> images.Im
     Raises:
         FkpError: The frame is broken, or see `check_label`.
     """
-    frame = images.decode(data, f"frame {name}")
+    frame = images.decode_image(data, f"frame {name}")
     check_label(points_raw_px, frame.shape[0], frame.shape[1], name)
     return frame
 

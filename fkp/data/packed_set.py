@@ -29,7 +29,7 @@ _KIND = "fkp packed set 1"
 #: Frames that are read at once: half a megabyte of YouTube frames.
 FRAMES_PER_GROUP = 32
 
-#: Everything but the pictures: what `fkp.data.labels` is made of.
+#: Everything but the images: what `fkp.data.labels` is made of.
 LABELS = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),  # In the set's own order.

@@ -1,4 +1,4 @@
-"""Who is in which part of a split: folds of persons."""
+"""Who is in which subset of a split: folds of persons."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fkp.config import DataConfig
 NUM_FOLDS = 5
 
 
-def belongs(part: str, data: DataConfig, fold: np.ndarray, csv_part: np.ndarray, draw: np.ndarray | float = 1.0) -> np.ndarray:
+def belongs(subset: str, data: DataConfig, fold: np.ndarray, csv_file: np.ndarray, draw: np.ndarray | float = 1.0) -> np.ndarray:
     """Which frames are in "train", "val" or "test" of a split: (N,) bool.
 
     Args:
-        part: "train", "val" or "test".
+        subset: "train", "val" or "test".
         data: Says which split, which folds and which share of the validation fold.
         fold: (N,) fold of each frame's person.
-        csv_part: (N,) CSV file that each frame stands in.
+        csv_file: (N,) CSV file that each frame stands in.
         draw: (N,) see `draws_of`. By default the last to be held out: "train" is then what may train at all.
     """
-    test = fold == data.test_fold if data.split == "identity" else csv_part == "test"
+    test = fold == data.test_fold if data.split == "identity" else csv_file == "test"
     val = (fold == data.val_fold) & ~test & (draw <= data.val_share)
-    return {"train": ~test & ~val, "val": val, "test": test}[part]
+    return {"train": ~test & ~val, "val": val, "test": test}[subset]
 
 
 def fold_of(identity: str) -> int:
@@ -44,6 +44,6 @@ def _hash(identity: str) -> str:
 
 
 def faces_of(data: DataConfig) -> dict[str, Any]:
-    """The settings that say which faces are in which part. A whole validation fold is left unsaid: digests outlive the setting."""
+    """The settings that say which faces are in which subset. A whole validation fold is left unsaid: digests outlive the setting."""
     chosen = data.model_dump(include={"split", "test_fold", "val_fold", "val_share", "limit"})
     return {name: value for name, value in chosen.items() if (name, value) != ("val_share", 1.0)}

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fkp.config import DataConfig
-from fkp.data import labels
-from fkp.data.labels import one_spelling
+from fkp.data.labels import CSV_FILES, load_labels, one_spelling
 from fkp.errors import FkpError
 from fkp.scheme import OUTER_EYE_CORNERS
 from fkp.vision.image import spelled
@@ -109,14 +108,14 @@ def labelled(root: Path) -> list[str]:
     Raises:
         FkpError: See `fkp.data.labels.load`.
     """
-    table = labels.load(DataConfig(source="folder", root=str(root))).table
+    table = load_labels(DataConfig(source="folder", root=str(root))).table
     return [f"{part}/{file}" for part, file in zip(table["part"], table["file"], strict=True)]
 
 
 def _labels_of(listed: dict[str, str]) -> dict[str, str | None]:
     if digest_of(listed) == _UPSTREAM:
         return dict(_UPSTREAM_LABELS)
-    return {f"{part}_frames_keypoints.csv": None for part in labels.PARTS}
+    return {f"{part}_frames_keypoints.csv": None for part in CSV_FILES}
 
 
 def _compare(root: Path, wanted: dict[str, str] | dict[str, str | None]) -> Iterator[Fault]:
@@ -176,9 +175,9 @@ def describe(data: DataConfig) -> Stats:
     """Measure a set; reads every frame.
 
     Raises:
-        FkpError: The labels cannot be read (see `fkp.data.labels.load`), or a frame is missing or no picture.
+        FkpError: The labels cannot be read (see `fkp.data.labels.load`), or a frame is missing or no image.
     """
-    faces = labels.load(data)
+    faces = load_labels(data)
     points_px = faces.points_raw_px
     # Decoding leaves the interpreter's lock, so threads use all cores: 1.5 s for 4,232 frames on two.
     with ThreadPoolExecutor() as pool:

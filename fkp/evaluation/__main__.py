@@ -1,4 +1,4 @@
-"""fkp evaluate --bundle DIR --split identity|published|all --part test|val [--endpoint URL]."""
+"""fkp evaluate --bundle DIR --split identity|published|all --subset test|val [--endpoint URL]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fkp.config import DataConfig
 from fkp.errors import FkpError, run_command
-from fkp.evaluation.evaluate import PARTS, SPLITS, Finder, evaluate, format_table, to_json
+from fkp.evaluation.evaluate import SPLITS, SUBSETS, FacePredictor, evaluate, format_table, to_json
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
@@ -21,17 +21,17 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate a bundle: print one table a split, write metrics.json and report.html."""
     arguments = _parse(argv)
     from fkp.common.files import write_json
-    from fkp.data.labels import load  # It brings pandas and pyarrow, and `--help` needs neither.
+    from fkp.data.labels import load_labels  # It brings pandas and pyarrow, and `--help` needs neither.
     from fkp.evaluation.report import write_report
     from fkp.predict import Predictor
 
     predictor = Predictor(arguments.bundle)
     finder = predictor if arguments.endpoint is None else _endpoint(arguments.endpoint, predictor.bundle)
     data = _data(predictor.config.data, arguments.source, arguments.root)
-    catalog = load(data)
+    catalog = load_labels(data)
     evaluations = []
     for split in SPLITS if arguments.split == "all" else (arguments.split,):
-        evaluation = evaluate(finder, catalog, data.under_split(split), predictor.bundle, arguments.part)
+        evaluation = evaluate(finder, catalog, data.under_split(split), predictor.bundle, arguments.subset)
         print(format_table(evaluation), end="\n\n", flush=True)
         evaluations.append(evaluation)
     figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _endpoint(url: str, bundle: Bundle) -> Finder:
-    """A running endpoint, if it serves this very bundle: whose data and exposure the tables would tell otherwise?"""
+def _endpoint(url: str, bundle: Bundle) -> FacePredictor:
+    """A running endpoint, if it serves this very bundle: whose data and leakage the tables would tell otherwise?"""
     from fkp.predict.http_client import RemotePredictor
 
     remote = RemotePredictor(url)
@@ -55,7 +55,7 @@ def _endpoint(url: str, bundle: Bundle) -> Finder:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     from fkp.shipped import DEFAULT_BUNDLE
 
-    about = "Measure a bundle on one part of a labelled set; the set is the bundle's own unless a flag names another."
+    about = "Measure a bundle on one subset of a labelled set; the set is the bundle's own unless a flag names another."
     parser = argparse.ArgumentParser(prog="fkp evaluate", description=about)
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument(
@@ -65,7 +65,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help=f"{DataConfig.model_fields['split'].description} (default: %(default)s)",
     )
     parser.add_argument(
-        "--part", choices=PARTS, default=PARTS[0], help="test, or val: the part the checkpoint was chosen by (default: %(default)s)"
+        "--subset",
+        "--part",
+        choices=SUBSETS,
+        default=SUBSETS[0],
+        help="test, or val: the subset the checkpoint was chosen by (default: %(default)s)",
     )
     parser.add_argument("--endpoint", metavar="URL", help="ask a running endpoint that serves this bundle, instead of the bundle itself")
     for name, options in (("source", {"choices": SOURCES}), ("root", {"metavar": "DIR"})):
@@ -77,7 +81,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConfig:
-    """The bundle's own data settings under the flags. Another source brings its own folder and label shift."""
+    """The bundle's own data settings under the flags. Another source brings its own folder and label bias."""
     update: dict[str, Any] = {}
     if source is not None and source != trained.source:
         update = {"source": source, "root": None, "label_bias_px": None}

@@ -24,28 +24,28 @@ def card(config: Config, data_digest: str, validation: Evaluation, evaluations: 
         "- trained again by: `fkp train --config config.json --track.run_name NEW_NAME`",
         "",
         f"Validation NME, by which models of this split are compared: {validation.metrics()['nme_interocular_pct']:.3f} %",
-        f"({len(validation)} faces, box from the labels, labels without their shift).",
+        f"({len(validation)} faces, box from the labels, corrected labels).",
         "",
         f"Test figures, NME in percent of the {NORMALISER}, box from the labels:",
         "",
-        "| split | faces | NME, labels without their shift | NME, raw labels | failures at 8 %, without shift | what training saw |",
+        "| split | faces | NME, corrected labels | NME, raw labels | failures at 8 %, without shift | what training saw |",
         "|---|---|---|---|---|---|",
     ]
     for found in evaluations:
-        unshifted, raw = found.metrics("unshifted"), found.metrics("raw")
+        corrected, raw = found.metrics("corrected"), found.metrics("raw")
         lines.append(
-            f"| {found.data.split} | {len(found)} | {unshifted['nme_interocular_pct']:.2f} | {raw['nme_interocular_pct']:.2f} "
-            f"| {unshifted['failure_08_pct']:.1f} % | {found.exposure.note} |"
+            f"| {found.data.split} | {len(found)} | {corrected['nme_interocular_pct']:.2f} | {raw['nme_interocular_pct']:.2f} "
+            f"| {corrected['failure_08_pct']:.1f} % | {found.leakage.note} |"
         )
     (own,) = (found for found in evaluations if found.data.split == config.data.split)
     lines += [
         "",
         f"Parts of the {own.data.split} split's test faces:",
         "",
-        "| part | NME, labels without their shift | NME, raw labels |",
+        "| part | NME, corrected labels | NME, raw labels |",
         "|---|---|---|",
     ]
-    lines += [f"| {part} | {plain:.2f} | {raw:.2f} |" for part, raw, plain in own.part_rows()]
+    lines += [f"| {part} | {plain:.2f} | {raw:.2f} |" for part, raw, plain in own.breakdown_rows()]
     told = own.metrics()
     lines += ["", "The stated error, calibrated on the validation faces:"]
     lines += [f"{told[f'coverage_{level}_pct']:.1f} % of these points lie inside the radius of {level} %." for level in LEVELS_PCT]

@@ -24,7 +24,7 @@ def look(detector: FaceDetector, catalog: Catalog, rows: np.ndarray) -> tuple[np
     Returns:
         (N, 2 + P, 2) shapes, see `Candidates`, with rows of NaN where nothing is found; and (N, 4) tight boxes of the labels.
     """
-    shapes = np.full((len(rows), 2 + detector.finder.facial_points, 2), np.nan)
+    shapes = np.full((len(rows), 2 + detector.backend.facial_points, 2), np.nan)
     for place, row in enumerate(rows):
         found = detector.find(catalog.image(int(row)))
         if len(found):
@@ -33,10 +33,10 @@ def look(detector: FaceDetector, catalog: Catalog, rows: np.ndarray) -> tuple[np
 
 
 def fit(detector: FaceDetector, catalog: Catalog, data: DataConfig) -> BoxMap | None:
-    """Calibrate a detector on frames spread over the training part; None if it finds too few of their faces."""
+    """Calibrate a detector on frames spread over the training subset; None if it finds too few of their faces."""
     rows = catalog.rows("train", data)
     spread = rows[np.linspace(0, len(rows) - 1, min(_FRAMES, len(rows))).astype(int)]
-    return BoxMap.fit(*look(detector, catalog, spread), detector.finder.facial_points)
+    return BoxMap.fit(*look(detector, catalog, spread), detector.backend.facial_points)
 
 
 def calibrate(catalog: Catalog, data: DataConfig, name: str = BLAZEFACE) -> dict[str, list[list[float]]]:
@@ -54,4 +54,4 @@ def calibrate(catalog: Catalog, data: DataConfig, name: str = BLAZEFACE) -> dict
     if box_map is None:
         logger.warning("the bundle keeps no calibration of the face detector: it finds too few of the training faces")
         return {}
-    return {detector.finder.name: [list(row) for row in box_map.rows]}
+    return {detector.backend.name: [list(row) for row in box_map.rows]}

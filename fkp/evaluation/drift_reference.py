@@ -50,17 +50,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
     arguments = parser.parse_args(argv)
-    from fkp.data.labels import load
+    from fkp.data.labels import load_labels
 
     predictor = Predictor(arguments.bundle)
     data = predictor.config.data
     if arguments.root is not None:
         data = data.updated({"root": arguments.root})
-    catalog = load(data)
+    catalog = load_labels(data)
     trained_on = predictor.bundle.metrics.get("labels_sha256")
     if trained_on is not None and trained_on != catalog.digest:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
-    histograms = reference_histograms(predictor, evaluate(predictor, catalog, data, predictor.bundle, part="val"))
+    histograms = reference_histograms(predictor, evaluate(predictor, catalog, data, predictor.bundle, subset="val"))
     bundle = update_bundle(arguments.bundle, {**predictor.bundle.metrics, drift.REFERENCE: histograms}, predictor.bundle.card)
     print(f"{bundle.path}: histograms of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
 

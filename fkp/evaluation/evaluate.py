@@ -14,7 +14,7 @@ import numpy as np
 from fkp.config import DataConfig
 from fkp.errors import FkpError
 from fkp.evaluation import metrics
-from fkp.evaluation.leakage import Exposure, exposure
+from fkp.evaluation.leakage import Leakage, leakage
 from fkp.evaluation.metrics import NORMALISER, TRUTHS, Truth
 from fkp.scheme import OUTER_EYE_CORNERS, REGIONS
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from fkp.predict import Face
     from fkp.vision.image import Image
 
-#: The parts of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
-Part = Literal["test", "val"]
-PARTS: tuple[Part, ...] = get_args(Part)
+#: The subsets of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
+Subset = Literal["test", "val"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
 SPLITS: tuple[str, ...] = get_args(DataConfig.model_fields["split"].annotation)
 
 #: Levels, in percent, whose coverage stands in the tables.
@@ -54,7 +54,7 @@ _SUMMARY_ROWS: dict[str, str] = {
 _REGION_ROWS: dict[str, str] = {f"nme_{region}_interocular_pct": region.replace("_", " ") for region in REGIONS}
 
 
-class Finder(Protocol):
+class FacePredictor(Protocol):
     """What is evaluated: a `Predictor`, or whatever answers like one."""
 
     def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
@@ -64,7 +64,7 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions on one part of one split.
+    """Predictions on one subset of one split.
 
     Attributes:
         catalog: The labelled set.
@@ -72,8 +72,8 @@ class Evaluation:
         rows: (N,) rows of the catalog.
         points_px: (N, 68, 2) float32, predicted, in pixels of the frames.
         expected_error_px: (N, 68) float32, predicted, in pixels of the frames.
-        exposure: What of these faces was seen in training.
-        part: "test", or "val": the faces the checkpoint was chosen by.
+        leakage: What of these faces was seen in training.
+        subset: "test", or "val": the faces the checkpoint was chosen by.
         radii: What the bundle states of its errors, see `metrics.error_radii`; None: its density alone.
     """
 
@@ -82,8 +82,8 @@ class Evaluation:
     rows: np.ndarray
     points_px: np.ndarray
     expected_error_px: np.ndarray
-    exposure: Exposure
-    part: Part = "test"
+    leakage: Leakage
+    subset: Subset = "test"
     radii: dict[str, Any] | None = None
 
     def __len__(self) -> int:
@@ -102,29 +102,29 @@ class Evaluation:
     @property
     def title(self) -> str:
         """The split, its size and its source in a few words."""
-        if self.part == "val":
+        if self.subset == "val":
             whose = "" if self.data.split == "identity" else " of the training CSV file"
             share = "" if self.data.val_share == 1 else f"a share of {self.data.val_share:g} of the "
-            fold = f", validation part ({share}persons of fold {self.data.val_fold}{whose})"
+            fold = f", validation subset ({share}persons of fold {self.data.val_fold}{whose})"
         else:
             fold = f" (persons of fold {self.data.test_fold})" if self.data.split == "identity" else " (the test CSV file)"
         limit = f", cut to the first {self.data.limit}" if self.data.limit else ""
         return f"{self.data.split} split{fold}: {len(self)} faces of {len(set(self.identities))} persons, {self.data.source}{limit}"
 
-    def truth_px(self, truth: Truth = "unshifted") -> np.ndarray:
-        """(N, 68, 2) float32 labels: `raw` as they stand in the CSV files, `unshifted` without their constant shift."""
-        every = {"raw": self.catalog.points_raw_px, "unshifted": self.catalog.points_px}[truth]
+    def truth_px(self, truth: Truth = "corrected") -> np.ndarray:
+        """(N, 68, 2) float32 labels: `raw` as they stand in the CSV files, `corrected` without their constant shift."""
+        every = {"raw": self.catalog.points_raw_px, "corrected": self.catalog.points_px}[truth]
         return every[self.rows]
 
-    def nme_interocular_pct(self, truth: Truth = "unshifted") -> np.ndarray:
+    def nme_interocular_pct(self, truth: Truth = "corrected") -> np.ndarray:
         """(N,) error of each face, see `metrics.nme_interocular_pct`."""
         return metrics.nme_interocular_pct(self.points_px, self.truth_px(truth))
 
-    def coverage(self, levels: Sequence[float] | np.ndarray, truth: Truth = "unshifted") -> np.ndarray:
+    def coverage(self, levels: Sequence[float] | np.ndarray, truth: Truth = "corrected") -> np.ndarray:
         """(L,) observed fraction of points inside the radius of each stated level, see `metrics.coverage`."""
         return metrics.coverage(self.error_px(truth), self.expected_error_px, levels, self.radii)
 
-    def error_px(self, truth: Truth = "unshifted") -> np.ndarray:
+    def error_px(self, truth: Truth = "corrected") -> np.ndarray:
         """(N, 68) float64 distance of each point from its truth."""
         return metrics.point_error_px(self.points_px, self.truth_px(truth))
 
@@ -134,17 +134,17 @@ class Evaluation:
         eyes_px = np.linalg.norm(self.points_px[:, left] - self.points_px[:, right], axis=-1)
         return 100 * self.expected_error_px.mean(1) / np.maximum(eyes_px, 1e-6)
 
-    def metrics(self, truth: Truth = "unshifted") -> dict[str, float]:
+    def metrics(self, truth: Truth = "corrected") -> dict[str, float]:
         """`metrics.summary` against one truth, `coverage_<level>_pct` for each of `LEVELS_PCT`, and `auroc_worst5_pct` of enough faces."""
         observed = self.coverage([level / 100 for level in LEVELS_PCT], truth)
-        covered = {f"coverage_{level}_pct": 100 * float(part) for level, part in zip(LEVELS_PCT, observed, strict=True)}
+        covered = {f"coverage_{level}_pct": 100 * float(fraction) for level, fraction in zip(LEVELS_PCT, observed, strict=True)}
         told = {}
         if len(self) >= _LEAST_FACES:
             told["auroc_worst5_pct"] = metrics.auroc_pct(self.expected_nme_pct(), self.nme_interocular_pct(truth))
         return {**metrics.summary(self.points_px, self.truth_px(truth)), **covered, **told}
 
     def summary_rows(self) -> list[tuple[str, float, float]]:
-        """Rows (label, against raw labels, against labels without the shift) of the table over all points."""
+        """Rows (label, against raw labels, against corrected labels) of the table over all points."""
         return self._rows(_SUMMARY_ROWS)
 
     def region_rows(self) -> list[tuple[str, float, float]]:
@@ -152,38 +152,40 @@ class Evaluation:
         return self._rows(_REGION_ROWS)
 
     def pose_rows(self) -> list[tuple[str, int, float, float]]:
-        """Rows (pose, faces, NME against raw labels, against labels without the shift); a pose that no face has is left out."""
+        """Rows (pose, faces, NME against raw labels, against corrected labels); a pose that no face has is left out."""
         turned = metrics.turn(self.truth_px())
-        raw, unshifted = self.nme_interocular_pct("raw"), self.nme_interocular_pct("unshifted")
+        raw, corrected = self.nme_interocular_pct("raw"), self.nme_interocular_pct("corrected")
         chosen = {pose: (turned >= least) & (turned < end) for pose, (least, end) in POSES.items()}
-        return [(pose, int(of.sum()), float(raw[of].mean()), float(unshifted[of].mean())) for pose, of in chosen.items() if of.any()]
+        return [(pose, int(of.sum()), float(raw[of].mean()), float(corrected[of].mean())) for pose, of in chosen.items() if of.any()]
 
-    def part_rows(self) -> list[tuple[str, float, float]]:
+    def breakdown_rows(self) -> list[tuple[str, float, float]]:
         """Rows like `summary_rows`, the NME of each region and of the faces of each pose."""
         poses = [(f"{pose} ({faces} faces)", raw, plain) for pose, faces, raw, plain in self.pose_rows()]
         return [*self.region_rows(), *poses]
 
     def _rows(self, labels: dict[str, str]) -> list[tuple[str, float, float]]:
-        raw, unshifted = self.metrics("raw"), self.metrics("unshifted")
-        return [(label, raw[key], unshifted[key]) for key, label in labels.items() if key in raw]
+        raw, corrected = self.metrics("raw"), self.metrics("corrected")
+        return [(label, raw[key], corrected[key]) for key, label in labels.items() if key in raw]
 
 
-def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bundle | None = None, part: Part = "test") -> Evaluation:
-    """Predict every face of one part of a split.
+def evaluate(
+    predictor: FacePredictor, catalog: Catalog, data: DataConfig, bundle: Bundle | None = None, subset: Subset = "test"
+) -> Evaluation:
+    """Predict every face of one subset of a split.
 
     Args:
         predictor: A `Predictor` or whatever answers like one.
         catalog: The labelled set.
         data: Says which split and which folds.
         bundle: What made the predictor; tells which of the faces were trained on.
-        part: "test", or "val".
+        subset: "test", or "val".
 
     Raises:
-        FkpError: The part is empty, a frame is missing or broken, a label cannot be used, or an answer is not finite.
+        FkpError: The subset is empty, a frame is missing or broken, a label cannot be used, or an answer is not finite.
     """
-    rows = catalog.rows(part, data)
+    rows = catalog.rows(subset, data)
     if not len(rows):
-        raise FkpError(f"the {part} part of the {data.split} split of {catalog.root} is empty: choose another split")
+        raise FkpError(f"the {subset} subset of the {data.split} split of {catalog.root} is empty: choose another split")
     truth_px = catalog.points_px
     faces = [_predict(predictor, catalog, row, truth_px[row]) for row in rows]
     return Evaluation(
@@ -192,28 +194,28 @@ def evaluate(predictor: Finder, catalog: Catalog, data: DataConfig, bundle: Bund
         rows=rows,
         points_px=np.stack([face.points_px for face in faces]),
         expected_error_px=np.stack([face.expected_error_px for face in faces]),
-        exposure=exposure(bundle, catalog, data, part),
-        part=part,
+        leakage=leakage(bundle, catalog, data, subset),
+        subset=subset,
         radii=None if bundle is None else bundle.metrics.get(ERROR_RADII),
     )
 
 
 def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]:
-    """Content of metrics.json: for each split its size, its exposure and the figures against both truths."""
+    """Content of metrics.json: for each split its size, its leakage and the figures against both truths."""
     return {
         "model": bundle.digest,
         "normaliser": NORMALISER,
         "splits": {
             evaluation.data.split: {
-                "part": evaluation.part,
+                "subset": evaluation.subset,
                 "source": evaluation.data.source,
                 "labels_sha256": evaluation.catalog.digest,
                 "label_bias_px": evaluation.catalog.label_bias_px.tolist(),
                 "faces": len(evaluation),
                 "persons": len(set(evaluation.identities)),
-                "exposure": asdict(evaluation.exposure),
+                "leakage": asdict(evaluation.leakage),
                 **{truth: evaluation.metrics(truth) for truth in TRUTHS},
-                "poses": {pose: {"faces": faces, "raw": raw, "unshifted": plain} for pose, faces, raw, plain in evaluation.pose_rows()},
+                "poses": {pose: {"faces": faces, "raw": raw, "corrected": plain} for pose, faces, raw, plain in evaluation.pose_rows()},
             }
             for evaluation in evaluations
         },
@@ -223,19 +225,19 @@ def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]
 def format_table(evaluation: Evaluation) -> str:
     """One split as text for the terminal."""
     shift = evaluation.catalog.label_bias_px
-    wide, left, right = 40, len(TRUTHS["raw"]), len(TRUTHS["unshifted"])
+    wide, left, right = 40, len(TRUTHS["raw"]), len(TRUTHS["corrected"])
     lines = [
         evaluation.title,
-        f"normaliser: {NORMALISER}; label shift: ({shift[0]:g}, {shift[1]:g}) px",
-        evaluation.exposure.note,
-        f"{'':{wide}}  {TRUTHS['raw']}  {TRUTHS['unshifted']}",
+        f"normaliser: {NORMALISER}; label bias: ({shift[0]:g}, {shift[1]:g}) px",
+        evaluation.leakage.note,
+        f"{'':{wide}}  {TRUTHS['raw']}  {TRUTHS['corrected']}",
     ]
     lines += [f"{label:{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.summary_rows()]
-    lines += [f"{f'NME %, {label}':{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.part_rows()]
+    lines += [f"{f'NME %, {label}':{wide}}  {raw:{left}.2f}  {plain:{right}.2f}" for label, raw, plain in evaluation.breakdown_rows()]
     return "\n".join(lines)
 
 
-def _predict(predictor: Finder, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
+def _predict(predictor: FacePredictor, catalog: Catalog, row: int, truth_px: np.ndarray) -> Face:
     from fkp.data.face_shape import box_of_label
     from fkp.data.labels import read_frame
 

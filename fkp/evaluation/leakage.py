@@ -1,4 +1,4 @@
-"""What of the evaluated faces a bundle's training has used: whether its figures are held out or flattered."""
+"""What of the evaluated faces a bundle's training has used: whether its figures are held out or contaminated."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LABELS_DIGEST = "labels_sha256"
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Leakage:
     """What of the evaluated faces the training has used.
 
     Attributes:
         note: One line for the table.
         frames_trained: How many of the evaluated frames were trained on; None when that is not known.
         persons_trained: How many of the evaluated persons were trained on, in these or other frames.
-        frames_chosen: How many of the evaluated frames chose the checkpoint (the validation part).
+        frames_chosen: How many of the evaluated frames chose the checkpoint (the validation subset).
     """
 
     note: str
@@ -39,17 +39,15 @@ class Exposure:
         return (self.frames_trained, self.persons_trained, self.frames_chosen) == (0, 0, 0)
 
 
-def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig, part: str = "test") -> Exposure:
-    """Say how much of one part ("test" or "val") of a split a bundle's training has used."""
+def leakage(bundle: Bundle | None, catalog: Catalog, data: DataConfig, subset: str = "test") -> Leakage:
+    """Say how much of one subset ("test" or "val") of a split a bundle's training has used."""
     if bundle is None:
-        return Exposure("unknown: nothing says what the model was trained on")
+        return Leakage("unknown: nothing says what the model was trained on")
     trained = bundle.config.data
     if not _same_set(bundle, catalog, data):
-        return Exposure(
-            f"another set: the bundle was trained on {trained.source}, on other labels; whether persons are shared is not known"
-        )
+        return Leakage(f"another set: the bundle was trained on {trained.source}, on other labels; whether persons are shared is not known")
     trained_on, chosen_by = (catalog.rows(used, trained) for used in ("train", "val"))
-    tested = catalog.rows(part, data)
+    tested = catalog.rows(subset, data)
     identity = catalog.table["identity"].to_numpy()
     frames, chosen = (int(np.isin(tested, rows).sum()) for rows in (trained_on, chosen_by))
     everybody = set(identity[tested])
@@ -60,10 +58,10 @@ def exposure(bundle: Bundle | None, catalog: Catalog, data: DataConfig, part: st
         note = f"chosen by: {chosen} of these {len(tested)} frames served to choose the bundle's checkpoint; it was trained on none of them"
     else:
         of_all = f"{frames} of these {len(tested)} frames and on {persons} of their {len(everybody)} persons"
-        note = f"flattered: the bundle was trained on {of_all}" + (
+        note = f"contaminated: the bundle was trained on {of_all}" + (
             f"; {chosen} more frames served to choose its checkpoint" if chosen else ""
         )
-    return Exposure(note, frames, persons, chosen)
+    return Leakage(note, frames, persons, chosen)
 
 
 def held_out(rows: np.ndarray, bundle: Bundle, catalog: Catalog, data: DataConfig) -> np.ndarray:

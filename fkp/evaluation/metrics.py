@@ -13,10 +13,10 @@ import numpy as np
 
 from fkp.scheme import INNER_51, NUM_POINTS, OUTER_EYE_CORNERS, REGIONS
 
-Truth = Literal["raw", "unshifted"]
+Truth = Literal["raw", "corrected"]
 
 #: What a label may be, with the head of its column: every table says which of the two it was measured against.
-TRUTHS: dict[Truth, str] = {"raw": "raw labels", "unshifted": "labels without the shift"}
+TRUTHS: dict[Truth, str] = {"raw": "raw labels", "corrected": "corrected labels"}
 
 NORMALISER = "inter-ocular: distance of the outer eye corners"
 
@@ -124,7 +124,7 @@ def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
 
     Args:
         points_px: (N, 68, 2) predicted.
-        truth_px: (N, 68, 2). The caller says whether it is raw or unshifted.
+        truth_px: (N, 68, 2). The caller says whether it is raw or corrected.
 
     Returns:
         Means over the faces in percent, but for the median; one `nme_<region>_interocular_pct` a region of `REGIONS` of which any

@@ -1,4 +1,4 @@
-"""Evaluations as one HTML file that needs nothing beside it, and the pictures in it, which training logs too.
+"""Evaluations as one HTML file that needs nothing beside it, and the images in it, which training logs too.
 
 File names and the model card are other people's text: jinja2 escapes every value, and the page's own content security
 policy lets a browser load nothing at all.
@@ -43,7 +43,7 @@ _FACE_SCALE = 1.4
 
 _CED_END_PCT = 15.0
 _AUC_LIMIT_PCT = 8.0
-_COLOURS = {"raw": "#8a8f98", "unshifted": "#0b6bcb"}
+_COLOURS = {"raw": "#8a8f98", "corrected": "#0b6bcb"}
 
 
 def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bundle) -> Path:
@@ -75,7 +75,7 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
 
 
 def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
-    """Draw some faces side by side: truth without the shift in white, prediction in colours.
+    """Draw some faces side by side: truth corrected in white, prediction in colours.
 
     The faces are spread evenly over the set's order, so two models on the same split show the same ones.
 
@@ -102,12 +102,12 @@ def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
 
 
 def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
-    """(size_px, size_px, 3) uint8 RGB: one face, its truth without the shift in white, its prediction in colours.
+    """(size_px, size_px, 3) uint8 RGB: one face, its truth corrected in white, its prediction in colours.
 
     Raises:
         FkpError: The frame cannot be read any more.
     """
-    truth_px = evaluation.truth_px("unshifted")[face]
+    truth_px = evaluation.truth_px("corrected")[face]
     crop = Crop.of_box(box_of_label(truth_px), size_px, _FACE_SCALE)
     frame = evaluation.catalog.image(int(evaluation.rows[face]))
     pixels = np.ascontiguousarray(crop.apply(frame, 3).transpose(1, 2, 0))
@@ -180,18 +180,18 @@ def _figure_png(draw: Callable[[Axes], None]) -> bytes:
 
 def _section(evaluation: Evaluation) -> dict[str, Any]:
     """What the page shows of one split."""
-    nme = evaluation.nme_interocular_pct("unshifted")
+    nme = evaluation.nme_interocular_pct("corrected")
     order = np.argsort(-nme, kind="stable")
     count = min(GALLERY, max(1, len(order) // 2))
     shift = evaluation.catalog.label_bias_px
     return {
         "split": evaluation.data.split,
         "title": evaluation.title,
-        "note": evaluation.exposure.note,
-        "held_out": evaluation.exposure.held_out,
+        "note": evaluation.leakage.note,
+        "held_out": evaluation.leakage.held_out,
         "shift": f"({shift[0]:g}, {shift[1]:g}) px",
         "summary": evaluation.summary_rows(),
-        "regions": evaluation.part_rows(),
+        "regions": evaluation.breakdown_rows(),
         "ced": _data_url(ced_figure(evaluation), "png"),
         "calibration": _data_url(calibration_figure(evaluation), "png"),
         "galleries": [
@@ -206,7 +206,7 @@ def _card(evaluation: Evaluation, face: int, nme_pct: float) -> dict[str, str]:
     # Full chroma: half of it would smear the thin coloured lines.
     options = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     data = cv2.imencode(".jpg", drawn, options)[1].tobytes()
-    return {"picture": _data_url(data, "jpeg"), "nme": f"{nme_pct:.2f} %", "file": evaluation.files[face]}
+    return {"image": _data_url(data, "jpeg"), "nme": f"{nme_pct:.2f} %", "file": evaluation.files[face]}
 
 
 def _data_url(data: bytes, kind: str) -> str:

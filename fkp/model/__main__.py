@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fkp import config as configs
+from fkp.config import build_config
 from fkp.errors import run_command
 
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
                 if head == "heatmap":
                     continue
                 settings |= {"input.size_px": 224}
-            network = Network(configs.build(settings))
+            network = Network(build_config(settings))
             millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
             print(f"model.arch={arch:10} model.head={head:8} {millions:6.2f} M parameters")
 

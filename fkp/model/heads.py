@@ -46,7 +46,7 @@ def _scale_px(log_scale: Tensor, size_px: int) -> Tensor:
 class DirectHead(nn.Module):
     """Coordinates by regression from the coarsest map.
 
-    The code of a point is (p - 100) / 50 in a crop of 224 px, the student project's choice, and scales with the crop.
+    The encoding of a point is (p - 100) / 50 in a crop of 224 px, the student project's choice, and scales with the crop.
     """
 
     def __init__(self, backbone: Backbone, size_px: int, dropout: float) -> None:
@@ -61,20 +61,20 @@ class DirectHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         features = self.dropout(self.reduce(maps[-1]).flatten(1))
-        code = self.points(features).float().reshape(-1, NUM_POINTS, 2)
-        return self.decode(code), _scale_px(self.log_scale(features.detach()), self.size_px), code
+        encoding = self.points(features).float().reshape(-1, NUM_POINTS, 2)
+        return self.decode(encoding), _scale_px(self.log_scale(features.detach()), self.size_px), encoding
 
-    def code_loss(self, code: Tensor, truth_px: Tensor) -> Tensor:
-        """Nothing: the code of a regression is the points themselves."""
-        return code.new_zeros(())
+    def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
+        """Nothing: the encoding of a regression is the points themselves."""
+        return encoding.new_zeros(())
 
     def encode(self, points_px: Tensor) -> Tensor:
-        """(N, 68, 2) crop pixels to their code."""
+        """(N, 68, 2) crop pixels to their encoding."""
         return (points_px * (224 / self.size_px) - 100) / 50
 
-    def decode(self, code: Tensor) -> Tensor:
-        """(N, 68, 2) code to crop pixels."""
-        return (code * 50 + 100) * (self.size_px / 224)
+    def decode(self, encoding: Tensor) -> Tensor:
+        """(N, 68, 2) encoding to crop pixels."""
+        return (encoding * 50 + 100) * (self.size_px / 224)
 
 
 class HeatmapHead(nn.Module):
@@ -155,15 +155,15 @@ class HeatmapHead(nn.Module):
         mean, square = (marginals * place).sum(-1), (marginals * place**2).sum(-1)
         return mean, (square - mean**2).sum(-1).clamp_min(1e-6).sqrt()
 
-    def code_loss(self, code: Tensor, truth_px: Tensor) -> Tensor:
+    def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
         """Cross-entropy of the marginals against a Gaussian around the truth: where the map should lie, cell by cell.
 
         The expectation alone leaves a map's shape free. Coordinate classification: Li et al., "SimCC", ECCV 2022.
         """
         known = torch.isfinite(truth_px).all(-1)
-        distance = (truth_px[known][..., None] - self._places(code)) / self.TARGET_SIGMA_PX
+        distance = (truth_px[known][..., None] - self._places(encoding)) / self.TARGET_SIGMA_PX
         target = (-0.5 * distance**2).softmax(-1)
-        return -(target * torch.log(code[known] + 1e-6)).sum(-1).mean()
+        return -(target * torch.log(encoding[known] + 1e-6)).sum(-1).mean()
 
     def _places(self, like: Tensor) -> Tensor:
         """Middles of the cells in crop pixels."""

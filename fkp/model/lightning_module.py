@@ -17,7 +17,7 @@ from fkp.model import losses
 from fkp.model.network import Network
 from fkp.scheme import OUTER_EYE_CORNERS
 
-#: What is monitored, kept and searched for: the validation part, labels without their shift.
+#: What is monitored, kept and searched for: the validation subset, corrected labels.
 VAL_NME = "val_nme_interocular_pct"
 
 
@@ -70,10 +70,10 @@ class Net(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         crops_u8, truth_px = batch
-        points_px, scale_px, code = self.network.with_code(crops_u8)
+        points_px, scale_px, encoding = self.network.with_encoding(crops_u8)
         loss = losses.total(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
         if self.config.loss.heatmap_weight:
-            loss = loss + self.config.loss.heatmap_weight * self.network.head.code_loss(code, truth_px)
+            loss = loss + self.config.loss.heatmap_weight * self.network.head.heatmap_loss(encoding, truth_px)
         # One synchronisation an epoch, not one a step.
         self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(truth_px))
         return loss

@@ -40,11 +40,11 @@ class Network(nn.Module):
             points_px (N, 68, 2) float32 in crop pixels, and scale_px (N, 68) float32: the scale s of the error's
             density exp(-r / s) / (2 pi s^2), whose expected radius is 2 s (see `losses.radial_laplace_nll`).
         """
-        points_px, scale_px, _ = self.with_code(crops_u8)
+        points_px, scale_px, _ = self.with_encoding(crops_u8)
         return points_px, scale_px
 
-    def with_code(self, crops_u8: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Like `forward`, and the head's code of the points, which its `code_loss` takes."""
+    def with_encoding(self, crops_u8: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Like `forward`, and the head's encoding of the points, which its `heatmap_loss` takes."""
         crops = (crops_u8.to(torch.float32) - 127.5) / 64.0
-        points_px, scale_px, code = self.head(self.backbone(crops))
-        return points_px, scale_px, code
+        points_px, scale_px, encoding = self.head(self.backbone(crops))
+        return points_px, scale_px, encoding

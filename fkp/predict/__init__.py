@@ -1,4 +1,4 @@
-"""Pictures, folders and videos to faces with a bundle: `Predictor` in Python, `fkp predict` as a command."""
+"""Images, folders and videos to faces with a bundle: `Predictor` in Python, `fkp predict` as a command."""
 
 from __future__ import annotations
 

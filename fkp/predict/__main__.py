@@ -14,14 +14,14 @@ from fkp.vision.smooth import OneEuroSettings
 if TYPE_CHECKING:
     import numpy as np
 
-_ABOUT = """Find 68 points on each face of pictures, or follow them through a video. The name of --out says what is wanted:
-  --out DIR             each picture with its faces drawn, faces.json and faces.csv
-  --out NAME.parquet    one table for any number of pictures; broken off, the same command goes on; --ray: on a Ray cluster
+_ABOUT = """Find 68 points on each face of images, or follow them through a video. The name of --out says what is wanted:
+  --out DIR             each image with its faces drawn, faces.json and faces.csv
+  --out NAME.parquet    one table for any number of images; broken off, the same command resumes; --ray: on a Ray cluster
   --out NAME.mp4        one video with its faces followed and drawn, without sound, and NAME.parquet beside it"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Annotate pictures or a video; the status is 1 when any of them could not be read to its end."""
+    """Annotate images or a video; the status is 1 when any of them could not be read to its end."""
     arguments = _parse(argv)
     from fkp.predict.predictor import Predictor
 
@@ -31,17 +31,17 @@ def main(argv: list[str] | None = None) -> int:
 
         predictor = Predictor(arguments.bundle, video.threads(), arguments.detector)
         return video.annotate(predictor, arguments.sources[0], out, arguments.smooth)
-    from fkp.predict.inputs import pictures
+    from fkp.predict.inputs import list_images
 
     if out.suffix.lower() == ".parquet":
         from fkp.bundle import open_bundle
         from fkp.predict import table
 
-        bundle, paths = open_bundle(arguments.bundle), pictures(arguments.sources)
+        bundle, paths = open_bundle(arguments.bundle), list_images(arguments.sources)
         return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, arguments.detector)
     from fkp.predict import photos
 
-    return photos.annotate(Predictor(arguments.bundle, detector=arguments.detector), pictures(arguments.sources), out, arguments.box)
+    return photos.annotate(Predictor(arguments.bundle, detector=arguments.detector), list_images(arguments.sources), out, arguments.box)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -50,7 +50,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="picture, folder (pictures at any depth) or quoted pattern ('day-*/**/*.jpg'); or one video",
+        help="image, folder (images at any depth) or quoted pattern ('day-*/**/*.jpg'); or one video",
     )
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
@@ -80,7 +80,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.actors and not arguments.ray:
         raise FkpError("--actors is for --ray: add that or leave it out")
     if arguments.box and kind in (".parquet", ".mp4"):
-        raise FkpError("--box is for pictures that are drawn into a folder: name a folder as --out or leave it out")
+        raise FkpError("--box is for images that are drawn into a folder: name a folder as --out or leave it out")
     if kind == ".mp4" and len(arguments.sources) != 1:
         raise FkpError(f"--out {arguments.out} is one video: name one video to make it from")
     return arguments

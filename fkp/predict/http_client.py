@@ -10,7 +10,7 @@ import numpy as np
 
 from fkp.errors import FkpError
 from fkp.predict import Face
-from fkp.vision.image import Image, encode
+from fkp.vision.image import Image, encode_image
 
 TOKEN_VARIABLE = "FKP_API_TOKEN"
 _TIMEOUT_S = 30.0
@@ -37,15 +37,15 @@ class RemotePredictor:
         self.digest: str = self._ask("GET", "/v1/model")["digest"]
 
     def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None, /) -> list[Face]:
-        """Find the faces of a picture, see `Predictor.__call__`.
+        """Find the faces of an image, see `Predictor.__call__`.
 
-        The picture travels as PNG, which changes no pixel; coordinates come back rounded to hundredths of a pixel.
+        The image travels as PNG, which changes no pixel; coordinates come back rounded to hundredths of a pixel.
         """
         # A float32 in its shortest exact form, so that the endpoint crops at the very same place.
         boxes = [",".join(np.format_float_positional(value) for value in np.asarray(box, np.float32)) for box in boxes_xyxy or ()]
         if boxes_xyxy is not None and not boxes:
             return []
-        answer = self._ask("POST", "/v1/keypoints", params={"box": boxes}, data=encode(image, ".png"))
+        answer = self._ask("POST", "/v1/keypoints", params={"box": boxes}, data=encode_image(image, ".png"))
         if answer["model"]["digest"] != self.digest:
             raise FkpError(f"{self.url} changed its model in between: begin again")
         return [

@@ -1,4 +1,4 @@
-"""What a person names (pictures, folders, patterns) as one list of picture files."""
+"""What a person names (images, folders, patterns) as one list of image files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fkp.errors import FkpError
 from fkp.vision.image import spelled
 
 #: What is taken out of a folder. A file that is named, or matched by a pattern, is taken whatever it is called.
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".webp", ".avif", ".gif", ".jp2"}
     | {".bmp", ".dib", ".tif", ".tiff", ".pnm", ".ppm", ".pgm"}
 )
 
 
-def pictures(sources: Sequence[str]) -> list[str]:
-    """List the pictures of some sources, each file once.
+def list_images(sources: Sequence[str]) -> list[str]:
+    """List the images of some sources, each file once.
 
     Args:
-        sources: Files; folders, of which every picture at any depth counts, without hidden files and without following
+        sources: Files; folders, of which every image at any depth counts, without hidden files and without following
             links to folders; patterns with `*`, `?`, `[...]` and `**` (any depth), whose matches are files or folders.
 
     Returns:
@@ -32,7 +32,7 @@ def pictures(sources: Sequence[str]) -> list[str]:
         is left out of folders is told on stderr in one line.
 
     Raises:
-        FkpError: A folder or a pattern has no pictures, or a folder cannot be listed.
+        FkpError: A folder or a pattern has no images, or a folder cannot be listed.
     """
     found: dict[str, str] = {}
     others: dict[str, str] = {}
@@ -42,7 +42,7 @@ def pictures(sources: Sequence[str]) -> list[str]:
         if not matches:
             kind = f"folder {source} holds" if _is_folder(source) else f"pattern {source} matches"
             but = f" but {_told(left)}" if left else ""
-            raise FkpError(f"{kind} no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}){but}: name another place")
+            raise FkpError(f"{kind} no images ({', '.join(sorted(IMAGE_SUFFIXES))}){but}: name another place")
         for places, paths in ((found, matches), (others, left)):
             for path in paths:
                 places.setdefault(os.path.abspath(spelled(Path(path))), path)
@@ -64,7 +64,7 @@ def shown(path: str) -> str:
 
 
 def _of_source(source: str, left: list[str]) -> Iterator[str]:
-    """The pictures of a source; the folder's files that are none go to `left`."""
+    """The images of a source; the folder's files that are none go to `left`."""
     if _is_folder(source):
         yield from _of_folder(source, left)
     elif glob.has_magic(source) and not os.path.exists(source):  # noqa: PTH110  See _is_folder.
@@ -90,7 +90,7 @@ def _of_folder(folder: str, left: list[str]) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = str(Path(place) / name)
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield path
             elif not name.startswith("."):
                 left.append(path)

@@ -30,7 +30,7 @@ from fkp.vision.detect import BLAZEFACE
 if TYPE_CHECKING:
     from fkp.predict.rows import Chunk
 
-#: How often a part is tried again whose actor's process died: a machine may go, but a picture that ends every process
+#: How often a part is tried again whose actor's process died: a machine may go, but an image that ends every process
 #: that opens it must not be tried for ever, which is Ray Data's default.
 _RETRIES = 3
 
@@ -39,7 +39,7 @@ def tables(bundle: Bundle, parts: Sequence[Chunk], actors: int | None = None, de
     """Work on parts with the cluster's cores and yield them as they are done, in any order.
 
     Ray Data starts new parts only while the finished ones are taken, so that neither the object store nor this process
-    fills up; an actor holds one decoded picture at a time. Pictures and model are read by the machines themselves.
+    fills up; an actor holds one decoded image at a time. Images and model are read by the machines themselves.
 
     Args:
         bundle: The model; each actor opens it at the same path.
@@ -51,10 +51,10 @@ def tables(bundle: Bundle, parts: Sequence[Chunk], actors: int | None = None, de
         Rows of `rows.SCHEMA`, one table a part.
 
     Raises:
-        FkpError: The cluster cannot be reached or is too small, a machine of it does not see the files, or pictures end
+        FkpError: The cluster cannot be reached or is too small, a machine of it does not see the files, or images end
             every process that opens them.
     """
-    with ray_session.joined():
+    with ray_session.connect():
         cores = int(ray.cluster_resources().get("CPU", 0))
         if cores < (actors or 1):
             raise FkpError(f"{actors or 1} actors need a core each and the cluster has {cores}: lower --actors")
@@ -68,7 +68,7 @@ class _Annotator:
     def __init__(self, path: str, digest: str, detector: str, root: str) -> None:
         cv2.setNumThreads(1)
         self._predictor = Predictor(path, detector=detector)
-        _ = self._predictor.detector  # One that is missing is one error, not one a picture.
+        _ = self._predictor.detector  # One that is missing is one error, not one an image.
         self._root = root
         if self._predictor.bundle.digest != digest:
             raise FkpError(f"{platform.node()} has another model at {path}: copy the bundle there again")
@@ -80,7 +80,7 @@ class _Annotator:
 
 def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # One bar counts the pictures, also those of an earlier run.
+    context.enable_progress_bars = False  # One bar counts the images, also those of an earlier run.
     context.print_on_execution_start = False
     blocks = [pa.table({"first": [part.first], "paths": [[os.fsencode(path) for path in part.paths]]}) for part in parts]
     with warnings.catch_warnings():
@@ -102,12 +102,12 @@ def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str) -> 
         told = re.findall(rf"{FkpError.__module__}\.{FkpError.__name__}: (.+)", str(error))  # By an actor's first step.
         if not told and "creation task" in str(error):
             raise
-        died = f"processes died {_RETRIES + 1} times over one part: give them memory or take out its pictures; finished parts are kept"
+        died = f"processes died {_RETRIES + 1} times over one part: give them memory or take out its images; finished parts are kept"
         raise FkpError(told[0] if told else died) from error
 
 
 def _first_there(parts: Sequence[Chunk]) -> list[Path]:
-    """A picture by which a machine can tell whether it sees the pictures at all."""
+    """An image by which a machine can tell whether it sees the images at all."""
     return next(([Path(path).absolute()] for part in parts for path in part.paths if Path(path).exists()), [])
 
 
@@ -123,7 +123,7 @@ def _check_machines(files: Sequence[Path]) -> None:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             for path in ray.get(asked.options(scheduling_strategy=there).remote([str(file.absolute()) for file in files])):
                 raise FkpError(
-                    f"{node['NodeManagerHostname']} does not see {path}: the machines of a cluster read pictures and model"
+                    f"{node['NodeManagerHostname']} does not see {path}: the machines of a cluster read images and model"
                     " themselves, so put both where all of them mount the same storage at the same place"
                 )
 

@@ -17,27 +17,27 @@ from fkp.errors import FkpError
 from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
 from fkp.scheme import NUM_POINTS
-from fkp.vision import image as images
 from fkp.vision.draw import draw_face
+from fkp.vision.image import read_image, write_image
 
 
 def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: list[np.ndarray] | None = None) -> int:
-    """Annotate pictures into a folder: `NAME.annotated.png` each, `faces.json` and `faces.csv` of all.
+    """Annotate images into a folder: `NAME.annotated.png` each, `faces.json` and `faces.csv` of all.
 
     Args:
         predictor: Finds the faces.
-        paths: Pictures.
+        paths: Images.
         out: Folder, made if need be.
-        boxes_xyxy: The same boxes for every picture, in place of detection.
+        boxes_xyxy: The same boxes for every image, in place of detection.
 
     Returns:
-        The exit status: 1 when any picture could not be read, which costs the others nothing.
+        The exit status: 1 when any image could not be read, which costs the others nothing.
 
     Raises:
         FkpError: The results cannot be written.
     """
     if not boxes_xyxy:
-        _ = predictor.detector  # One that is missing is one error, not one a picture.
+        _ = predictor.detector  # One that is missing is one error, not one an image.
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,27 +50,27 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
             print(f"error: {error}", file=sys.stderr)
             failed += 1
     _write_tables(out, results, predictor.bundle.digest)
-    print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} pictures: {out}/faces.json, {out}/faces.csv and pictures")
+    print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} images: {out}/faces.json, {out}/faces.csv and images")
     return 1 if failed else 0
 
 
 def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np.ndarray] | None) -> dict[str, Any]:
-    image = images.read(path)
+    image = read_image(path)
     faces = predictor(image, boxes_xyxy)
     canvas = image
     for face in faces:
         canvas = draw_face(canvas, face.points_px, face.box_xyxy)
-    images.write(target, canvas)
+    write_image(target, canvas)
     return {"picture": shown(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """One output name a picture; pictures of the same name in different folders get a number."""
+    """One output name an image; images of the same name in different folders get a number."""
     names: dict[str, None] = {}
     for path in paths:
         name = stem = Path(path).stem
         number = 1
-        while name in names:  # Also a number may be taken, by a picture that is called so.
+        while name in names:  # Also a number may be taken, by an image that is called so.
             number += 1
             name = f"{stem}-{number}"
         names[name] = None

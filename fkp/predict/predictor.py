@@ -1,4 +1,4 @@
-"""Pictures to faces with a bundle, on ONNX Runtime: the offline end of the path that serving walks too."""
+"""Images to faces with a bundle, on ONNX Runtime: the offline end of the path that serving walks too."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
 from fkp.scheme import MIRROR
 from fkp.shipped import DEFAULT_BUNDLE
-from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
+from fkp.vision.image import Image
 
 #: A face in a given box that is turned by more than this, or whose points' box overlaps the given one by less (intersection
 #: over union), is refined. From 15 degrees on that lowers the error of the shipped model on validation faces; with the
@@ -43,7 +43,7 @@ _Place = tuple[np.ndarray, float, Crop]
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a picture, everything in pixels of that picture.
+    """One face of an image, everything in pixels of that image.
 
     Attributes:
         box_xyxy: (4,) float32, where the face was looked for: a box that was given, or tight around the 68 points.
@@ -100,8 +100,8 @@ class Predictor:
         self._session = session or _OnnxSession(self.bundle, threads)
         self._detector_name = detector
 
-    def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
-        """Find the faces of a picture.
+    def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
+        """Find the faces of an image.
 
         Faces of the detector are refined, and those in given boxes that do not fit; see `search`.
 
@@ -120,25 +120,25 @@ class Predictor:
             return self.of_detections(image, self.detector.detect(image))
         return drive(self.search(image, given_boxes(boxes_xyxy), given=True), self.run)
 
-    def of_detections(self, image: images.Image, found: Sequence[Detection]) -> list[Face]:
+    def of_detections(self, image: Image, found: Sequence[Detection]) -> list[Face]:
         """Find the points of faces that the detector found."""
         return drive(self.search(image, found), self.run)
 
-    def predict_once(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray]) -> list[Face]:
+    def predict_once(self, image: Image, boxes_xyxy: Sequence[np.ndarray]) -> list[Face]:
         """Find the faces in boxes from one crop each, as the box has it."""
         return drive(self._predict_once(image, [self._first(face) for face in given_boxes(boxes_xyxy)]), self.run)
 
-    def refine(self, image: images.Image, faces: Sequence[Face], mirrored: bool = False) -> list[Face]:
+    def refine(self, image: Image, faces: Sequence[Face], mirrored: bool = False) -> list[Face]:
         """Find the points of faces anew, each in a crop around those it has, where it stands upright.
 
         Args:
-            image: (H, W, 3) uint8 RGB: the same picture, or a video's next.
-            faces: From a call on such a picture; their scores stay.
-            mirrored: Whether the network sees them mirrored. The points are those of the picture all the same.
+            image: (H, W, 3) uint8 RGB: the same image, or a video's next.
+            faces: From a call on such an image; their scores stay.
+            mirrored: Whether the network sees them mirrored. The points are those of the image all the same.
         """
         return drive(self._predict_once(image, [self._refined(face, mirrored) for face in faces]), self.run)
 
-    def search(self, image: images.Image, found: Sequence[Detection], given: bool = False) -> Search[list[Face]]:
+    def search(self, image: Image, found: Sequence[Detection], given: bool = False) -> Search[list[Face]]:
         """Find the points of faces: in the crop of each box, then refined in a mirrored crop around these, and both fused.
 
         Who runs the network is left open: a caller here and now, or batches over several requests. All walk this one path.
@@ -159,7 +159,7 @@ class Predictor:
             faces[place] = replace(both, box_xyxy=faces[place].box_xyxy) if given else both
         return faces
 
-    def _predict_once(self, image: images.Image, places: Sequence[_Place]) -> Search[list[Face]]:
+    def _predict_once(self, image: Image, places: Sequence[_Place]) -> Search[list[Face]]:
         if not places:
             return []
         answer = yield np.stack([crop.apply(image, self.config.input.channels) for _, _, crop in places])
@@ -251,7 +251,7 @@ def needs_refinement(face: Face) -> bool:
 
 
 def _face(box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray) -> Face:
-    """Take the network's answer (68, 2) and (68,) back from its crop into the picture."""
+    """Take the network's answer (68, 2) and (68,) back from its crop into the image."""
     if crop.mirrored:
         points_crop_px, error_crop_px = points_crop_px[_MIRROR], error_crop_px[_MIRROR]
     return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px))

@@ -1,4 +1,4 @@
-"""Pictures as the rows of a table: one a face, and one for a picture without a face or with an error."""
+"""Images as the rows of a table: one a face, and one for an image without a face or with an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from fkp.errors import FkpError
 from fkp.predict.inputs import shown
 from fkp.predict.predictor import Face, Predictor
-from fkp.vision import image as images
+from fkp.vision.image import decode_image, read_bytes
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
 BOX = pa.list_(pa.float32())
@@ -26,8 +26,8 @@ FACE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("expected_error_px", pa.list_(pa.float32())),
 )
 
-#: `picture` is the place in the list of pictures and `face` the place among its faces, best first: the rows' order.
-#: Without a face all of its columns are null; `error` tells whether that is because the picture could not be read.
+#: `picture` is the place in the list of images and `face` the place among its faces, best first: the rows' order.
+#: Without a face all of its columns are null; `error` tells whether that is because the image could not be read.
 SCHEMA = pa.schema(
     [
         pa.field("picture", pa.int64(), nullable=False),
@@ -43,11 +43,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Chunk:
-    """Pictures that are worked on and kept together.
+    """Images that are worked on and kept together.
 
     Attributes:
-        first: Number of the first picture.
-        paths: Its pictures.
+        first: Number of the first image.
+        paths: Its images.
     """
 
     first: int
@@ -55,16 +55,16 @@ class Chunk:
 
 
 def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -> pa.Table:
-    """Find the faces of some pictures.
+    """Find the faces of some images.
 
     Args:
         predictor: Finds them.
         root: Folder that relative paths start from.
-        paths: Pictures; only one is in memory at a time.
+        paths: Images; only one is in memory at a time.
         first: `picture` of the first of them.
 
     Returns:
-        Rows of `SCHEMA`, in the order of the paths, the faces of a picture best first. A picture that cannot be read is a
+        Rows of `SCHEMA`, in the order of the paths, the faces of an image best first. An image that cannot be read is a
         row with its error.
     """
     sizes: dict[int, tuple[int, int]] = {}
@@ -72,12 +72,12 @@ def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -
     faces: dict[int, list[Face]] = {}
     for number, path in enumerate(paths, first):
         try:
-            image = images.decode(images.read_bytes(Path(root) / path), shown(path))
+            image = decode_image(read_bytes(Path(root) / path), shown(path))
             sizes[number] = (image.shape[1], image.shape[0])
             faces[number] = predictor(image)
         except FkpError as error:
             errors[number] = shown(str(error))
-        except cv2.error as error:  # A picture that OpenCV decodes but cannot work on must not cost the others.
+        except cv2.error as error:  # An image that OpenCV decodes but cannot work on must not cost the others.
             errors[number] = f"{shown(path)} cannot be worked on: {error.err}"
     rows: list[dict[str, Any]] = []
     for number, path in enumerate(paths, first):

@@ -1,6 +1,6 @@
-"""Many pictures into one Parquet table, part by part: what was broken off goes on with the same command.
+"""Many images into one Parquet table, part by part: what was broken off continues with the same command.
 
-Finished parts lie in `OUT.parts` beside the table until it appears, whole and in the order of the pictures.
+Finished parts lie in `OUT.parts` beside the table until it appears, whole and in the order of the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from fkp.bundle import Bundle
-from fkp.common.files import claimed, replacing, write_json
+from fkp.common.files import atomic_replace, exclusive, write_json
 from fkp.errors import FkpError
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import SCHEMA, Chunk, rows_of
@@ -34,21 +34,21 @@ _GROUP_ROWS = 16_384
 def annotate(
     bundle: Bundle, paths: Sequence[str], out: Path, ray: bool = False, actors: int | None = None, detector: str = BLAZEFACE
 ) -> int:
-    """Write a table with the faces of many pictures; see `fkp.predict.rows.SCHEMA`.
+    """Write a table with the faces of many images; see `fkp.predict.rows.SCHEMA`.
 
-    A job is the model, the detector and the pictures with their sizes and times. Broken off, it goes on where it was when the same job is
+    A job is the model, the detector and the images with their sizes and times. Broken off, it goes on where it was when the same job is
     asked for again, and another job for the same table is refused; so is a table that exists, unless this very job made it.
 
     Args:
         bundle: The model.
-        paths: Pictures, in the order of the rows.
+        paths: Images, in the order of the rows.
         out: The table, `NAME.parquet`.
         ray: Whether Ray Data does it, on the cluster; otherwise this process does. The rows are the same.
         actors: Of Ray: how many at most work; without it one a core of the cluster.
         detector: What finds the faces, see `vision.detect.open_detector`.
 
     Returns:
-        The exit status: 1 when any picture could not be read.
+        The exit status: 1 when any image could not be read.
 
     Raises:
         FkpError: The table cannot be written, exists, or is begun with another job; or see `on_ray.tables`.
@@ -59,7 +59,7 @@ def annotate(
     folder = out.with_name(f"{out.name}.parts")
     size = part_size(len(paths))
     try:
-        with claimed(folder, str(out), "written", "choose another place"):
+        with exclusive(folder, str(out), "written", "choose another place"):
             _begin(folder, out, job)
             todo = [part for part in chunks_of(paths, size) if not _file_of(folder, part.first).exists()]
             tables = _on_ray(bundle, todo, actors, detector) if ray and todo else here(bundle, todo, detector)
@@ -67,13 +67,13 @@ def annotate(
             _join(folder, [part.first for part in chunks_of(paths, size)], out, job)
             shutil.rmtree(folder)
     except OSError as error:
-        raise FkpError(f"cannot write {out}: {error.strerror or error}: mend that, and the same command goes on") from error
+        raise FkpError(f"cannot write {out}: {error.strerror or error}: mend that, and the same command resumes") from error
     return _tell(out, pq.read_table(out, columns=["face", "error"]), "is written")
 
 
-def part_size(pictures: int) -> int:
-    """Pictures a part: at least 16, so that parts are few, and at most 256, so that little is lost with one."""
-    return min(max(pictures // 256, 16), 256)
+def part_size(images: int) -> int:
+    """Images a part: at least 16, so that parts are few, and at most 256, so that little is lost with one."""
+    return min(max(images // 256, 16), 256)
 
 
 def _job_of(bundle: Bundle, paths: Sequence[str], detector: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _job_of(bundle: Bundle, paths: Sequence[str], detector: str) -> dict[str, An
         try:
             state = Path(path).stat()
             files.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        except OSError as error:  # A picture that is not there becomes a row that says so.
+        except OSError as error:  # An image that is not there becomes a row that says so.
             files.update(f"{path}\0{error.errno}\n".encode(errors="surrogateescape"))
     return {"model": bundle.digest, "detector": detector, "pictures": len(paths), "files": files.hexdigest()}
 
@@ -122,12 +122,12 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     if then["detector"] != now["detector"]:
         return f"another detector ({then['detector']}, this is {now['detector']})"
     if then["pictures"] != now["pictures"]:
-        return f"other pictures ({then['pictures']}, these are {now['pictures']})"
-    return "other pictures (as many, but names, sizes or times differ)"
+        return f"other images ({then['pictures']}, these are {now['pictures']})"
+    return "other images (as many, but names, sizes or times differ)"
 
 
 def chunks_of(paths: Sequence[str], size: int) -> Iterator[Chunk]:
-    """Cut a list of pictures into parts of a size."""
+    """Cut a list of images into parts of a size."""
     for first in range(0, len(paths), size):
         yield Chunk(first, paths[first : first + size])
 
@@ -139,7 +139,7 @@ def _file_of(folder: Path, first: int) -> Path:
 def here(bundle: Bundle, parts: Iterable[Chunk], detector: str = BLAZEFACE) -> Iterator[pa.Table]:
     """Work on parts in this process, on one core, and yield their rows one by one."""
     predictor = Predictor(bundle, detector=detector)
-    _ = predictor.detector  # One that is missing is one error, not one a picture.
+    _ = predictor.detector  # One that is missing is one error, not one an image.
     for part in parts:
         yield rows_of(predictor, str(Path.cwd()), part.paths, part.first)
 
@@ -159,20 +159,20 @@ def _keep(tables: Iterator[pa.Table], folder: Path, total: int, left: int, name:
         try:
             for table in tables:
                 first = table["picture"][0].as_py()
-                with replacing(_file_of(folder, first)) as draft:
+                with atomic_replace(_file_of(folder, first)) as draft:
                     pq.write_table(table, draft)
                 errors += len(table) - table["error"].null_count
                 bar.set_postfix_str(f"{errors} broken", refresh=False)
                 bar.update(pc.count_distinct(table["picture"]).as_py())
         except KeyboardInterrupt:
-            bar.write(f"{bar.n} of {total} pictures are kept: the same command goes on", file=sys.stderr)
+            bar.write(f"{bar.n} of {total} images are kept: the same command resumes", file=sys.stderr)
             raise
 
 
 def _join(folder: Path, firsts: Sequence[int], out: Path, job: dict[str, Any]) -> None:
     """Write all parts as one table, which appears whole."""
     schema = SCHEMA.with_metadata({_METADATA: json.dumps(job)})
-    with replacing(out) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+    with atomic_replace(out) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
         waiting: list[pa.Table] = []
         for first in firsts:
             waiting.append(pq.read_table(_file_of(folder, first), schema=SCHEMA))
@@ -182,12 +182,12 @@ def _join(folder: Path, firsts: Sequence[int], out: Path, job: dict[str, Any]) -
 
 
 def _tell(out: Path, table: pa.Table, state: str) -> int:
-    """Print what a table holds; the status says whether any picture was broken."""
+    """Print what a table holds; the status says whether any image was broken."""
     broken = len(table) - table["error"].null_count
     faces = len(table) - table["face"].null_count
     with_face = pc.sum(pc.equal(table["face"], 0)).as_py() or 0
     without = len(table) - faces - broken
-    print(f"{out} {state}: {faces} faces in {with_face} pictures, {without} without a face, {broken} that could not be read")
+    print(f"{out} {state}: {faces} faces in {with_face} images, {without} without a face, {broken} that could not be read")
     if broken:
-        print(f"error: {broken} pictures could not be read: column error of {out} says why", file=sys.stderr)
+        print(f"error: {broken} images could not be read: column error of {out} says why", file=sys.stderr)
     return 1 if broken else 0

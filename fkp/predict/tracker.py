@@ -63,7 +63,7 @@ class _Track:
         return box_of_points(self.face.points_px)
 
 
-class Follower:
+class FaceTracker:
     """Follows any number of faces through the frames of one video.
 
     Args:

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from fkp.common.files import replacing
+from fkp.common.files import atomic_replace
 from fkp.errors import FkpError
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import BOX, POINTS
-from fkp.predict.tracker import Follower, Sighting
+from fkp.predict.tracker import FaceTracker, Sighting
 from fkp.vision.draw import draw_face, draw_label
 from fkp.vision.image import Image
 from fkp.vision.smooth import OneEuroSettings, shake_pct
@@ -70,7 +70,7 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     if not out.parent.is_dir():
         raise FkpError(f"there is no folder {out.parent}: make it, or choose another place for --out")
     clip = open_clip(source)
-    follower, jitter = Follower(predictor, smoothing), Jitter()
+    tracker, jitter = FaceTracker(predictor, smoothing), Jitter()
     tracks: set[int] = set()
     frames = empty = 0
     began = time.perf_counter()
@@ -83,7 +83,7 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
             tqdm(clip.timed(), total=total, desc=out.name, unit="frame", mininterval=pause, dynamic_ncols=True) as bar,
         ):
             for time_s, frame in bar:
-                seen = follower(frame, time_s)
+                seen = tracker(frame, time_s)
                 write(_drawn(frame, seen), time_s)
                 add(_rows(frames, time_s, seen, predictor.bundle.digest))
                 jitter.add(frames, time_s, seen)
@@ -168,7 +168,7 @@ def _written_table(path: Path, metadata: dict[str, Any]) -> Iterator[Any]:
     """Write a table of `SCHEMA` that appears whole when the block ends well; the block gets a function that adds rows."""
     waiting: list[dict[str, Any]] = []
     schema = SCHEMA.with_metadata({b"fkp.video": json.dumps(metadata)})
-    with replacing(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+    with atomic_replace(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
 
         def add(rows: list[dict[str, Any]]) -> None:
             waiting.extend(rows)

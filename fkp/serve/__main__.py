@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    about = "Answer pictures over HTTP. Everything else is in serve/config.yaml: `serve deploy` takes it, on any Ray cluster."
+    about = "Answer images over HTTP. Everything else is in serve/config.yaml: `serve deploy` takes it, on any Ray cluster."
     parser = argparse.ArgumentParser(prog="fkp serve", description=about)
     parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs {TOKEN_VARIABLE} (default: %(default)s)")
     parser.add_argument("--port", default=8000, type=int, help="(default: %(default)s)")

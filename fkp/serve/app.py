@@ -61,14 +61,14 @@ class Landmarks:
         import cv2
 
         logger.setLevel(logging.INFO)
-        cv2.setNumThreads(1)  # The threads of this replica decode several pictures at once instead.
+        cv2.setNumThreads(1)  # The threads of this replica decode several images at once instead.
         check_host(listening_host(), digests)
         self.model: Model | None = None
         self.settings = Settings()
         self.metrics = Metrics()
         self._digests, self._timeout_s = tuple(digests), timeout_s
         self._refused: dict[str, str] | None = None
-        self._pictures = ThreadPoolExecutor(self.settings.decode_threads, "picture")
+        self._images = ThreadPoolExecutor(self.settings.decode_threads, "picture")
         self._network = ThreadPoolExecutor(1, "network")
         self._store = Store()
         self._key = _NUMBERS + serve.get_replica_context().replica_tag
@@ -86,7 +86,7 @@ class Landmarks:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Take new settings; a new model is loaded and tried beside the old one, and takes its place between two requests.
 
-        A model that cannot be loaded or fails its golden picture is refused, and the old one stays: raising here would
+        A model that cannot be loaded or fails its golden image is refused, and the old one stays: raising here would
         make Ray replace this healthy replica by one that cannot start. A replica that starts while such a model is asked
         for takes the last one that was accepted.
 
@@ -144,7 +144,7 @@ class Landmarks:
         self._infer.set_max_batch_size(size)  # type: ignore[attr-defined]
         self._infer.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
         if settings.decode_threads != self.settings.decode_threads:
-            old, self._pictures = self._pictures, ThreadPoolExecutor(settings.decode_threads, "picture")
+            old, self._images = self._images, ThreadPoolExecutor(settings.decode_threads, "picture")
             old.shutdown(wait=False)  # What it has begun it finishes.
         self.settings = settings
 
@@ -155,16 +155,16 @@ class Landmarks:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
-        """Find the faces of one encoded picture.
+        """Find the faces of one encoded image.
 
         Args:
             model: The one this request began with.
             data: The file's bytes.
             options: What is asked.
-            keep_image: Whether the picture is needed afterwards.
+            keep_image: Whether the image is needed afterwards.
 
         Raises:
-            Refusal: The picture cannot be used.
+            Refusal: The image cannot be used.
         """
         asked = time.perf_counter()
         with self.metrics.in_progress.track_inprogress():
@@ -172,7 +172,7 @@ class Landmarks:
                 found = await self._find_batched(model, data, options, keep_image)
             else:
                 loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(self._pictures, model.find, data, options, keep_image)
+                found = await loop.run_in_executor(self._images, model.find, data, options, keep_image)
                 worked_ms = sum(found.milliseconds.values())
                 found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
                 self.metrics.batch_crops.observe(len(found.faces))
@@ -184,13 +184,13 @@ class Landmarks:
         loop = asyncio.get_running_loop()
         search = model.search(data, options, keep_image)
         queue_s = network_s = 0.0
-        step = await loop.run_in_executor(self._pictures, advance, search)
+        step = await loop.run_in_executor(self._images, advance, search)
         while isinstance(step, np.ndarray):
             asked = time.perf_counter()
             points_px, error_px, seconds = zip(*await asyncio.gather(*(self._infer((model, crop_u8)) for crop_u8 in step)), strict=True)
             network_s += max(seconds)
             queue_s += max(time.perf_counter() - asked - max(seconds), 0.0)
-            step = await loop.run_in_executor(self._pictures, advance, search, (np.stack(points_px), np.stack(error_px)))
+            step = await loop.run_in_executor(self._images, advance, search, (np.stack(points_px), np.stack(error_px)))
         step.milliseconds.update(queue=1000 * queue_s, network=1000 * network_s)
         return step
 
@@ -213,8 +213,8 @@ class Landmarks:
         return [answers[place] for place in range(len(jobs))]
 
     async def draw(self, found: Found) -> bytes:
-        """Draw the faces into their picture, as a PNG file."""
-        return await asyncio.get_running_loop().run_in_executor(self._pictures, _draw, found)
+        """Draw the faces into their image, as a PNG file."""
+        return await asyncio.get_running_loop().run_in_executor(self._images, _draw, found)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
@@ -289,10 +289,10 @@ def _on_gpu(settings: Settings) -> bool:
 
 def _draw(found: Found) -> bytes:
     from fkp.vision.draw import draw_face
-    from fkp.vision.image import encode
+    from fkp.vision.image import encode_image
 
     assert found.image is not None
     canvas = found.image
     for face in found.faces:
         canvas = draw_face(canvas, face.points_px, face.box_xyxy)
-    return encode(canvas, ".png")
+    return encode_image(canvas, ".png")

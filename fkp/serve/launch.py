@@ -42,12 +42,12 @@ def run(arguments: argparse.Namespace) -> None:
     bundle, version = _check_bundle(arguments.bundle)
     chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
     config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
-    with haproxy.claimed(port) as folder:
+    with haproxy.exclusive(port) as folder:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)
         if fast:
             os.environ.update(haproxy.settings(folder, deployment_of(config)["user_config"]["max_in_progress"]))
-        with joined("local" if fast else None) as cores:
+        with connect("local" if fast else None) as cores:
             stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
                 signal.signal(number, lambda *_: stopped.set())
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def joined(address: str | None = None) -> Iterator[int]:
+def connect(address: str | None = None) -> Iterator[int]:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine; Serve is shut down at the end.
 
     Args:
@@ -72,18 +72,18 @@ def joined(address: str | None = None) -> Iterator[int]:
         How many cores the cluster has.
 
     Raises:
-        FkpError: See `fkp.cluster.ray_session.connecting`.
+        FkpError: See `fkp.cluster.ray_session.connection_errors`.
     """
     import logging
 
-    from fkp.cluster.ray_session import connecting  # Before ray: it sets what ray reads when it is imported.
+    from fkp.cluster.ray_session import connection_errors  # Before ray: it sets what ray reads when it is imported.
 
     import ray  # isort: skip
     from ray import serve
 
     # Ray has its workers yield to everything else on the machine, HAProxy among them: here they are what it is for.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    with connecting():
+    with connection_errors():
         ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
     try:
         yield int(ray.cluster_resources().get("CPU", 1))

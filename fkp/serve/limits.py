@@ -5,9 +5,9 @@ from __future__ import annotations
 BODY_BYTES = 8 * 1024 * 1024
 #: Of all uploads together: what a proxy may hold beside its requests that are answered.
 UPLOADS_BYTES = 32 * BODY_BYTES
-#: Pictures of one batch.
-PICTURES = 32
-#: Of a picture, by its header. The decoder's own limit in config.yaml is the same.
+#: Images of one batch.
+IMAGES = 32
+#: Of an image, by its header. The decoder's own limit in config.yaml is the same.
 PIXELS = 24_000_000
 SIDE_PX = 8192
 #: Of a request, its upload included. Ray's own limit in config.yaml stands above it: this answer is the better one.

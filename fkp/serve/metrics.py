@@ -35,13 +35,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("fkp_requests_total", "Requests answered, by route and HTTP status.", ("route", "status"), registry=own)
-        self.errors = Counter("fkp_errors_total", "Requests or pictures refused, by code.", ("code",), registry=own)
+        self.errors = Counter("fkp_errors_total", "Requests or images refused, by code.", ("code",), registry=own)
         self.request_s = Histogram("fkp_request_seconds", "Time of a request in the replica.", ("route",), buckets=_SECONDS, registry=own)
-        self.stage_s = Histogram("fkp_stage_seconds", "Time of each stage of a picture.", ("stage",), buckets=_SECONDS, registry=own)
+        self.stage_s = Histogram("fkp_stage_seconds", "Time of each stage of an image.", ("stage",), buckets=_SECONDS, registry=own)
         sizes = (1, 2, 4, 8, 16, 32, 64, 128)
         self.batch_crops = Histogram("fkp_batch_crops", "Crops that the network took at once.", buckets=sizes, registry=own)
         self.faces = Counter("fkp_faces_total", "Faces answered.", registry=own)
-        self.in_progress = Gauge("fkp_pictures_in_progress", "Pictures that wait for their turn or have it.", registry=own)
+        self.in_progress = Gauge("fkp_pictures_in_progress", "Images that wait for their turn or have it.", registry=own)
         self.models = Gauge("fkp_model_info", "Replicas that answer with a model.", ("digest", "version"), registry=own)
         self.swaps = Counter("fkp_model_swaps_total", "Models offered to a replica.", ("result",), registry=own)
         about = "Confidence: mean expected error of a face as a part of its box's longer side."

@@ -25,10 +25,10 @@ from fkp.scheme import INNER_51, OUTER_EYE_CORNERS
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source
 from fkp.serve.refusal import Refusal
-from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE
 from fkp.vision.header import Header, read_header
+from fkp.vision.image import Image, decode_image, read_image
 
 NAME = "fkp"
 _GOLDEN = Path(__file__).with_name("golden")
@@ -41,7 +41,7 @@ _QUALITY_SCALE = 0.05
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """What a request asks beside its picture.
+    """What a request asks beside its image.
 
     Attributes:
         boxes_xyxy: Boxes that replace detection; none: the detector looks.
@@ -58,15 +58,15 @@ class InferenceOptions:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in a picture.
+    """What was found in an image.
 
     Attributes:
-        width: Of the displayed picture.
+        width: Of the displayed image.
         height: Likewise.
         faces: Best first, or in the order of their boxes.
         crops_u8: (N, C, S, S), the first crop of each face.
         milliseconds: By stage; whoever runs the network adds its own.
-        image: The picture itself where it was asked for.
+        image: The image itself where it was asked for.
     """
 
     width: int
@@ -74,7 +74,7 @@ class Found:
     faces: list[Face]
     crops_u8: np.ndarray
     milliseconds: dict[str, float]
-    image: images.Image | None
+    image: Image | None
 
 
 class Model:
@@ -117,7 +117,7 @@ class Model:
         }
 
     def find(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
-        """Find the faces of one encoded picture, all in the thread that calls: its crops are one batch, with no other's.
+        """Find the faces of one encoded image, all in the thread that calls: its crops are one batch, with no other's.
 
         See `search`.
         """
@@ -132,20 +132,20 @@ class Model:
         return step
 
     def search(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Search[Found]:
-        """Find the faces of one encoded picture; whoever drives this runs the network, see `Predictor.search`.
+        """Find the faces of one encoded image; whoever drives this runs the network, see `Predictor.search`.
 
         Args:
             data: The file's bytes.
             options: With boxes, the detector does not look.
-            keep_image: Whether the picture is needed afterwards.
+            keep_image: Whether the image is needed afterwards.
 
         Raises:
-            Refusal: The picture is refused or broken.
+            Refusal: The image is refused or broken.
         """
         began = time.perf_counter()
-        check_picture(data)
+        check_image(data)
         try:
-            image = images.decode(data, "the picture")
+            image = decode_image(data, "the image")
         except FkpError as error:
             raise Refusal(422, "broken_picture", str(error)) from error
         decoded = time.perf_counter()
@@ -176,7 +176,7 @@ class Model:
         Raises:
             FkpError: It misses the face, or answers a crop differently when others are beside it.
         """
-        image = images.read(_GOLDEN / "face.jpg")
+        image = read_image(_GOLDEN / "face.jpg")
         truth_px = np.asarray(json.loads((_GOLDEN / "points.json").read_text(encoding="utf-8")), np.float32)
         crop = self.predictor.crop(box_of_points(truth_px))
         pixels_u8 = crop.apply(image, self.bundle.config.input.channels)
@@ -195,7 +195,7 @@ class Model:
             raise FkpError(f"model {self.digest[:12]} answers a crop differently in a batch: it is not served; export it again")
 
 
-def check_picture(data: bytes, name: str = "the picture") -> Header:
+def check_image(data: bytes, name: str = "the image") -> Header:
     """Refuse what must not be decoded, by its first bytes.
 
     Raises:
@@ -241,7 +241,7 @@ def load_model(source: Source, threads: int, golden_nme_pct: float, detector: st
     """Open a bundle and make sure that it can be served.
 
     Raises:
-        FkpError: It is broken or fails its golden picture, or its detector cannot be loaded.
+        FkpError: It is broken or fails its golden image, or its detector cannot be loaded.
     """
     model = Model(source, threads, detector, gpu)
     _ = model.predictor.detector  # It is loaded when first needed, and a request must not be the first to learn that it fails.

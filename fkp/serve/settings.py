@@ -34,7 +34,7 @@ class Settings(BaseModel):
         None,
         ge=1,
         le=256,
-        description="crops of several requests that the network takes at once; 1: each picture is worked on in one go, by one "
+        description="crops of several requests that the network takes at once; 1: each image is worked on in one go, by one "
         f"thread (default: 1 on a CPU, where batches gain nothing and cost a request 0.5 ms, {GPU_BATCH_SIZE} on a GPU)",
     )
     batch_wait_ms: float = Field(
@@ -44,12 +44,12 @@ class Settings(BaseModel):
         2,
         ge=1,
         le=256,
-        description=f"requests with pictures that a replica takes at once, {BURST} times as many for a moment; the next one is refused "
+        description=f"requests with images that a replica takes at once, {BURST} times as many for a moment; the next one is refused "
         "with 429, so that under overload those that are answered wait for no more than so many others; batches across requests want as "
         "many as max_batch_size",
     )
     network_threads: int = Field(1, ge=1, le=64, description="cores of the network: the num_cpus of a replica")
-    decode_threads: int = Field(2, ge=1, le=64, description="pictures that are decoded at once")
+    decode_threads: int = Field(2, ge=1, le=64, description="images that are decoded at once")
     device: Literal["auto", "cpu", "gpu"] = Field(
         "auto",
         description="where the network runs: gpu is torch in bfloat16 and needs `num_gpus: 1` in ray_actor_options, cpu is "

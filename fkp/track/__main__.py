@@ -43,7 +43,7 @@ def format_versions(registry: Registry) -> str:
     heads = ("version", "val NME %", "test NME %", "arch", "split", "registered", "")
     rows = [heads, *(_row(version, champion) for version in versions)]
     lines = ["  ".join([*(f"{cell:>{wide}}" for cell, wide in zip(row, _WIDTHS, strict=False)), row[-1]]).rstrip() for row in rows]
-    note = f"Only the validation NME decides, and only on one split. Test NME: identity split, labels without their shift. {ALIAS}: served."
+    note = f"Only the validation NME decides, and only on one split. Test NME: identity split, corrected labels. {ALIAS}: served."
     return "\n".join([*lines, "", note])
 
 

@@ -91,7 +91,7 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
     Args:
         config: Its dotted paths become the parameters.
         tags: Of the run.
-        run_id: The run to go on with.
+        run_id: The run to continue with.
 
     Raises:
         FkpError: The store cannot be reached or opened.

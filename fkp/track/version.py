@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fkp.compat import OLD_TAGS
+
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 MARK_TAG = "fkp.promoted_at_ns"
 BUNDLE_TAG = "bundle_artifacts"
 _VAL = "val_nme_interocular_pct"
-_TEST = "test_identity_unshifted_nme_interocular_pct"
+_TEST = "test_identity_corrected_nme_interocular_pct"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Version:
 
     @property
     def test_nme_interocular_pct(self) -> float | None:
-        """Test part of the identity split, labels without their shift."""
-        return _number(self.tags.get(_TEST))
+        """Test subset of the identity split, corrected labels."""
+        return _number(self.tags.get(_TEST, self.tags.get(OLD_TAGS[_TEST])))
 
     @property
     def split_digest(self) -> str:
@@ -106,7 +108,7 @@ def describe(bundle: Bundle) -> dict[str, str]:
     if validation:
         tags |= {_VAL: repr(validation["nme_interocular_pct"]), "split_digest": validation["split_digest"]}
     for split, figures in bundle.metrics.get("test", {}).items():
-        for truth in ("raw", "unshifted"):
+        for truth in ("raw", "corrected"):
             tags[f"test_{split}_{truth}_nme_interocular_pct"] = repr(figures[truth]["nme_interocular_pct"])
     return tags
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from fkp import config as configs
 from fkp.common import storage
+from fkp.config import config_from_args
 from fkp.errors import run_command
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train, evaluate, write the bundle and say where everything is."""
-    config = configs.from_args(sys.argv[1:] if argv is None else argv, "fkp train", "Train a 68-point face landmark model.")
+    config = config_from_args(sys.argv[1:] if argv is None else argv, "fkp train", "Train a 68-point face landmark model.")
     from fkp.train.pipeline import train
 
     outcome = train(config)

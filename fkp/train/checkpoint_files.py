@@ -1,4 +1,4 @@
-"""Checkpoints of a training without Ray: each appears whole, and a run goes on from the newest that can be read.
+"""Checkpoints of a training without Ray: each appears whole, and a run resumes from the newest that can be read.
 
 Lightning writes one into the machine's folder for temporary files and moves it from there, which between two disks is a copy: a
 process that is killed meanwhile, or a full disk, leaves half a file under the final name.

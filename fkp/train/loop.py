@@ -114,7 +114,7 @@ def fit(
         world_size: Workers in the group; the global batch is divided by it here and nowhere else.
         report: Called about once a second on rank 0 with step, steps, epoch, nme and images_per_s.
         callbacks: What keeps the metrics and the checkpoints.
-        checkpoint: Where to go on from.
+        checkpoint: Where to resume from.
         on_gpu: Whether each worker has a GPU.
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
         decode_all: Who decodes what is streamed, see `fkp.data.parquet.stream`.
@@ -158,7 +158,7 @@ def fit(
 
 
 def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMetrics | None = None, cache: CropCache | None = None) -> Path:
-    """Train in this process, without Ray; goes on from the folder's newest checkpoint that can be read.
+    """Train in this process, without Ray; resumes from the folder's newest checkpoint that can be read.
 
     Args:
         config: The run.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fkp.common import storage
 from fkp.config import Config
-from fkp.data import labels as catalogs
+from fkp.data.labels import place_of, root_of
 from fkp.errors import FkpError
 from fkp.train.publish import Outcome, publish
 from fkp.train.run_dir import Run, open_run
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(config: Config) -> Outcome:
-    """Train a model as configured, or go on with the unfinished run of the same name.
+    """Train a model as configured, or continue with the unfinished run of the same name.
 
     What can be wrong with the input is found before a worker starts: the architecture, every frame and label, the
     run's name, the record's address.
@@ -66,7 +66,7 @@ def check_storage(config: Config) -> None:
 def with_absolute_paths(config: Config) -> Config:
     """The same run for processes that start in another folder."""
     changes = {
-        "data.root": storage.absolute(catalogs.place_of(config.data)),
+        "data.root": storage.absolute(place_of(config.data)),
         "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
         "track.storage": storage.absolute(config.track.storage),
     }
@@ -78,7 +78,7 @@ def make_synthetic(config: Config) -> None:
     if config.data.source == "synthetic" and config.data.backend != "stream":
         from fkp.data.synthetic.render import write_set
 
-        write_set(catalogs.root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
+        write_set(root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
 
 
 def _fit(run: Run, record: Record) -> Path:

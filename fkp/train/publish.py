@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fkp.common.files import write
 from fkp.config import Config
-from fkp.data import labels as catalogs
-from fkp.data.labels import split_digest
+from fkp.data.labels import load_labels, split_digest
 from fkp.train.run_dir import REPORT_FILES, Run
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from fkp.evaluation.evaluate import Evaluation
     from fkp.track import Record
 
-#: Of the test part, beside the validation NME: the error, how much of it is small or too large, whether the stated error holds.
+#: Of the test subset, beside the validation NME: the error, how much of it is small or too large, whether the stated error holds.
 _HEADLINES = ("nme_interocular_pct", "auc_08_pct", "failure_08_pct", "coverage_68_pct")
 
 
@@ -40,7 +39,7 @@ class Outcome:
 
 
 def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:
-    """Write the bundle, measure it on its validation part and on the test parts of both splits, and log it all."""
+    """Write the bundle, measure it on its validation subset and on the test subsets of both splits, and log it all."""
     from fkp.bundle import drift, update_bundle, write_bundle
     from fkp.bundle.quantize import CALIBRATION_CROPS
     from fkp.data.crop_cache import plain_crops
@@ -54,17 +53,17 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     from fkp.model.calibrate import calibrate_scale
     from fkp.model.lightning_module import Net
     from fkp.predict import Predictor
-    from fkp.vision import image as images
+    from fkp.vision.image import write_image
 
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    catalog = catalogs.load(run.config.data)
+    catalog = load_labels(run.config.data)
     known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
     boxes = detector_calibration.calibrate(catalog, run.config.data)
     calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
     calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None
     bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
     predictor = Predictor(bundle)
-    validation = evaluate(predictor, catalog, run.config.data, bundle, part="val")
+    validation = evaluate(predictor, catalog, run.config.data, bundle, subset="val")
     known["validation"] = {
         "nme_interocular_pct": validation.metrics()["nme_interocular_pct"],
         "faces": len(validation),
@@ -74,14 +73,14 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
     splits = [run.config.data.under_split(split) for split in SPLITS]
-    # A set of one's own may have nothing in one of its CSV files, and so no test part of the split that is not trained for.
+    # A set of one's own may have nothing in one of its CSV files, and so no test subset of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
     figures = to_json(evaluations, bundle)
     bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, card(given, cache.digest, validation, evaluations))
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
     write(run.folder / "ced.png", ced_figure(own))
-    images.write(run.folder / "predictions.png", prediction_grid(own))
+    write_image(run.folder / "predictions.png", prediction_grid(own))
     _log(run, record, bundle, run_metrics(validation, own, evaluations), evaluations)
     return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
 
@@ -91,8 +90,8 @@ def run_metrics(validation: Evaluation, own: Evaluation, evaluations: Sequence[E
 
     Args:
         validation: Of the faces by which models are compared.
-        own: The test part of the split that was trained for.
-        evaluations: All test parts.
+        own: The test subset of the split that was trained for.
+        evaluations: All test subsets.
 
     Returns:
         `headline/`: the five to look at first. `test_<split>/`: all figures against labels without their bias, and where there is
@@ -110,7 +109,7 @@ def run_metrics(validation: Evaluation, own: Evaluation, evaluations: Sequence[E
 
 def _log(run: Run, record: Record, bundle: Bundle, metrics: Mapping[str, float], evaluations: Sequence[Evaluation]) -> None:
     record.log_metrics(metrics)
-    record.log_tags({f"test_{evaluation.data.split}_exposure": evaluation.exposure.note for evaluation in evaluations})
+    record.log_tags({f"test_{evaluation.data.split}_leakage": evaluation.leakage.note for evaluation in evaluations})
     validation = bundle.metrics["validation"]
     record.log_tags({"bundle_digest": bundle.digest, "split_digest": validation["split_digest"]})
     record.log_artifacts(bundle.path, "bundle")

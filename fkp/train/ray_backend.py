@@ -81,7 +81,7 @@ def fit_on_ray(run: Run, write: WriteMetrics, show: Callable[[Mapping[str, float
     config = run.config
     for workers in range(config.least_workers, config.scale.num_workers + 1):
         loop.worker_batch_size(config, workers)
-    with ray_session.joined(loop.MALLOC_ENVIRONMENT):
+    with ray_session.connect(loop.MALLOC_ENVIRONMENT):
         gpus = 1.0 if check_resources(config) else 0.0
         with _relay(write, show) as queue:
             result = fit(torch_trainer(config, run.place, gpus, {"relay": queue}))
@@ -122,7 +122,7 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
 
     Args:
         config: Its paths must be absolute.
-        place: Where checkpoints go, and where to go on from when it has some: a folder that all hosts see, or an address.
+        place: Where checkpoints go, and where to resume from when it has some: a folder that all hosts see, or an address.
         gpus: Of each worker; 0 trains on the CPU.
         job: For the workers: `relay`, a queue for progress and metrics of the first; `crops`, reference of a
             `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be missing.
@@ -215,9 +215,9 @@ def fit(trainer: TorchTrainer) -> ray.train.Result:
                 if isinstance(cause, FkpError):
                     raise cause from error
                 cause = ray_private.cause_of(cause)
-        raise FkpError(f"training failed on a worker: {_last_line(error)}; the same command goes on from the last checkpoint") from error
+        raise FkpError(f"training failed on a worker: {_last_line(error)}; the same command resumes from the last checkpoint") from error
     except TrainingFailedError as error:
-        raise FkpError(f"training failed: {_last_line(error)}; the same command goes on from the last checkpoint") from error
+        raise FkpError(f"training failed: {_last_line(error)}; the same command resumes from the last checkpoint") from error
 
 
 def _last_line(error: Exception) -> str:

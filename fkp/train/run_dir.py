@@ -18,7 +18,7 @@ from typing import Any
 from fkp.bundle import SUMS
 from fkp.common import files, storage
 from fkp.compat import with_todays_settings
-from fkp.config import Config, build
+from fkp.config import Config, build_config
 from fkp.errors import FkpError
 
 #: What a run leaves beside its bundle.
@@ -76,14 +76,14 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(config: Config) -> Iterator[Run]:
-    """Begin a run, or go on with the unfinished one of the same name, and hold it against a second process.
+    """Begin a run, or continue with the unfinished one of the same name, and hold it against a second process.
 
     Raises:
         FkpError: The name is finished, belongs to other settings, or is being trained by another process.
     """
     name = config.track.run_name or f"{config.model.arch}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     place, path = _where(config, name)
-    with files.claimed(path, f"run {name}"):
+    with files.exclusive(path, f"run {name}"):
         yield _load(place, path, config.updated({"track": {"run_name": name}}))
 
 
@@ -110,7 +110,7 @@ def _noted(place: str) -> dict[str, Any] | None:
     if storage.size_bytes(note) is None:
         return None
     state: dict[str, Any] = with_todays_settings(json.loads(storage.read_bytes(note)))
-    return {**state, "config": build(state["config"]).model_dump(mode="json")}
+    return {**state, "config": build_config(state["config"]).model_dump(mode="json")}
 
 
 def _load(place: str, path: Path, config: Config) -> Run:

@@ -60,14 +60,14 @@ class LiveTable:
             seconds_left: `results.time_left`; None while unknown.
         """
         if self._live:
-            self._live.update(self._picture(trials, seconds_left), refresh=True)
+            self._live.update(self._image(trials, seconds_left), refresh=True)
             return
         for trial in sorted(trials, key=lambda trial: trial.number):
             if trial.ended and trial.number not in self._told:
                 self._told.add(trial.number)
                 self._console.print(ended_line(trial), markup=False, highlight=False, soft_wrap=True)
 
-    def _picture(self, trials: Sequence[Trial], seconds_left: float | None) -> RenderableType:
+    def _image(self, trials: Sequence[Trial], seconds_left: float | None) -> RenderableType:
         from rich import box
         from rich.console import Group
         from rich.table import Table

@@ -8,8 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from fkp import config as configs
-from fkp.config import Config
+from fkp.config import Config, config_from_args
 from fkp.errors import FkpError
 from fkp.shipped import shipped
 
@@ -79,13 +78,13 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     flag("--seed", type=int, default=own.seed, help="seed of the proposals; --train.seed is the networks' (%(default)s)")
     flag("--blind", action="store_true", help="do not begin with the space's defaults or the run's own settings")
     flag("--name", help="name of the search (made from the time)")
-    flag("--resume", action="store_true", help="go on with the unfinished search --name")
+    flag("--resume", action="store_true", help="continue with the unfinished search --name")
     flag("--refit", action="store_true", help="train the best for --train.epochs, evaluate, register and promote it if it is better")
     known, others = parser.parse_known_args(argv)
     settings = Settings(**vars(known))
     _check(settings)
     name = {} if settings.name is None else {"track.run_name": settings.name}
-    config = configs.from_args(others, "fkp tune", "Settings of every run of the search.")
+    config = config_from_args(others, "fkp tune", "Settings of every run of the search.")
     if config.track.run_name is not None:
         raise FkpError("a search has one --name: leave out track.run_name")
     return settings, config.updated(name)
@@ -103,7 +102,7 @@ def _check(settings: Settings) -> None:
     if settings.gpus is not None and not (math.isfinite(settings.gpus) and settings.gpus >= 0):
         raise FkpError(f"--gpus is {settings.gpus}: use 0 or a part of a GPU such as 0.25")
     if settings.resume and settings.name is None:
-        raise FkpError("--resume needs the --name of the search to go on with")
+        raise FkpError("--resume needs the --name of the search to continue with")
     if settings.scheduler == "pbt" and settings.workers > 1:
         raise FkpError("--scheduler pbt moves checkpoints between trials of one worker: leave out --workers")
     if settings.scheduler == "pbt" and settings.algo == "grid":

@@ -1,4 +1,4 @@
-"""Population-based training: a trial goes on from another one's weights with a rate and a decay of its own."""
+"""Population-based training: a trial resumes from another one's weights with a rate and a decay of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from fkp.config import Config
 
 
-class FollowSample(pl.Callback):
+class PBTCallback(pl.Callback):
     """Sets the optimiser to the sample after a checkpoint has been loaded, which brings those of its former owner.
 
     It needs `optim.schedule=constant`: population-based training finds the schedule itself

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fkp import config as configs
 from fkp import track
 from fkp.common import files as folders
+from fkp.config import dotted
 from fkp.errors import FkpError
 from fkp.tune import results
 from fkp.tune.results import Trial
@@ -29,7 +29,7 @@ _DELIVERY_S = 30.0
 def begin(study: Study, data_digest: str) -> None:
     """Open the search's run in the record: its settings as parameters, its space as an artifact."""
     assert study.log is not None
-    plain = dict(configs.dotted(study.config.model_dump(mode="json")))
+    plain = dict(dotted(study.config.model_dump(mode="json")))
     space_path = study.folder / "space.json"
     folders.write_json(space_path, study.space.as_json())
     params = {**study.settings.as_params(), "search.planned": study.planned, **plain}

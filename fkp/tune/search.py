@@ -105,7 +105,7 @@ def _check_grid(settings: Settings, space: Space) -> None:
 
 def _run(study: Study) -> None:
     """Let Tune run the trials that are not done yet."""
-    from fkp.cluster.ray_session import joined
+    from fkp.cluster.ray_session import connect
     from fkp.train.loop import MALLOC_ENVIRONMENT
     from fkp.tune.live_table import LiveTable
     from fkp.tune.resources import place
@@ -116,14 +116,14 @@ def _run(study: Study) -> None:
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     # What a trial raised stands in the table and the record; its traceback in error.txt of its folder.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with joined(MALLOC_ENVIRONMENT):
+    with connect(MALLOC_ENVIRONMENT):
         placement = place(study.settings, study.config)
         study.cores, study.concurrent = placement.cores, placement.concurrent
         with LiveTable(study.planned) as study.live:
             _tuner(study, placement).fit()
         study.live = None
     if not study.close():
-        raise FkpError(f"search {study.name} was interrupted: the same command with --name {study.name} --resume goes on with it")
+        raise FkpError(f"search {study.name} was interrupted: the same command with --name {study.name} --resume continues it")
 
 
 def _tuner(study: Study, placement: Placement) -> Tuner:
@@ -134,7 +134,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     from fkp.common import storage
     from fkp.model.lightning_module import VAL_NME
     from fkp.tune.algorithm import choose
-    from fkp.tune.study import TellStudy, WhenTimeIsOver
+    from fkp.tune.study import StudyCallback, TimeBudgetStopper
     from fkp.tune.trial import train_trial
 
     settings, config = study.settings, study.config
@@ -169,8 +169,8 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         run_config=RunConfig(
             name="tune",
             storage_path=study.place,
-            callbacks=[TellStudy(study)],
-            stop=WhenTimeIsOver(study),
+            callbacks=[StudyCallback(study)],
+            stop=TimeBudgetStopper(study),
             failure_config=FailureConfig(max_failures=config.scale.max_failures),
             # Population-based training copies checkpoints of other trials, also those before the last.
             checkpoint_config=CheckpointConfig(num_to_keep=None if settings.scheduler == "pbt" else 2),

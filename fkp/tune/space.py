@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fkp import config as configs
 from fkp.compat import SETTINGS
-from fkp.config import Config
+from fkp.config import Config, dotted, known_paths, once, read_yaml, unknown_setting
 from fkp.errors import FkpError
 from fkp.shipped import shipped
 
@@ -134,7 +133,7 @@ class Space:
         Returns:
             A value for every entry, or nothing when one entry offers neither.
         """
-        own = dict(configs.dotted(base.model_dump(mode="json")))
+        own = dict(dotted(base.model_dump(mode="json")))
         sample = {entry.path: own[entry.path] if entry.default is None else entry.default for entry in self.entries}
         return sample if all(_allows(entry, sample[entry.path]) for entry in self.entries) else {}
 
@@ -165,8 +164,8 @@ def read_space(path: str | Path, base: Config) -> Space:
     Raises:
         FkpError: The file is no space, a path is unknown, stands twice or cannot be searched, or a value that can be drawn is no setting.
     """
-    found = [(SETTINGS.get(name, name), body) for name, body in _entries(configs.read_yaml(path))]
-    configs.once((name for name, _ in found), f"space {path}")
+    found = [(SETTINGS.get(name, name), body) for name, body in _entries(read_yaml(path))]
+    once((name for name, _ in found), f"space {path}")
     if not found:
         raise FkpError(f"space {path} is empty: name at least one setting, such as `optim.lr: {{log: [0.001, 0.03]}}`")
     entries = tuple(_entry(name, body, f"space {path}") for name, body in found)
@@ -210,8 +209,8 @@ def _entries(content: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _entry(path: str, body: Any, where: str) -> Entry:
-    if path not in configs.known_paths():
-        raise FkpError(f"{where}: {configs.unknown(path)}")
+    if path not in known_paths():
+        raise FkpError(f"{where}: {unknown_setting(path)}")
     if path.startswith(_FIXED):
         raise FkpError(f"{where}: {path} cannot be searched: trials that differ in it cannot be compared")
     kinds = [kind for kind in KINDS if isinstance(body, Mapping) and kind in body]

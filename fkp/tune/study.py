@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback, Stopper, Tuner
 
-from fkp import config as configs
 from fkp.common import files as folders
 from fkp.common import storage
 from fkp.compat import with_todays_settings
-from fkp.config import Config
+from fkp.config import Config, dotted
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
@@ -118,7 +117,7 @@ class Study:
         self._put(dataclasses.replace(self.trials[trial_id], state="running", reason="", sample=dict(sample)))
         if self.log is not None:
             config = trial_config(self.config, sample, self.settings.epochs, self.settings.workers)
-            params = {path: value for path, value in configs.dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
+            params = {path: value for path, value in dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
             for path in self._moving(sample):  # A parameter cannot change; these go into the record epoch by epoch.
                 del params[path]
             number = self.trials[trial_id].number
@@ -208,7 +207,7 @@ class Study:
 _OPEN: dict[str, Study] = {}
 
 
-class TellStudy(Callback):
+class StudyCallback(Callback):
     """Tune's callback: tells a study, which this process must have open, what becomes of its trials."""
 
     def __init__(self, study: Study) -> None:
@@ -239,7 +238,7 @@ class TellStudy(Callback):
         self._study.ended(trial.trial_id, lines[-1] if lines else "the trial's process was lost")
 
 
-class WhenTimeIsOver(Stopper):
+class TimeBudgetStopper(Stopper):
     """Tune's stopper: for --minutes, where Tune's own budget would not hold for a search that is resumed, and for the last epoch.
 
     Population-based training would move a trial even after its last epoch, to weights with which nothing is left to train,
@@ -258,7 +257,7 @@ class WhenTimeIsOver(Stopper):
 
 @contextlib.contextmanager
 def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Study]:
-    """Begin a search, or go on with the one of the same name, and hold it against a second process.
+    """Begin a search, or continue with the one of the same name, and hold it against a second process.
 
     Raises:
         FkpError: The name is taken and nothing says to resume it, it is finished, there is nothing to resume, it was begun
@@ -274,7 +273,7 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
         raise FkpError(f"there is no {what} in {folder.parent} to resume: look at --name and --track.storage")
     if storage.size_bytes(storage.join(place, "run.json")) is not None:
         raise FkpError(f"{place} is a training's folder: choose another --name")
-    with folders.claimed(folder, what):
+    with folders.exclusive(folder, what):
         study = Study(folder, settings, config, space)
         if (folder / "study.json").is_file():
             _load(study, what)
@@ -290,7 +289,7 @@ def _load(study: Study, what: str) -> None:
     study.finished, study.seconds = state.pop("finished"), state.pop("seconds")
     folders.check_same(study.identity(), state, what)
     if not study.settings.resume:
-        raise FkpError(f"{what} exists: go on with it by --resume, or choose another --name")
+        raise FkpError(f"{what} exists: continue with it by --resume, or choose another --name")
     if study.finished and not study.settings.refit:
         raise FkpError(f"{what} is finished: train its best by --resume --refit, or choose another --name")
     path = study.folder / "trials.json"

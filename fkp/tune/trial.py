@@ -91,7 +91,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
 
     from fkp.train import loop
     from fkp.train.ray_backend import ReportCheckpoint, resumed_from, who_decodes
-    from fkp.tune.pbt_callback import FollowSample
+    from fkp.tune.pbt_callback import PBTCallback
 
     began = time.process_time()
 
@@ -103,7 +103,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
             config,
             world_size=1,
             report=lambda progress: None,
-            callbacks=[ReportCheckpoint(report, tune.Checkpoint), *([FollowSample(config)] if job["follow"] else [])],
+            callbacks=[ReportCheckpoint(report, tune.Checkpoint), *([PBTCallback(config)] if job["follow"] else [])],
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,
             cache=ray.get(job["crops"][crops_key(config)]),

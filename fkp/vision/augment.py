@@ -1,7 +1,7 @@
 """Random changes of training crops: one affine into one warp, then photometric noise, on whole batches of tensors.
 
 The crops that come in are wider than what the network sees (`WIDE` times), so a turned or shifted window still shows
-picture and not black. Everything runs on the device the batch lies on.
+image and not black. Everything runs on the device the batch lies on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Boxes of ISO base media files (ISO/IEC 14496-12), of which AVIF pictures and MP4 and QuickTime videos are made."""
+"""Boxes of ISO base media files (ISO/IEC 14496-12), of which AVIF images and MP4 and QuickTime videos are made."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def brands(view: memoryview) -> set[bytes]:
 
 
 def transforms(view: memoryview) -> list[tuple[bytes, memoryview]]:
-    """What a reader must do to the primary picture of an AVIF file: kind and content of each property, in order.
+    """What a reader must do to the primary image of an AVIF file: kind and content of each property, in order.
 
     `clap` crops, `irot` turns, `imir` mirrors (ISO/IEC 23008-12, 6.5). A file that is cut off says less; its decoder tells.
     """

@@ -44,7 +44,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 
 
 def roll_deg(points_px: np.ndarray) -> np.ndarray:
-    """How far faces are turned in the picture, clockwise: (..., 68, 2) points to (...) degrees in [-180, 180].
+    """How far faces are turned in the image, clockwise: (..., 68, 2) points to (...) degrees in [-180, 180].
 
     The mean way from each point of one half to its partner in the other: 29 pairs shake less than the two eyes.
     """

@@ -1,4 +1,4 @@
-"""Faces drawn into a picture."""
+"""Faces drawn into an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_face(
     box_xyxy: np.ndarray | None = None,
     truth_px: np.ndarray | None = None,
 ) -> Image:
-    """Return a copy of an RGB picture with one face drawn: edges, points, its box, and the true points in white.
+    """Return a copy of an RGB image with one face drawn: edges, points, its box, and the true points in white.
 
     Args:
         image: (H, W, 3) uint8.
@@ -53,7 +53,7 @@ def draw_face(
 
 
 def draw_label(image: Image, text: str, box_xyxy: np.ndarray) -> Image:
-    """Return a copy of an RGB picture with a short text above a box, (4,) in image pixels."""
+    """Return a copy of an RGB image with a short text above a box, (4,) in image pixels."""
     canvas = image.copy()
     scale = float(np.ptp(box_xyxy.reshape(2, 2), axis=0).max()) / 250
     place = (round(float(box_xyxy[0])), round(float(box_xyxy[1]) - 6 * scale))

@@ -1,4 +1,4 @@
-"""What the first bytes of a picture say, read without decoding it: format and size.
+"""What the first bytes of an image say, read without decoding it: format and size.
 
 A few bytes can promise thousands of millions of pixels, so a server asks here before it decodes.
 """
@@ -26,8 +26,8 @@ _MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")
 #: Encoders make ten to twenty.
 _MOST_SCANS = 64
 _FOREIGN = {
-    b"\xff\x0a": "a JPEG XL picture",
-    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
     b"<svg": "an SVG drawing",
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop file",
@@ -39,7 +39,7 @@ _MOST_PACKED_CHUNKS = 16
 
 @dataclass(frozen=True)
 class Header:
-    """A picture's own statement about itself.
+    """An image's own statement about itself.
 
     Attributes:
         format: By content, whatever name or type it was sent under.
@@ -53,7 +53,7 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the (first) picture."""
+        """Pixels of the (first) image."""
         return self.width * self.height
 
 
@@ -62,7 +62,7 @@ def read_header(data: bytes, name: str = "image") -> Header:
 
     Args:
         data: The file's bytes.
-        name: What an error message calls the picture.
+        name: What an error message calls the image.
 
     Raises:
         FkpError: Another format, or a header that is cut off or says no size.
@@ -81,7 +81,7 @@ def read_header(data: bytes, name: str = "image") -> Header:
 
 
 def foreign(view: memoryview) -> str | None:
-    """What a file is that people take for a picture, and OpenCV does not decode; None for any other."""
+    """What a file is that people take for an image, and OpenCV does not decode; None for any other."""
     brands = boxes.brands(view)
     if not brands & {b"avif", b"avis"} and brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
         return "an HEIC photograph"
@@ -94,12 +94,12 @@ def foreign(view: memoryview) -> str | None:
 
 
 def burden(data: bytes) -> str | None:
-    """What makes a picture cost far more to decode than its size tells, in a few words; None where nothing does.
+    """What makes an image cost far more to decode than its size tells, in a few words; None where nothing does.
 
     A file that is merely cut off is the decoder's matter: it may hold a whole first frame.
 
     Args:
-        data: A picture of any format.
+        data: An image of any format.
     """
     view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
     if view[: len(_PNG)] == _PNG:
@@ -111,7 +111,7 @@ def _png_burden(view: memoryview) -> str | None:
     """Walk over the chunks (PNG specification, 5.3).
 
     OpenCV takes the memory that a chunk's length promises before it finds that the file ends: 4 GiB, and three seconds, for a
-    picture of 96 x 96 pixels. And it inflates each text and profile up to 8 MB, which takes 40 ms and eight kilobytes of a file.
+    image of 96 x 96 pixels. And it inflates each text and profile up to 8 MB, which takes 40 ms and eight kilobytes of a file.
     """
     place = len(_PNG)
     packed = 0
@@ -156,7 +156,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if marker in _FRAME_MARKERS:
             height, width = struct.unpack_from(">HH", data, place + 3)
             return _positive(width, height)
-        # The picture begins, or ends, without a size. And FF 00 is no marker: decoders skip these two bytes alone, so that
+        # The image begins, or ends, without a size. And FF 00 is no marker: decoders skip these two bytes alone, so that
         # a length read behind them would lead past the frame header that they decode by.
         if marker in (0x00, 0xD9, 0xDA) or length < 2:
             raise _NoSize

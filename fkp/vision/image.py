@@ -1,4 +1,4 @@
-"""Bytes to pixels: the only place that decodes pictures."""
+"""Bytes to pixels: the only place that decodes images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fkp.common.files import replacing
+from fkp.common.files import atomic_replace
 from fkp.errors import FkpError
 from fkp.vision import boxes
 from fkp.vision.header import burden, foreign
@@ -19,22 +19,22 @@ Image = np.ndarray
 """(H, W, 3) uint8, RGB, as displayed (EXIF orientation, or AVIF's own, applied, transparency dropped)."""
 
 
-def decode(data: bytes, name: str = "image") -> Image:
-    """Decode a picture of any format OpenCV reads.
+def decode_image(data: bytes, name: str = "image") -> Image:
+    """Decode an image of any format OpenCV reads.
 
     Args:
         data: The file's bytes. The format is taken from the content: the YouTube-Faces frames are RGBA PNGs
             under `.jpg` names.
-        name: What an error message calls the picture.
+        name: What an error message calls the image.
 
     Returns:
         (H, W, 3) uint8 RGB, as displayed.
 
     Raises:
-        FkpError: The bytes are not a picture that can be decoded.
+        FkpError: The bytes are not an image that can be decoded.
     """
     if not data:
-        raise FkpError(f"{name} is empty: replace it with a picture")
+        raise FkpError(f"{name} is empty: replace it with an image")
     if found := burden(data):
         raise FkpError(f"{name} has {found}: save it anew")
     view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
@@ -49,18 +49,18 @@ def decode(data: bytes, name: str = "image") -> Image:
         way = "end the name of --out in .mp4" if kind == "a video" else "convert it to JPEG"
         raise FkpError(f"{name} is {kind}, which is not decoded here: {way}")
     if image is None:
-        raise FkpError(f"{name} is not a picture that can be decoded: replace it with a whole JPEG, PNG or WebP file")
+        raise FkpError(f"{name} is not an image that can be decoded: replace it with a whole JPEG, PNG or WebP file")
     return _transformed(image, boxes.transforms(view)) if avif else image
 
 
 def _transformed(image: Image, steps: Sequence[tuple[bytes, memoryview]]) -> Image:
-    """An AVIF picture as its file says that it is displayed; see `boxes.transforms`."""
+    """An AVIF image as its file says that it is displayed; see `boxes.transforms`."""
     for kind, told in steps:
         if kind == b"irot":  # Quarter turns against the clock.
             image = np.rot90(image, told[0] & 3)
         elif kind == b"imir":
             image = image[:, ::-1] if told[0] & 1 else image[::-1]
-        elif len(told) >= 32:  # A size and the middle's offset from the picture's middle, as fractions.
+        elif len(told) >= 32:  # A size and the middle's offset from the image's middle, as fractions.
             pairs = struct.unpack_from(">IIIIiIiI", told)
             width, height, right, down = (part / max(whole, 1) for part, whole in zip(pairs[::2], pairs[1::2], strict=True))
             x, y = (round((size - part) / 2 + off) for size, part, off in ((image.shape[1], width, right), (image.shape[0], height, down)))
@@ -69,17 +69,17 @@ def _transformed(image: Image, steps: Sequence[tuple[bytes, memoryview]]) -> Ima
     return np.ascontiguousarray(image)
 
 
-def read(path: str | Path) -> Image:
-    """Read and decode one picture file; see `decode`.
+def read_image(path: str | Path) -> Image:
+    """Read and decode one image file; see `decode`.
 
     Raises:
-        FkpError: The file is missing, unreadable or not a picture.
+        FkpError: The file is missing, unreadable or not an image.
     """
-    return decode(read_bytes(path), str(path))
+    return decode_image(read_bytes(path), str(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Read a file that is expected to be a picture.
+    """Read a file that is expected to be an image.
 
     Raises:
         FkpError: The file is missing or unreadable.
@@ -87,7 +87,7 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return spelled(Path(path)).read_bytes()
     except OSError as error:
-        raise FkpError(f"cannot read picture {path}: {error.strerror or error}") from error
+        raise FkpError(f"cannot read image {path}: {error.strerror or error}") from error
 
 
 def spelled(path: Path) -> Path:
@@ -101,30 +101,30 @@ def spelled(path: Path) -> Path:
     return next((other for other in map(path.with_name, names) if other.exists()), path)
 
 
-def encode(image: Image, suffix: str) -> bytes:
-    """Encode an RGB picture as a file's bytes; the suffix (".png", ".jpg") chooses the format.
+def encode_image(image: Image, suffix: str) -> bytes:
+    """Encode an RGB image as a file's bytes; the suffix (".png", ".jpg") chooses the format.
 
     Raises:
-        FkpError: There is no such format, or the picture does not fit into it.
+        FkpError: There is no such format, or the image does not fit into it.
     """
     try:
         done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
         raise FkpError(f"no encoder for a {suffix!r} file, use .png or .jpg") from error
     if not done:
-        raise FkpError(f"the picture could not be encoded as {suffix}")
+        raise FkpError(f"the image could not be encoded as {suffix}")
     return data.tobytes()
 
 
-def write(path: str | Path, image: Image) -> None:
-    """Write an RGB picture, whole or not at all; the suffix of `path` chooses the format.
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an RGB image, whole or not at all; the suffix of `path` chooses the format.
 
     Raises:
-        FkpError: The picture cannot be encoded in that format or the file cannot be written.
+        FkpError: The image cannot be encoded in that format or the file cannot be written.
     """
     try:
-        data = encode(image, Path(path).suffix)
-        with replacing(Path(path)) as draft:
+        data = encode_image(image, Path(path).suffix)
+        with atomic_replace(Path(path)) as draft:
             draft.write_bytes(data)
     except FkpError as error:
         raise FkpError(f"cannot write {path}: {error}") from error

@@ -36,7 +36,7 @@ class OneEuro:
     """Smooths the points of one face, a frame at a time.
 
     Each point has a cut-off of its own, by its own speed in face boxes a second: the same motion is smoothed alike however
-    large the face is in the picture. x and y of a point share it, so that the direction of a motion does not matter.
+    large the face is in the image. x and y of a point share it, so that the direction of a motion does not matter.
 
     Args:
         settings: See there.

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from cv2.utils import logging as log
 
-from fkp.common.files import replacing
+from fkp.common.files import atomic_replace
 from fkp.errors import FkpError
 from fkp.vision.image import Image
 from fkp.vision.movie import Movie, read_movie, write_times
@@ -129,7 +129,7 @@ def written_clip(path: Path, fps: float) -> Iterator[Callable[..., None]]:
         writers[0].write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         times_s.append(len(times_s) / rate if time_s is None else time_s)
 
-    with replacing(path) as draft:
+    with atomic_replace(path) as draft:
         try:
             yield write
         finally:

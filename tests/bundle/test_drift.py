@@ -1,4 +1,4 @@
-"""Whether a change of the pictures is seen, and chance is not taken for one."""
+"""Whether a change of the images is seen, and chance is not taken for one."""
 
 from __future__ import annotations
 

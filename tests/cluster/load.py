@@ -1,4 +1,4 @@
-"""Twenty pictures a second for as many seconds as the argument says; prints how many were asked and how many got points."""
+"""Twenty images a second for as many seconds as the argument says; prints how many were asked and how many got points."""
 
 import concurrent.futures
 import json
@@ -13,7 +13,7 @@ URL = "http://127.0.0.1:8000/v1/keypoints"
 
 
 def ask(at: float) -> bool:
-    """Whether a picture, sent at a moment of the monotonic clock, came back with a face."""
+    """Whether an image, sent at a moment of the monotonic clock, came back with a face."""
     time.sleep(max(0.0, at - time.monotonic()))
     try:
         found = requests.post(URL, PHOTO, headers={"Content-Type": "image/jpeg"}, timeout=15)

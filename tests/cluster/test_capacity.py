@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fkp.cluster import capacity
-from fkp.config import build
+from fkp.config import build_config
 from fkp.errors import FkpError
 
 
@@ -74,7 +74,7 @@ def test_a_cluster_of_this_machine_does_not_grow(asked: list[Any], monkeypatch: 
     ],
 )
 def test_gpus_are_used_when_there_is_one_for_each_worker(scale: dict[str, Any], have: dict[str, float], gpus: bool) -> None:
-    assert capacity._check(build({"scale": scale}), [have]) is gpus
+    assert capacity._check(build_config({"scale": scale}), [have]) is gpus
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_gpus_are_used_when_there_is_one_for_each_worker(scale: dict[str, Any], 
 )
 def test_what_can_never_be_met_is_named(scale: dict[str, Any], have: dict[str, float], told: str) -> None:
     with pytest.raises(FkpError, match=told):
-        capacity._check(build({"scale": scale}), [have])
+        capacity._check(build_config({"scale": scale}), [have])
 
 
 def test_a_worker_lies_on_one_host() -> None:
     """Six cores on two hosts are not three workers of two: Ray would wait for ever."""
-    config = build({"scale": {"num_workers": 3, "cpus_per_worker": 2}})
+    config = build_config({"scale": {"num_workers": 3, "cpus_per_worker": 2}})
     assert not capacity._check(config, [{"CPU": 4}, {"CPU": 3}])
     with pytest.raises(FkpError, match="3 workers of 2 cores do not fit: a worker lies on one host, and these hold 2 such workers"):
         capacity._check(config, [{"CPU": 3}, {"CPU": 3}])

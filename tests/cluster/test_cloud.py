@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fkp import config as configs
 from fkp.cluster import preflight
 from fkp.common import storage
+from fkp.config import config_from_args
 
 ROOT = Path(__file__).parents[2]
 CLOUD, LOCAL, KUBERAY = ROOT / "cluster.yaml", ROOT / "cluster/local.yaml", ROOT / "cluster/kuberay.yaml"
@@ -190,7 +190,7 @@ def test_the_documented_search_and_training_are_ones_that_hosts_without_a_share_
     most = cloud["available_node_types"]["gpu_spot"]["max_workers"]
     assert settings.concurrent == most == 8
     (training,) = documented("fkp train")
-    trained = configs.from_args(training, "fkp train", "")
+    trained = config_from_args(training, "fkp train", "")
     assert trained.scale.num_workers == most and trained.least_workers == 1
     assert trained.data.backend == "stream" and trained.data.root is not None and storage.is_uri(trained.data.root)
     for run in (config, trained):
@@ -235,7 +235,7 @@ def test_the_job_s_command_is_one_that_training_understands() -> None:
     command = shlex.split(job["spec"]["entrypoint"])
     assert command[:4] == ["python", "-m", "fkp", "train"]
     flags = [str(ROOT / word) if word.startswith("configs/") else word for word in command[4:]]
-    config = configs.from_args(flags, "fkp train", "")
+    config = config_from_args(flags, "fkp train", "")
     assert config.least_workers < config.scale.num_workers
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]

@@ -17,7 +17,7 @@ from fkp.cluster import ray_session
 from fkp.errors import run_command
 
 def main():
-    with ray_session.joined():
+    with ray_session.connect():
         print("joined")
 
 run_command(main)

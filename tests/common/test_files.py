@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fkp.common import files
-from fkp.common.files import claimed, install_dir, locked, put_back, replacing_dir, write_json
+from fkp.common.files import atomic_replace_dir, exclusive, install_dir, locked, put_back, write_json
 from fkp.errors import FkpError
 
 
@@ -62,10 +62,10 @@ def test_a_link_is_replaced_and_what_it_names_stays(place: Path) -> None:
 
 
 def test_a_draft_that_is_not_finished_goes(place: Path) -> None:
-    with pytest.raises(UnicodeEncodeError), replacing_dir(place) as draft:
+    with pytest.raises(UnicodeEncodeError), atomic_replace_dir(place) as draft:
         (draft / "file").write_text("new and \ud800", encoding="utf-8")
     assert (place / "file").read_text() == "old" and names(place.parent) == ["place"]
-    with replacing_dir(place.parent / "above" / "other") as draft:
+    with atomic_replace_dir(place.parent / "above" / "other") as draft:
         (draft / "file").write_text("new")
     assert (place.parent / "above/other/file").read_text() == "new" and names(place.parent / "above") == ["other"]
 
@@ -100,11 +100,11 @@ def test_what_a_kill_between_two_steps_left_aside_is_put_back(place: Path) -> No
 INSTALLER = """
 import sys
 from pathlib import Path
-from fkp.common.files import replacing_dir
+from fkp.common.files import atomic_replace_dir
 number = int(sys.argv[2])
 while True:
     number += 2
-    with replacing_dir(Path(sys.argv[1])) as draft:
+    with atomic_replace_dir(Path(sys.argv[1])) as draft:
         (draft / "first").write_text(str(number))
         (draft / "second").write_text(str(number))
     print(number, flush=True)
@@ -161,10 +161,10 @@ def test_a_lock_ends_with_the_process_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_claimed_folder_is_refused_to_a_second_one(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with claimed(run, "it"), pytest.raises(FkpError, match=r"^it is being trained by another process: wait for it"), claimed(run, "it"):
+    with exclusive(run, "it"), pytest.raises(FkpError, match=r"^it is being trained by another process: wait for it"), exclusive(run, "it"):
         pass
-    with claimed(run, "it"):
+    with exclusive(run, "it"):
         (tmp_path / "file").touch()
     lost = tmp_path / "file" / "run"
-    with pytest.raises(FkpError, match=r"^cannot make the folder of it, .*: Not a directory: set track.storage"), claimed(lost, "it"):
+    with pytest.raises(FkpError, match=r"^cannot make the folder of it, .*: Not a directory: set track.storage"), exclusive(lost, "it"):
         pass

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fkp.config import Config
 from fkp.data import crop_cache, splits
-from fkp.data import labels as catalogs
 from fkp.data.crop_cache import CropCache, open_cache
 from fkp.data.datamodule import FacesDataModule
+from fkp.data.labels import load_labels, root_of
 from fkp.errors import FkpError
 from fkp.vision import image as images
 from fkp.vision.augment import WIDE, wide_size_px
@@ -34,7 +34,7 @@ def person(fold: int, number: int = 0) -> str:
 
 
 def blob_face(points_px: np.ndarray, seed: int) -> np.ndarray:
-    """A dark noisy 120 x 140 picture with a bright blob on point 0, which lies apart from the others."""
+    """A dark noisy 120 x 140 image with a bright blob on point 0, which lies apart from the others."""
     y, x = np.mgrid[:120, :140]
     blob = 230 * np.exp(-((x - points_px[0, 0]) ** 2 + (y - points_px[0, 1]) ** 2) / (2 * 3.0**2))
     noise = np.random.default_rng(seed).integers(0, 12, (120, 140))
@@ -68,7 +68,7 @@ def cached_folders(config: Config) -> list[str]:
 
 
 def frame_path(config: Config, fold: int) -> Path:
-    return catalogs.root_of(config.data) / "training" / f"{person(fold)}_00.jpg"
+    return root_of(config.data) / "training" / f"{person(fold)}_00.jpg"
 
 
 def with_(config: Config, **settings: Any) -> Config:
@@ -84,22 +84,22 @@ def cache(tiny_config: Config) -> CropCache:
 
 
 def test_shapes_and_types(tiny_config: Config, cache: CropCache) -> None:
-    catalog = catalogs.load(tiny_config.data)
-    for part, size in ((cache.train, wide_size_px(64)), (cache.val, 64)):
-        count = len(part.rows)
+    catalog = load_labels(tiny_config.data)
+    for subset, size in ((cache.train, wide_size_px(64)), (cache.val, 64)):
+        count = len(subset.rows)
         assert count >= 20
-        assert (part.crops_u8.shape, part.crops_u8.dtype) == ((count, 1, size, size), np.uint8)
-        assert (part.points_px.shape, part.points_px.dtype) == ((count, 68, 2), np.float32)
+        assert (subset.crops_u8.shape, subset.crops_u8.dtype) == ((count, 1, size, size), np.uint8)
+        assert (subset.points_px.shape, subset.points_px.dtype) == ((count, 68, 2), np.float32)
         # The points' box is 1 / crop_scale of the crop.
-        extent = np.ptp(part.points_px, axis=1).max(axis=-1)
+        extent = np.ptp(subset.points_px, axis=1).max(axis=-1)
         np.testing.assert_allclose(extent, 64 / tiny_config.input.crop_scale, rtol=1e-3)
-        middles = (part.points_px.min(axis=1) + part.points_px.max(axis=1)) / 2
+        middles = (subset.points_px.min(axis=1) + subset.points_px.max(axis=1)) / 2
         np.testing.assert_allclose(middles, (size - 1) / 2, atol=1e-2)
     assert len(catalog.rows("train", tiny_config.data)) == len(cache.train.rows)
 
 
 def test_no_person_trains_and_validates(tiny_config: Config, cache: CropCache) -> None:
-    identity = catalogs.load(tiny_config.data).table["identity"].to_numpy()
+    identity = load_labels(tiny_config.data).table["identity"].to_numpy()
     train, val = set(identity[cache.train.rows]), set(identity[cache.val.rows])
     assert train
     assert val
@@ -109,13 +109,13 @@ def test_no_person_trains_and_validates(tiny_config: Config, cache: CropCache) -
 
 
 def test_crops_are_those_of_crop(tiny_config: Config, cache: CropCache) -> None:
-    catalog = catalogs.load(tiny_config.data)
-    for part, size, scale in ((cache.train, wide_size_px(64), 1.3 * WIDE), (cache.val, 64, 1.3)):
-        for index in (0, len(part.rows) - 1):
-            row = int(part.rows[index])
+    catalog = load_labels(tiny_config.data)
+    for subset, size, scale in ((cache.train, wide_size_px(64), 1.3 * WIDE), (cache.val, 64, 1.3)):
+        for index in (0, len(subset.rows) - 1):
+            row = int(subset.rows[index])
             crop = Crop.of_box(box_of_points(catalog.points_px[row]), size, scale)
-            np.testing.assert_array_equal(part.crops_u8[index], crop.apply(images.read(catalog.path(row)), 1))
-            np.testing.assert_array_equal(part.points_px[index], crop.do(catalog.points_px[row]))
+            np.testing.assert_array_equal(subset.crops_u8[index], crop.apply(images.read_image(catalog.path(row)), 1))
+            np.testing.assert_array_equal(subset.points_px[index], crop.do(catalog.points_px[row]))
 
 
 def test_colour(small: Callable[..., Config]) -> None:
@@ -126,8 +126,8 @@ def test_colour(small: Callable[..., Config]) -> None:
 def test_the_label_bias_is_taken_out_exactly_once(small: Callable[..., Config]) -> None:
     config = small(shift_px=(6.0, -4.0))
     cache = open_cache(config)
-    for part in (cache.train, cache.val):
-        for crop_u8, points_px in zip(part.crops_u8, part.points_px, strict=True):
+    for subset in (cache.train, cache.val):
+        for crop_u8, points_px in zip(subset.crops_u8, subset.points_px, strict=True):
             pixels = np.where(crop_u8[0] > 60, crop_u8[0], 0).astype(float)
             y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
             blob = np.array([(pixels * x).sum(), (pixels * y).sum()]) / pixels.sum()
@@ -136,12 +136,12 @@ def test_the_label_bias_is_taken_out_exactly_once(small: Callable[..., Config]) 
 
 def test_memory_maps_are_read_only_and_the_same_file(tiny_config: Config, cache: CropCache) -> None:
     again = open_cache(tiny_config)
-    for part, twin in ((cache.train, again.train), (cache.val, again.val)):
-        assert isinstance(part.crops_u8, np.memmap)
+    for subset, twin in ((cache.train, again.train), (cache.val, again.val)):
+        assert isinstance(subset.crops_u8, np.memmap)
         assert isinstance(twin.crops_u8, np.memmap)
-        assert part.crops_u8.filename == twin.crops_u8.filename
+        assert subset.crops_u8.filename == twin.crops_u8.filename
         with pytest.raises(ValueError, match="read-only"):
-            part.crops_u8[0] = 0
+            subset.crops_u8[0] = 0
 
 
 # --- made once --------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_made_once_and_opened_again(small: Callable[..., Config], monkeypatch: p
     first = open_cache(config)
     (folder,) = cached_folders(config)
     times = {path: path.stat().st_mtime_ns for path in (Path(config.data.cache_dir) / folder).iterdir()}
-    monkeypatch.setattr(images, "decode", None)  # Nothing is decoded a second time.
+    monkeypatch.setattr(images, "decode_image", None)  # Nothing is decoded a second time.
     second = open_cache(config)
     assert cached_folders(config) == [folder]
     assert {path: path.stat().st_mtime_ns for path in times} == times
@@ -162,15 +162,15 @@ def test_made_once_and_opened_again(small: Callable[..., Config], monkeypatch: p
 
 def test_another_process_finishes_first(small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     config = small()
-    build_part = crop_cache._build_part
+    build_part = crop_cache._build_subset
     digests = []
 
     def interrupted(*arguments: Any) -> list[bytes]:
-        monkeypatch.setattr(crop_cache, "_build_part", build_part)
+        monkeypatch.setattr(crop_cache, "_build_subset", build_part)
         digests.append(open_cache(config).digest)  # The other process: it builds the same crops from start to end.
         return build_part(*arguments)
 
-    monkeypatch.setattr(crop_cache, "_build_part", interrupted)
+    monkeypatch.setattr(crop_cache, "_build_subset", interrupted)
     cache = open_cache(config)
     assert digests == [cache.digest]
     assert len(cached_folders(config)) == 1
@@ -181,8 +181,8 @@ def test_a_changed_frame_makes_new_crops(small: Callable[..., Config]) -> None:
     config = small()
     before = open_cache(config)
     path = frame_path(config, fold=1)
-    picture = images.read(path)
-    images.write(path.with_suffix(".png"), 255 - picture)
+    image = images.read_image(path)
+    images.write_image(path.with_suffix(".png"), 255 - image)
     path.with_suffix(".png").rename(path)
     after = open_cache(config)
     assert len(cached_folders(config)) == 2
@@ -244,18 +244,18 @@ def test_missing_frame(small: Callable[..., Config]) -> None:
     refused(config, "is missing", str(path))
 
 
-@pytest.mark.parametrize("content", [b"", b"this is not a picture", b"\x89PNG\r\n\x1a\n" + bytes(50)], ids=["empty", "words", "half"])
+@pytest.mark.parametrize("content", [b"", b"this is not an image", b"\x89PNG\r\n\x1a\n" + bytes(50)], ids=["empty", "words", "half"])
 @pytest.mark.parametrize("fold", [1, 2], ids=["val", "train"])
 def test_corrupt_frame(small: Callable[..., Config], fold: int, content: bytes) -> None:
     config = small()
     path = frame_path(config, fold)
     path.write_bytes(content)
-    refused(config, "is empty|is not a picture", str(path))
+    refused(config, "is empty|is not an image", str(path))
 
 
 def edit_labels(config: Config, fold: int, change: Callable[[list[str]], list[str]]) -> None:
     """Change the 136 numbers of one frame."""
-    csv = catalogs.root_of(config.data) / "training_frames_keypoints.csv"
+    csv = root_of(config.data) / "training_frames_keypoints.csv"
     lines = csv.read_text().splitlines()
     for number, line in enumerate(lines):
         name, *values = line.split(",")
@@ -297,12 +297,12 @@ def test_label_whose_error_cannot_be_normalised(small: Callable[..., Config], fo
     refused(config, "the outer eye corners of the label coincide", frame_path(config, fold).name)
 
 
-@pytest.mark.parametrize(("fold", "part"), [(1, "val"), (0, "test")])
-def test_empty_part(small: Callable[..., Config], fold: int, part: str) -> None:
+@pytest.mark.parametrize(("fold", "subset"), [(1, "val"), (0, "test")])
+def test_empty_part(small: Callable[..., Config], fold: int, subset: str) -> None:
     config = small()
-    csv = catalogs.root_of(config.data) / "training_frames_keypoints.csv"
+    csv = root_of(config.data) / "training_frames_keypoints.csv"
     csv.write_text("\n".join(line for line in csv.read_text().splitlines() if not line.startswith(person(fold))) + "\n")
-    refused(config, f"the {part} part of the identity split of .* is empty", str(catalogs.root_of(config.data)))
+    refused(config, f"the {subset} subset of the identity split of .* is empty", str(root_of(config.data)))
 
 
 def test_cache_that_cannot_be_made(small: Callable[..., Config], tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_two_workers_share_the_faces(tiny_config: Config) -> None:
 
 
 def test_an_epoch_has_as_many_steps_for_any_number_of_workers(tiny_config: Config) -> None:
-    """A run that goes on with fewer workers must not have more steps than its schedule: 47 faces padded for 2 workers are 48."""
+    """A run that continues with fewer workers must not have more steps than its schedule: 47 faces padded for 2 workers are 48."""
     few = tiny_config.updated({"data.limit": 47})
     steps = [len(train_rows(module_of(few, batch_size=16 // workers, world_size=workers, global_rank=0))) for workers in (1, 2, 4)]
     assert steps == [2, 2, 2]
@@ -452,6 +452,6 @@ def test_under_a_plain_trainer(tiny_config: Config) -> None:
     trainer.fit(spy, datamodule=module)
     assert module.cache is not None
     assert {tuple(crops.shape) for crops in spy.trained} == {(16, 1, 64, 64)}
-    # The sanity check before training validates too; the last pass is the whole part, as it lies in the cache.
+    # The sanity check before training validates too; the last pass is the whole subset, as it lies in the cache.
     count = len(module.cache.val.rows)
     np.testing.assert_array_equal(torch.cat(spy.validated)[-count:], module.cache.val.crops_u8)

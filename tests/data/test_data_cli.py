@@ -12,7 +12,7 @@ import pytest
 
 from fkp.data import __main__ as cli
 from fkp.errors import FkpError
-from fkp.vision import image
+from fkp.vision.image import write_image
 from tests.faces import face
 
 REPO = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     lines = ["split,file,sha256,identity,video,frame,fold"]
     for part, name in (("training", "Ada_B_00.png"), ("test", "Cy_01.png")):
         (root / part).mkdir(parents=True)
-        image.write(root / part / name, np.full((50, 40, 3), 9, np.uint8))
+        write_image(root / part / name, np.full((50, 40, 3), 9, np.uint8))
         points = ",".join(f"{value:g}" for value in face(20, 14, 14).ravel())
         (root / f"{part}_frames_keypoints.csv").write_text("," + ",".join(map(str, range(136))) + f"\n{name},{points}\n")
         identity, digits = name.removesuffix(".png").rsplit("_", 1)
@@ -105,7 +105,7 @@ def test_stats_by_root_and_by_config_flags(folder: Path, monkeypatch: pytest.Mon
 
 def test_fetch_from_a_folder_counts_other_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(folder)
-    image.write(folder / "data/ytfaces/test/Cy_01.png", np.zeros((50, 40, 3), np.uint8))
+    write_image(folder / "data/ytfaces/test/Cy_01.png", np.zeros((50, 40, 3), np.uint8))
     cli.main(["fetch", "--source", "data/ytfaces", "--root", "data/copy"])
     assert capsys.readouterr().out == "data/copy: 2 labelled frames copied from data/ytfaces, all decode; 1 differ from upstream's bytes\n"
 

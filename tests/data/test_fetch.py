@@ -23,7 +23,7 @@ import pytest
 
 from fkp.data import download, fetch, splits, unpack, verify
 from fkp.errors import FkpError
-from fkp.vision import image
+from fkp.vision.image import read_image
 from tests.faces import face
 
 TOP = "P1_Facial_Keypoints-6e55adc6bd032d9fb1ad41a4c3e68aae847cdf81"
@@ -31,7 +31,7 @@ NAMES = {"training": ["Ada_B_00.jpg", "Ada_B_01.jpg", "Cy_02.jpg"], "test": ["Ad
 HEADER = "," + ",".join(str(column) for column in range(136))
 
 
-def picture(seed: int, suffix: str) -> bytes:
+def image(seed: int, suffix: str) -> bytes:
     """60 x 80 noise: it does not compress, so that the archive has pieces enough to cut."""
     pixels = np.random.default_rng(seed).integers(0, 256, (80, 60, 4 if suffix == ".png" else 3), np.uint8)
     return cv2.imencode(suffix, pixels)[1].tobytes()
@@ -43,10 +43,10 @@ def set_files() -> dict[str, bytes]:
     for part, names in NAMES.items():
         rows = [HEADER]
         for name in names:
-            files[f"{part}/{name}"] = picture(len(files), ".png" if name == "Ada_B_01.jpg" else ".jpg")
+            files[f"{part}/{name}"] = image(len(files), ".png" if name == "Ada_B_01.jpg" else ".jpg")
             rows.append(",".join([name, *(f"{value:g}" for value in face(30, 30, 20).ravel())]))
         files[f"{part}_frames_keypoints.csv"] = ("\n".join(rows) + "\n").encode()
-    files["test/unlabelled.jpg"] = picture(99, ".jpg")
+    files["test/unlabelled.jpg"] = image(99, ".jpg")
     return files
 
 
@@ -181,7 +181,7 @@ def test_an_rgba_png_under_a_jpg_name_is_read(server: Server, root: Path, manife
     get(server, root, manifest)
     path = root / "training" / "Ada_B_01.jpg"
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert image.read(path).shape == (80, 60, 3)
+    assert read_image(path).shape == (80, 60, 3)
 
 
 def test_second_fetch_downloads_nothing(server: Server, root: Path, manifest: Path) -> None:
@@ -266,7 +266,7 @@ def test_wrong_byte_is_named_and_nothing_is_installed(server: Server, root: Path
 
 
 def test_other_frame_in_a_sound_archive_is_named(server: Server, root: Path, manifest: Path, files: dict[str, bytes]) -> None:
-    server.body = zipped({**files, "test/Ada_B_10.jpg": picture(7, ".jpg")})
+    server.body = zipped({**files, "test/Ada_B_10.jpg": image(7, ".jpg")})
     with pytest.raises(fetch.BadArchive, match=r"other ones: test/Ada_B_10\.jpg;"):
         get(server, root, manifest)
     assert os.listdir(root.parent) == []
@@ -290,7 +290,7 @@ def test_failed_fetch_leaves_the_old_set_as_it_was(
     server: Server, root: Path, manifest: Path, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     get(server, root, manifest)
-    newer = {**files, "training/Cy_02.jpg": picture(8, ".jpg")}
+    newer = {**files, "training/Cy_02.jpg": image(8, ".jpg")}
     new_manifest = write_manifest(tmp_path / "new.csv", newer)
     with pytest.raises(fetch.BadArchive, match=r"training/Cy_02\.jpg"):
         get(server, root, new_manifest)  # the server still has the old one
@@ -508,7 +508,7 @@ def source(tmp_path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.mark.parametrize("above", [False, True])
 def test_source_is_copied_without_unlabelled_frames(source: Path, root: Path, manifest: Path, files: dict[str, bytes], above: bool) -> None:
-    (source / "training" / "Cy_02.jpg").write_bytes(picture(5, ".jpg"))
+    (source / "training" / "Cy_02.jpg").write_bytes(image(5, ".jpg"))
     assert fetch.adopt(source.parent if above else source, root, manifest) == (4, 1)
     assert set(tree(root)) == set(files) - {"test/unlabelled.jpg"}
     assert not os.path.samefile(source / "training" / "Cy_02.jpg", root / "training" / "Cy_02.jpg")
@@ -517,9 +517,9 @@ def test_source_is_copied_without_unlabelled_frames(source: Path, root: Path, ma
 
 
 def test_source_with_bad_frames_names_each_and_installs_nothing(source: Path, root: Path, manifest: Path) -> None:
-    (source / "training" / "Cy_02.jpg").write_bytes(b"no picture")
+    (source / "training" / "Cy_02.jpg").write_bytes(b"no image")
     (source / "test" / "Ada_B_10.jpg").unlink()
-    with pytest.raises(FkpError, match=r"2 of 4 labelled frames .*Cy_02\.jpg is not a picture.*Ada_B_10\.jpg: No such file"):
+    with pytest.raises(FkpError, match=r"2 of 4 labelled frames .*Cy_02\.jpg is not an image.*Ada_B_10\.jpg: No such file"):
         fetch.adopt(source, root, manifest)
     assert os.listdir(root.parent) == []
 

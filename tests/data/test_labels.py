@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import labels, splits
+from fkp.data import splits
 from fkp.data.face_shape import box_of_label, first_fault, mean_face
+from fkp.data.labels import LABEL_BIAS_PX, Catalog, check_label, load_labels, root_of, split_digest
 from fkp.errors import FkpError
 from fkp.scheme import MIRROR
 from fkp.vision.crop import box_of_points
@@ -46,7 +47,7 @@ def write_set(root: Path, training: list[str], test: list[str]) -> DataConfig:
 
 
 def test_rows_in_the_order_of_the_files(tmp_path: Path) -> None:
-    faces = labels.load(write_set(tmp_path, [row("Ada_B_12.jpg", 1, 2, 3), row("Cy_00.png")], [row("Ada_B_013.jpg", -4.5)]))
+    faces = load_labels(write_set(tmp_path, [row("Ada_B_12.jpg", 1, 2, 3), row("Cy_00.png")], [row("Ada_B_013.jpg", -4.5)]))
     assert len(faces) == 3
     assert faces.points_raw_px.shape == (3, 68, 2) and faces.points_raw_px.dtype == np.float32
     assert faces.points_raw_px[0, :2].tolist() == [[1, 2], [3, FACE[1, 1]]] and faces.points_raw_px[2, 0, 0] == -4.5
@@ -57,17 +58,17 @@ def test_rows_in_the_order_of_the_files(tmp_path: Path) -> None:
 
 def test_empty_lines_are_nothing(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg"), "", row("Ada_01.jpg"), "", ""], [])
-    assert labels.load(data).table["file"].tolist() == ["Ada_00.jpg", "Ada_01.jpg"]
+    assert load_labels(data).table["file"].tolist() == ["Ada_00.jpg", "Ada_01.jpg"]
 
 
 def test_one_file_may_label_nothing(tmp_path: Path) -> None:
-    faces = labels.load(write_set(tmp_path, [row("Ada_B_12.jpg")], []))
+    faces = load_labels(write_set(tmp_path, [row("Ada_B_12.jpg")], []))
     assert len(faces) == 1 and faces.table["video"].dtype.kind == "i"
     assert len(faces.rows("test", DataConfig(split="published"))) == 0
 
 
 def test_same_name_in_both_files_is_two_frames(tmp_path: Path) -> None:
-    assert len(labels.load(write_set(tmp_path, [row("Ada_B_12.jpg")], [row("Ada_B_12.jpg")]))) == 2
+    assert len(load_labels(write_set(tmp_path, [row("Ada_B_12.jpg")], [row("Ada_B_12.jpg")]))) == 2
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def test_same_name_in_both_files_is_two_frames(tmp_path: Path) -> None:
 def test_broken_labels_are_one_sentence(tmp_path: Path, rows: list[str], says: str) -> None:
     data = write_set(tmp_path, rows, [])
     with pytest.raises(FkpError) as caught:
-        labels.load(data)
+        load_labels(data)
     assert says in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -107,7 +108,7 @@ def test_wrong_column_count(tmp_path: Path, columns: int) -> None:
     (tmp_path / "training_frames_keypoints.csv").write_text(f"{','.join(header)}\n{','.join(line)}\n")
     found = columns + 1 if columns else 0  # Without a number the header is an empty line.
     with pytest.raises(FkpError, match=rf"has {found} columns: it needs a file name and 136 coordinates"):
-        labels.load(data)
+        load_labels(data)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", b'"'])
@@ -115,20 +116,20 @@ def test_no_csv_at_all(tmp_path: Path, content: bytes) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [])
     (tmp_path / "test_frames_keypoints.csv").write_bytes(content)
     with pytest.raises(FkpError, match=r"test_frames_keypoints\.csv"):
-        labels.load(data)
+        load_labels(data)
 
 
 def test_missing_csv_says_how_to_get_it(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [])
     (tmp_path / "test_frames_keypoints.csv").unlink()
     with pytest.raises(FkpError, match=r"test_frames_keypoints\.csv is missing: `fkp data fetch`"):
-        labels.load(data)
+        load_labels(data)
 
 
 def test_own_set_needs_a_root() -> None:
     with pytest.raises(FkpError, match=r"data\.source=folder needs data\.root"):
-        labels.load(DataConfig(source="folder"))
-    assert labels.root_of(DataConfig(source="ytfaces")) == Path("data/ytfaces")
+        load_labels(DataConfig(source="folder"))
+    assert root_of(DataConfig(source="ytfaces")) == Path("data/ytfaces")
 
 
 def test_points_a_little_outside_pass_and_far_outside_do_not() -> None:
@@ -136,10 +137,10 @@ def test_points_a_little_outside_pass_and_far_outside_do_not() -> None:
     points_px[45] = 20, 15
     for x, y in ((-50, 0), (149, 0), (0, -50), (0, 129)):  # half the longer side of a 100 x 80 frame
         points_px[7] = x, y
-        labels.check_label(points_px, 80, 100, "a.jpg")
+        check_label(points_px, 80, 100, "a.jpg")
         points_px[7] = x + np.sign(x), y + np.sign(y)
         with pytest.raises(FkpError, match=r"a\.jpg: a point lies 51 px outside the 100 x 80 frame"):
-            labels.check_label(points_px, 80, 100, "a.jpg")
+            check_label(points_px, 80, 100, "a.jpg")
 
 
 # --- labels that are finite and no face -------------------------------------------------------------------------
@@ -169,19 +170,19 @@ def write_as(root: Path, header: str, rows: list[str]) -> DataConfig:
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_headers_that_tell_the_order(tmp_path: Path, header: str) -> None:
-    assert len(labels.load(write_as(tmp_path, HEADERS[header], [row("Ada_00.jpg")]))) == 2
+    assert len(load_labels(write_as(tmp_path, HEADERS[header], [row("Ada_00.jpg")]))) == 2
 
 
 @pytest.mark.parametrize("header", OTHER_HEADERS)
 def test_a_header_that_tells_another_order_is_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(FkpError, match=r"training_frames_keypoints\.csv, line 1: the header tells another order of the columns"):
-        labels.load(write_as(tmp_path, OTHER_HEADERS[header], [row("Ada_00.jpg")]))
+        load_labels(write_as(tmp_path, OTHER_HEADERS[header], [row("Ada_00.jpg")]))
 
 
 @pytest.mark.parametrize("first", ["Ada_00.jpg", " Ada_00.jpg", "Zoë_00.png"])
 def test_a_missing_header_is_refused(tmp_path: Path, first: str) -> None:
     with pytest.raises(FkpError, match=r"training_frames_keypoints\.csv, line 1: the header is missing"):
-        labels.load(write_as(tmp_path, "", [row(first), row("Ada_01.jpg")]))
+        load_labels(write_as(tmp_path, "", [row(first), row("Ada_01.jpg")]))
 
 
 def csv_row(name: str, points: np.ndarray) -> str:
@@ -207,14 +208,14 @@ NO_FACES = {
 def test_a_label_that_is_no_face_is_refused(tmp_path: Path, case: str) -> None:
     points, says = NO_FACES[case]
     with pytest.raises(FkpError, match=rf"training_frames_keypoints\.csv, line 4: .*{says}") as caught:
-        labels.load(write_set(tmp_path, [row("Ada_00.jpg"), "", csv_row("Ada_01.jpg", np.asarray(points)), row("Ada_02.jpg")], []))
+        load_labels(write_set(tmp_path, [row("Ada_00.jpg"), "", csv_row("Ada_01.jpg", np.asarray(points)), row("Ada_02.jpg")], []))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("by", [1, -1])
 def test_points_with_other_numbers_are_refused(tmp_path: Path, by: int) -> None:
     with pytest.raises(FkpError, match=r"line 2: the points of this and most other faces have other numbers"):
-        labels.load(write_set(tmp_path, [csv_row(f"Ada_0{place}.jpg", np.roll(face(50, 40, 40, place), by, 0)) for place in range(5)], []))
+        load_labels(write_set(tmp_path, [csv_row(f"Ada_0{place}.jpg", np.roll(face(50, 40, 40, place), by, 0)) for place in range(5)], []))
 
 
 @pytest.mark.parametrize("yaw", [-60, 0, 60])
@@ -240,10 +241,10 @@ MARKERS = {
 def test_a_point_that_is_not_labelled_is_missing(tmp_path: Path, marker: str) -> None:
     cells = row("Ada_00.jpg").split(",")
     cells[1:35] = [*MARKERS[marker]] * 17
-    faces = labels.load(write_set(tmp_path, [",".join(cells)], []))
+    faces = load_labels(write_set(tmp_path, [",".join(cells)], []))
     assert np.isnan(faces.points_raw_px[0, :17]).all() and np.isnan(faces.points_px[0, :17]).all()
     np.testing.assert_array_equal(faces.points_raw_px[0, 17:], FACE[17:])
-    labels.check_label(faces.points_raw_px[0], 120, 120, "a.jpg")
+    check_label(faces.points_raw_px[0], 120, 120, "a.jpg")
     overlap = iou(box_of_label(faces.points_px[0]), box_of_points(FACE))
     assert overlap > 0.95, "the box of the face is not that of the points that are left"
 
@@ -254,7 +255,7 @@ def test_too_few_points_are_refused(tmp_path: Path, hidden: list[int]) -> None:
     for point in hidden:
         cells[1 + 2 * point : 3 + 2 * point] = ["-1", "-1"]
     with pytest.raises(FkpError, match="line 2: too few points are labelled, the outer eye corners and 4 more are needed"):
-        labels.load(write_set(tmp_path, [",".join(cells)], []))
+        load_labels(write_set(tmp_path, [",".join(cells)], []))
 
 
 # --- one person in two spellings --------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ def test_too_few_points_are_refused(tmp_path: Path, hidden: list[int]) -> None:
 def test_one_person_in_two_spellings_is_one(tmp_path: Path, name: str) -> None:
     composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
     data = write_set(tmp_path, [row(f"{composed}_00.jpg"), row(f"{decomposed}_01.jpg")], [row(f"{decomposed}_10.jpg")])
-    faces = labels.load(data)
+    faces = load_labels(data)
     assert composed != decomposed and faces.table["identity"].nunique() == 1 and faces.table["fold"].nunique() == 1
     (tmp_path / "training").mkdir()
     for number, there in enumerate((decomposed, composed)):  # Each file in the other spelling than its row.
@@ -273,7 +274,7 @@ def test_one_person_in_two_spellings_is_one(tmp_path: Path, name: str) -> None:
         assert faces.path(number) == path and faces.read_bytes(number) == b"x"
     twice = write_set(tmp_path, [row(f"{composed}_00.jpg"), row(f"{decomposed}_00.jpg")], [])
     with pytest.raises(FkpError, match="is labelled twice in one file"):
-        labels.load(twice)
+        load_labels(twice)
 
 
 # --- the labels' shift ------------------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def test_one_person_in_two_spellings_is_one(tmp_path: Path, name: str) -> None:
 
 def test_shift_is_taken_out_exactly_once(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg", 10, 20)], []).updated({"label_bias_px": (1.5, -0.25)})
-    faces = labels.load(data)
+    faces = load_labels(data)
     assert faces.points_raw_px[0, 0].tolist() == [10, 20]
     for _ in range(2):  # reading does not shift again
         assert faces.points_px[0, 0].tolist() == [8.5, 20.25]
@@ -291,11 +292,11 @@ def test_shift_is_taken_out_exactly_once(tmp_path: Path) -> None:
 
 def test_each_source_has_its_own_shift(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [])
-    for source, (x, y) in labels.LABEL_BIAS_PX.items():
-        faces = labels.load(data.updated({"source": source}))
+    for source, (x, y) in LABEL_BIAS_PX.items():
+        faces = load_labels(data.updated({"source": source}))
         np.testing.assert_allclose(faces.points_px[0, 0], FACE[0] - (x, y), atol=1e-5)
-    assert labels.LABEL_BIAS_PX["ytfaces"][0] == 1.15
-    zero = labels.load(data.updated({"source": "ytfaces", "label_bias_px": (0.0, 0.0)}))
+    assert LABEL_BIAS_PX["ytfaces"][0] == 1.15
+    zero = load_labels(data.updated({"source": "ytfaces", "label_bias_px": (0.0, 0.0)}))
     np.testing.assert_array_equal(zero.points_px, zero.points_raw_px)
 
 
@@ -304,14 +305,14 @@ def test_each_source_has_its_own_shift(tmp_path: Path) -> None:
 
 def test_digest_changes_with_either_csv_and_only_then(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_00.jpg")], [row("Cy_00.jpg")])
-    before = labels.load(data).digest
-    assert labels.load(data).digest == before
+    before = load_labels(data).digest
+    assert load_labels(data).digest == before
     write_set(tmp_path, [row("Ada_00.jpg", 51)], [row("Cy_00.jpg")])
-    changed = labels.load(data).digest
+    changed = load_labels(data).digest
     write_set(tmp_path, [row("Ada_00.jpg")], [row("Cy_00.jpg", 51)])
-    assert len({before, changed, labels.load(data).digest}) == 3
+    assert len({before, changed, load_labels(data).digest}) == 3
     write_set(tmp_path, [row("Ada_00.jpg")], [row("Cy_00.jpg")])
-    assert labels.load(data.updated({"label_bias_px": (1.0, 1.0)})).digest == before
+    assert load_labels(data.updated({"label_bias_px": (1.0, 1.0)})).digest == before
 
 
 # --- folds and splits -------------------------------------------------------------------------------------------
@@ -323,12 +324,12 @@ def manifest_rows() -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def everybody(tmp_path: Path) -> labels.Catalog:
+def everybody(tmp_path: Path) -> Catalog:
     """The whole manifest as a set, so that splits are tested on the real persons without their frames."""
     parts: dict[str, list[str]] = {"training": [], "test": []}
     for listed in manifest_rows():
         parts[listed["split"]].append(row(listed["file"]))
-    return labels.load(write_set(tmp_path, parts["training"], parts["test"]))
+    return load_labels(write_set(tmp_path, parts["training"], parts["test"]))
 
 
 def test_fold_of_is_the_manifests_for_every_row() -> None:
@@ -337,13 +338,13 @@ def test_fold_of_is_the_manifests_for_every_row() -> None:
     assert [splits.fold_of(listed["identity"]) for listed in rows] == [int(listed["fold"]) for listed in rows]
 
 
-def test_names_are_taken_apart_as_in_the_manifest(everybody: labels.Catalog) -> None:
+def test_names_are_taken_apart_as_in_the_manifest(everybody: Catalog) -> None:
     found = everybody.table[["part", "file", "identity", "video", "frame", "fold"]].astype(str).to_numpy().tolist()
     assert found == [[listed[key] for key in ("split", "file", "identity", "video", "frame", "fold")] for listed in manifest_rows()]
 
 
 @pytest.mark.parametrize(("test_fold", "val_fold"), [(0, 1), (3, 0), (4, 2)])
-def test_no_person_in_two_parts_of_the_identity_split(everybody: labels.Catalog, test_fold: int, val_fold: int) -> None:
+def test_no_person_in_two_parts_of_the_identity_split(everybody: Catalog, test_fold: int, val_fold: int) -> None:
     data = DataConfig(test_fold=test_fold, val_fold=val_fold)
     rows = {part: everybody.rows(part, data) for part in ("train", "val", "test")}
     persons = {part: set(everybody.table["identity"].iloc[chosen]) for part, chosen in rows.items()}
@@ -353,7 +354,7 @@ def test_no_person_in_two_parts_of_the_identity_split(everybody: labels.Catalog,
     assert set(everybody.table["fold"].iloc[rows["test"]]) == {test_fold}
 
 
-def test_published_split_is_the_two_files(everybody: labels.Catalog) -> None:
+def test_published_split_is_the_two_files(everybody: Catalog) -> None:
     data = DataConfig(split="published")
     train, val, test = (everybody.rows(part, data) for part in ("train", "val", "test"))
     part = everybody.table["part"].to_numpy()
@@ -364,7 +365,7 @@ def test_published_split_is_the_two_files(everybody: labels.Catalog) -> None:
 
 
 @pytest.mark.parametrize("split", ["identity", "published"])
-def test_the_rest_of_the_validation_fold_trains(everybody: labels.Catalog, split: Literal["identity", "published"]) -> None:
+def test_the_rest_of_the_validation_fold_trains(everybody: Catalog, split: Literal["identity", "published"]) -> None:
     whole, quarter, tenth = (DataConfig(split=split, val_share=share) for share in (1.0, 0.25, 0.1))
     val = [set(everybody.rows("val", data)) for data in (whole, quarter, tenth)]
     assert val[0] > val[1] > val[2] and 0.15 < len(val[1]) / len(val[0]) < 0.35
@@ -375,7 +376,7 @@ def test_the_rest_of_the_validation_fold_trains(everybody: labels.Catalog, split
     assert not set(persons[list(train[1])]) & set(persons[list(val[1])])
 
 
-def test_who_is_drawn_depends_on_the_name_alone(everybody: labels.Catalog) -> None:
+def test_who_is_drawn_depends_on_the_name_alone(everybody: Catalog) -> None:
     persons = everybody.table["identity"].to_numpy()
     draws = splits.draws_of(persons)
     assert ((draws > 0) & (draws <= 1)).all() and abs(np.mean(draws) - 0.5) < 0.05
@@ -383,14 +384,14 @@ def test_who_is_drawn_depends_on_the_name_alone(everybody: labels.Catalog) -> No
     assert splits.draws_of(np.array([], str)).shape == (0,)
 
 
-def test_limit_keeps_the_first_of_each_part(everybody: labels.Catalog) -> None:
+def test_limit_keeps_the_first_of_each_part(everybody: Catalog) -> None:
     for part in ("train", "val", "test"):
         assert everybody.rows(part, DataConfig(limit=7)).tolist() == everybody.rows(part, DataConfig())[:7].tolist()
 
 
 @needs_real
 def test_real_set() -> None:
-    faces = labels.load(DataConfig(source="ytfaces", root=str(REAL)))
+    faces = load_labels(DataConfig(source="ytfaces", root=str(REAL)))
     assert faces.points_raw_px.shape == (4232, 68, 2)
     assert faces.table["identity"].nunique() == 347
     assert len(faces.table[["identity", "video"]].drop_duplicates()) == 1154
@@ -402,15 +403,15 @@ def test_real_set() -> None:
 
 def test_the_split_digest_names_the_faces_that_are_compared(tmp_path: Path) -> None:
     data = write_set(tmp_path, [row("Ada_B_12.jpg"), row("Cy_00.png")], [])
-    faces = labels.load(data)
-    digest = labels.split_digest(faces, data)
+    faces = load_labels(data)
+    digest = split_digest(faces, data)
     assert len(digest) == 64
-    assert labels.split_digest(labels.load(data), data.updated({"cache_dir": "elsewhere"})) == digest
+    assert split_digest(load_labels(data), data.updated({"cache_dir": "elsewhere"})) == digest
     others = [{"split": "published"}, {"test_fold": 3}, {"val_fold": 4}, {"val_share": 0.5}, {"limit": 5}]
-    digests = [labels.split_digest(faces, data.updated(update)) for update in others]
+    digests = [split_digest(faces, data.updated(update)) for update in others]
     assert set(splits.faces_of(data)) == {"split", "test_fold", "val_fold", "limit"}, "as before there was val_share: old digests hold"
     shifted = data.updated({"label_bias_px": (1.0, 0.0)})
-    digests.append(labels.split_digest(labels.load(shifted), shifted))
+    digests.append(split_digest(load_labels(shifted), shifted))
     write_set(tmp_path, [row("Ada_B_12.jpg"), row("Cy_00.png", 51)], [])
-    digests.append(labels.split_digest(labels.load(data), data))
+    digests.append(split_digest(load_labels(data), data))
     assert len({digest, *digests}) == 1 + len(digests)

@@ -13,9 +13,9 @@ import pytest
 
 from fkp.config import Config, DataConfig
 from fkp.data import __main__ as cli
-from fkp.data import labels as catalogs
 from fkp.data import splits
 from fkp.data.crop_cache import open_cache, plain_crops
+from fkp.data.labels import load_labels
 from fkp.data.packed_set import FRAMES_PER_GROUP, MANIFEST, PackedSet, faults, is_packed, open_packed
 from fkp.data.parquet.writer import pack
 from fkp.errors import FkpError
@@ -32,7 +32,7 @@ def copy(packed_root: Path, tmp_path: Path) -> Path:
 
 
 def test_a_packed_set_is_the_set_that_was_packed(synthetic_root: Path, packed_root: Path) -> None:
-    files, packed = (catalogs.load(folder_of(root)) for root in (synthetic_root, packed_root))
+    files, packed = (load_labels(folder_of(root)) for root in (synthetic_root, packed_root))
     assert packed.table.equals(files.table)
     np.testing.assert_array_equal(packed.points_raw_px, files.points_raw_px)
     assert packed.digest == files.digest
@@ -61,10 +61,10 @@ def test_plain_crops_are_read_group_by_group(tiny_config: Config, packed_root: P
     monkeypatch.setattr("fkp.data.packed_set._KEPT_GROUPS", 1)  # As if the set were much larger.
     monkeypatch.setattr(PackedSet, "read_group", lambda self, *group: (reads.append(group), read_group(self, *group))[1])
     config = tiny_config.updated({"data.root": str(packed_root)})
-    catalog = catalogs.load(config.data)
+    catalog = load_labels(config.data)
     crops, points = plain_crops(catalog, config, "train")
     assert len(reads) == len(set(reads)) > 1
-    files = plain_crops(catalogs.load(tiny_config.data), tiny_config, "train")
+    files = plain_crops(load_labels(tiny_config.data), tiny_config, "train")
     np.testing.assert_array_equal(crops, files[0])
     np.testing.assert_array_equal(points, files[1])
 
@@ -92,7 +92,7 @@ def test_an_interrupted_packing_leaves_no_set(synthetic_root: Path, tmp_path: Pa
     broken = Path(shutil.copytree(synthetic_root, tmp_path / "set"))
     victim = sorted((broken / "training").iterdir())[-1]
     victim.write_bytes(victim.read_bytes()[:50])
-    with pytest.raises(FkpError, match=f"{victim.name} is not a picture"):
+    with pytest.raises(FkpError, match=f"{victim.name} is not an image"):
         pack(folder_of(broken), str(tmp_path / "out"), 0.2)
     assert not is_packed(str(tmp_path / "out"))
     with pytest.raises(FkpError, match=r"there is no packed set at .*`fkp data pack` makes one"):
@@ -139,7 +139,7 @@ def test_a_garbled_shard_is_one_sentence(copy: Path) -> None:
     path = copy / packed.shards[0].file
     path.write_bytes(bytes(packed.shards[0].size_bytes))
     with pytest.raises(FkpError, match=r"cannot read shard .*: copy it again"):
-        catalogs.load(folder_of(copy))
+        load_labels(folder_of(copy))
 
 
 def test_the_command(synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_the_command(synthetic_root: Path, tmp_path: Path, capsys: pytest.Captur
     cli.main(["pack", "--root", str(synthetic_root), "--out", place])
     told = capsys.readouterr().out
     assert f"{place}: 160 frames in " in told
-    assert f"--data.source SOURCE --data.backend stream --data.root {place}" in told, "without its source a set has no label shift"
+    assert f"--data.source SOURCE --data.backend stream --data.root {place}" in told, "without its source a set has no label bias"
     cli.main(["verify", "--root", place])
     digest = hashlib.sha256((tmp_path / "out" / MANIFEST).read_bytes()).hexdigest()
     assert f"are as packed: 160 frames, digest {digest}" in capsys.readouterr().out
@@ -160,4 +160,4 @@ def test_the_command(synthetic_root: Path, tmp_path: Path, capsys: pytest.Captur
 
 def test_streaming_a_set_that_is_not_packed_is_one_sentence(synthetic_root: Path) -> None:
     with pytest.raises(FkpError, match="there is no packed set at"):
-        catalogs.load(DataConfig(backend="stream", root=str(synthetic_root)))
+        load_labels(DataConfig(backend="stream", root=str(synthetic_root)))

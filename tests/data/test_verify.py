@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import labels as catalog
 from fkp.data import verify
+from fkp.data.labels import CSV_FILES, load_labels
 from fkp.errors import FkpError
-from fkp.vision import image
+from fkp.vision.image import write_image
 from tests.faces import face
 
 REPO = Path(__file__).parents[2]
@@ -26,13 +26,13 @@ FRAMES = {"training": ["Ada_B_00.png", "Ada_B_11.png", "Cy_00.png"], "test": ["A
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A set of five real pictures 40 to 60 px wide and 50 px high; the eyes are 20 px apart, one point of Cy is outside."""
+    """A set of five real images 40 to 60 px wide and 50 px high; the eyes are 20 px apart, one point of Cy is outside."""
     folder = tmp_path / "set"
     for part, names in FRAMES.items():
         (folder / part).mkdir(parents=True)
         rows = ["," + ",".join(map(str, range(136)))]
         for number, name in enumerate(names):
-            image.write(folder / part / name, np.full((50, 40 + 10 * number, 3), number, np.uint8))
+            write_image(folder / part / name, np.full((50, 40 + 10 * number, 3), number, np.uint8))
             points = face(20, 12, 16)
             points[[36, 45]] = (10, 12), (30, 12)
             if name.startswith("Cy"):
@@ -103,10 +103,10 @@ def test_broken_manifest_is_one_sentence(tmp_path: Path, content: bytes | None, 
 
 def test_shipped_manifest_pins_the_label_files_too(tmp_path: Path) -> None:
     listed = verify.read_manifest(MANIFEST)
-    for part in catalog.PARTS:
+    for part in CSV_FILES:
         (tmp_path / f"{part}_frames_keypoints.csv").write_text("other labels")
     labels = [name for name in found(tmp_path, listed) if "csv" in name]
-    assert labels == [f"{part}_frames_keypoints.csv: differs" for part in catalog.PARTS]
+    assert labels == [f"{part}_frames_keypoints.csv: differs" for part in CSV_FILES]
 
 
 def test_figures(root: Path) -> None:
@@ -120,16 +120,16 @@ def test_figures(root: Path) -> None:
 
 
 def test_figures_of_a_set_with_a_broken_frame_name_it(root: Path) -> None:
-    (root / "training/Ada_B_11.png").write_bytes(b"no picture")
-    with pytest.raises(FkpError, match=r"Ada_B_11\.png is not a picture"):
+    (root / "training/Ada_B_11.png").write_bytes(b"no image")
+    with pytest.raises(FkpError, match=r"Ada_B_11\.png is not an image"):
         verify.describe(DataConfig(source="folder", root=str(root)))
 
 
 @needs_real
 def test_real_frames_are_upstreams_or_named() -> None:
     """This copy is re-encoded but for the first 12 rows of each CSV: exactly the others differ, and nothing else."""
-    faces = catalog.load(DataConfig(source="ytfaces", root=str(REAL)))
-    same = {f"{part}/{name}" for part in catalog.PARTS for name in faces.table["file"][faces.table["part"] == part][:12]}
+    faces = load_labels(DataConfig(source="ytfaces", root=str(REAL)))
+    same = {f"{part}/{name}" for part in CSV_FILES for name in faces.table["file"][faces.table["part"] == part][:12]}
     listed = verify.read_manifest(MANIFEST)
     faults = verify.check(REAL, listed)
     assert len(same) == 24

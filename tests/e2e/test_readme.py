@@ -83,19 +83,19 @@ def typed(pattern: str) -> list[str]:
 
 def test_the_demo_says_where_everything_is(place: Path) -> None:
     lines = (place / "demo.out").read_text().splitlines()
-    said = dict(line.split(maxsplit=1) for line in lines if re.match(r"(picture|report|model|runs|endpoint) ", line))
+    said = dict(line.split(maxsplit=1) for line in lines if re.match(r"(image|report|model|runs|endpoint) ", line))
     assert (place / said["picture"]).stat().st_size > 1000
     assert (place / said["report"]).stat().st_size > 1000
     assert (place / said["model"] / "SHA256SUMS").is_file()
     assert said["runs"].startswith("sqlite:///")
-    assert re.match(r"1 face, 68 points, by model [0-9a-f]{12}, ", said["endpoint"]), "the endpoint has answered for a picture"
+    assert re.match(r"1 face, 68 points, by model [0-9a-f]{12}, ", said["endpoint"]), "the endpoint has answered for an image"
 
 
 def test_evaluate_as_typed(place: Path, run: Run) -> None:
     done = run(*typed(r"fkp evaluate"))
     assert done.returncode == 0, done.stderr
     assert "held out" in done.stdout
-    assert "flattered" in done.stdout
+    assert "contaminated" in done.stdout
     assert (place / "out/evaluation/report.html").is_file()
 
 
@@ -114,7 +114,7 @@ def test_a_table_as_typed(place: Path, run: Run) -> None:
         shutil.copyfile(place / "photo.jpg", place / folder / "one.jpg")
     done = run(*typed(r"fkp predict photos"))
     assert done.returncode == 0, done.stderr
-    assert "faces.parquet is written: 2 faces in 2 pictures" in done.stdout
+    assert "faces.parquet is written: 2 faces in 2 images" in done.stdout
 
 
 def test_a_video_as_typed(place: Path, run: Run) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import labels as catalogs
+from fkp.data.labels import load_labels
 from fkp.evaluation import detector_calibration
 from fkp.vision.detect import BoxMap, FaceDetector, blazeface, iou, open_detector
 
@@ -22,7 +22,7 @@ def detector() -> FaceDetector:
 
 def test_it_is_computed_on_the_training_folds(detector: FaceDetector, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = DataConfig(source="ytfaces", root=str(real_root))
-    catalog = catalogs.load(data)
+    catalog = load_labels(data)
     looked_at: list[np.ndarray] = []
     look = detector_calibration.look
 
@@ -37,7 +37,7 @@ def test_it_is_computed_on_the_training_folds(detector: FaceDetector, real_root:
     assert len(looked_at[0]) == 120
     monkeypatch.undo()
     shapes, truth = detector_calibration.look(detector, catalog, catalog.rows("val", data)[::30])
-    box_map = BoxMap.from_json(kept["blazeface"], "blazeface", detector.finder.facial_points)
+    box_map = BoxMap.from_json(kept["blazeface"], "blazeface", detector.backend.facial_points)
     # 120 frames are few for 36 numbers; without the facial points it is 0.855.
     assert np.median(iou(box_map(shapes), truth)) > 0.86
 
@@ -46,7 +46,7 @@ def test_too_few_faces_are_a_warning(synthetic_root: Path, caplog: pytest.LogCap
     data = DataConfig(source="synthetic", root=str(synthetic_root))
     monkeypatch.setattr(detector_calibration, "_FRAMES", 5)
     with caplog.at_level(logging.WARNING):
-        assert detector_calibration.calibrate(catalogs.load(data), data) == {}
+        assert detector_calibration.calibrate(load_labels(data), data) == {}
     assert "finds too few of the training faces" in caplog.text
 
 
@@ -56,5 +56,5 @@ def test_a_training_is_not_lost_to_a_missing_detector(
     monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "none.onnx")
     data = DataConfig(source="synthetic", root=str(synthetic_root))
     with caplog.at_level(logging.WARNING):
-        assert detector_calibration.calibrate(catalogs.load(data), data) == {}
+        assert detector_calibration.calibrate(load_labels(data), data) == {}
     assert re.search(r"keeps no calibration of the face detector: .*none\.onnx is missing", caplog.text)

@@ -1,4 +1,4 @@
-"""The histograms of a bundle, against pictures like its own and against darkened ones."""
+"""The histograms of a bundle, against images like its own and against darkened ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from fkp.bundle import Bundle, drift, open_bundle
 from fkp.bundle.drift import BRIGHTNESS, ERROR_RATIO, count, reference_counts, stability_index
-from fkp.data import labels as catalogs
+from fkp.data.labels import Catalog, load_labels, read_frame
 from fkp.errors import FkpError
 from fkp.evaluation import drift_reference
 from fkp.predict import DEFAULT_BUNDLE, Predictor
@@ -19,13 +19,13 @@ from fkp.vision.crop import box_of_points
 REPO = Path(__file__).resolve().parents[2]
 
 
-def served(predictor: Predictor, catalog: catalogs.Catalog, rows: np.ndarray, exposure: float = 1.0) -> dict[str, list[int]]:
+def served(predictor: Predictor, catalog: Catalog, rows: np.ndarray, leakage: float = 1.0) -> dict[str, list[int]]:
     """What the endpoint would count for these frames, shown darker."""
     values: dict[str, list[float]] = {ERROR_RATIO: [], BRIGHTNESS: []}
     for row in rows:
-        frame, _ = catalogs.read_frame(catalog, row)
+        frame, _ = read_frame(catalog, row)
         box = box_of_points(catalog.points_px[row])
-        frame = (frame * exposure).astype(np.uint8)
+        frame = (frame * leakage).astype(np.uint8)
         (face,) = predictor(frame, [box])
         values[ERROR_RATIO].append(drift.error_ratio(face.expected_error_px, face.box_xyxy))
         values[BRIGHTNESS].append(drift.brightness(predictor.crop(box).apply(frame, predictor.config.input.channels)))
@@ -41,7 +41,7 @@ def test_a_bundle_gets_its_histograms(
     assert f"its digest is now {found.digest}" in capsys.readouterr().out
     assert found.digest != tiny_bundle.digest
     assert found.metrics == {**tiny_bundle.metrics, drift.REFERENCE: found.metrics[drift.REFERENCE]}
-    catalog = catalogs.load(found.config.data)
+    catalog = load_labels(found.config.data)
     rows = catalog.rows("val", found.config.data)
     assert found.metrics[drift.REFERENCE]["faces"] == len(rows)
     assert reference_counts(found.metrics) == served(Predictor(found), catalog, rows)
@@ -63,7 +63,7 @@ def test_the_shipped_bundle_knows_its_faces(real_root: Path) -> None:
     assert set(known) == {ERROR_RATIO, BRIGHTNESS}
     assert sum(known[BRIGHTNESS]) == predictor.bundle.metrics["validation"]["faces"]
     data = predictor.config.updated({"data.root": str(real_root)}).data
-    catalog = catalogs.load(data)
+    catalog = load_labels(data)
     rows = catalog.rows("test", data)[::2]
     same, dark = served(predictor, catalog, rows), served(predictor, catalog, rows, 0.5)
     for name, counts in known.items():

@@ -17,22 +17,21 @@ import cv2
 import numpy as np
 import pytest
 
-from fkp import config as configs
 from fkp.bundle import Bundle, write_bundle
-from fkp.data import labels as catalogs
+from fkp.config import DataConfig, build_config
 from fkp.data import splits
-from fkp.data.labels import Catalog
+from fkp.data.labels import Catalog, load_labels
 from fkp.errors import FkpError
 from fkp.evaluation import __main__ as command
 from fkp.evaluation import metrics
 from fkp.evaluation.__main__ import main
 from fkp.evaluation.evaluate import evaluate, format_table, to_json
-from fkp.evaluation.leakage import LABELS_DIGEST, exposure, held_out
+from fkp.evaluation.leakage import LABELS_DIGEST, held_out, leakage
 from fkp.evaluation.report import write_report
 from fkp.predict import Face, Predictor
 from fkp.scheme import REGIONS
-from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
+from fkp.vision.image import Image, read_image
 from tests.faces import face
 
 SHIFT_PX = (1.15, 0.8)
@@ -72,40 +71,40 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Bundle:
     from fkp.model.network import Network
 
     settings = {"data": {"source": "ytfaces", "root": str(root)}, "input": {"size_px": 64}, "model": {"width": 8, "depth": 1}}
-    config = configs.build(settings)
+    config = build_config(settings)
     return write_bundle(tmp_path_factory.mktemp("model") / "bundle", Network(config), config, {}, "card")
 
 
 @pytest.fixture(scope="module")
 def catalog(bundle: Bundle) -> Catalog:
-    return catalogs.load(bundle.config.data)
+    return load_labels(bundle.config.data)
 
 
 class Perfect:
-    """Answers the labels without their shift, and keeps the boxes it was given."""
+    """Answers the corrected labels, and keeps the boxes it was given."""
 
-    def __init__(self, catalog: Catalog, split: str, data: configs.DataConfig) -> None:
+    def __init__(self, catalog: Catalog, split: str, data: DataConfig) -> None:
         rows = catalog.rows("test", data.updated({"split": split}))
         self.answers: Iterator[np.ndarray] = iter(catalog.points_px[rows])
         self.boxes: list[np.ndarray] = []
 
-    def __call__(self, image: images.Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
+    def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
         self.boxes += boxes_xyxy
         return [Face(boxes_xyxy[0], 1.0, next(self.answers), np.ones(68, np.float32))]
 
 
-def _split(bundle: Bundle, split: str) -> configs.DataConfig:
+def _split(bundle: Bundle, split: str) -> DataConfig:
     return bundle.config.data.updated({"split": split})
 
 
 @pytest.mark.parametrize(("split", "count"), [("identity", 3), ("published", 5)])
-def test_raw_and_unshifted_differ_by_exactly_the_shift(bundle: Bundle, catalog: Catalog, split: str, count: int) -> None:
+def test_raw_and_corrected_differ_by_exactly_the_shift(bundle: Bundle, catalog: Catalog, split: str, count: int) -> None:
     evaluation = evaluate(Perfect(catalog, split, bundle.config.data), catalog, _split(bundle, split))
     assert len(evaluation) == count
-    assert evaluation.truth_px("raw") - evaluation.truth_px("unshifted") == pytest.approx(
+    assert evaluation.truth_px("raw") - evaluation.truth_px("corrected") == pytest.approx(
         np.broadcast_to(SHIFT_PX, (count, 68, 2)), abs=1e-4
     )
-    assert evaluation.metrics("unshifted")["nme_interocular_pct"] == 0
+    assert evaluation.metrics("corrected")["nme_interocular_pct"] == 0
     expected = 100 * np.hypot(*SHIFT_PX) / metrics.interocular_px(evaluation.truth_px())
     assert evaluation.nme_interocular_pct("raw") == pytest.approx(expected, rel=1e-4)
     assert evaluation.metrics("raw")["nme_interocular_pct"] == pytest.approx(expected.mean(), rel=1e-4)
@@ -121,7 +120,7 @@ def test_evaluation_gives_what_the_predictor_answers(bundle: Bundle, catalog: Ca
     predictor = Predictor(bundle)
     evaluation = evaluate(predictor, catalog, bundle.config.data, bundle)
     row = evaluation.rows[1]
-    (face,) = predictor(images.read(catalog.path(row)), [box_of_points(catalog.points_px[row])])
+    (face,) = predictor(read_image(catalog.path(row)), [box_of_points(catalog.points_px[row])])
     np.testing.assert_array_equal(evaluation.points_px[1], face.points_px)
     np.testing.assert_array_equal(evaluation.expected_error_px[1], face.expected_error_px)
     assert evaluation.files == [f"{_person(0)}_00.jpg", f"{_person(0)}_10.jpg", f"{_person(0)}_02.jpg"]
@@ -130,23 +129,23 @@ def test_evaluation_gives_what_the_predictor_answers(bundle: Bundle, catalog: Ca
 
 def test_coverage_stands_in_the_metrics(bundle: Bundle, catalog: Catalog) -> None:
     evaluation = evaluate(Perfect(catalog, "identity", bundle.config.data), catalog, bundle.config.data)
-    assert evaluation.metrics("unshifted")["coverage_68_pct"] == 100
+    assert evaluation.metrics("corrected")["coverage_68_pct"] == 100
     # The shift is 1.40 px; with an expected error of 1 px the radius of 68 % is 1.17 px and that of 95 % is 2.37 px.
     raw = evaluation.metrics("raw")
     assert (raw["coverage_68_pct"], raw["coverage_95_pct"]) == (0, 100)
 
 
 def test_the_honest_split_is_called_held_out(bundle: Bundle, catalog: Catalog) -> None:
-    seen = exposure(bundle, catalog, _split(bundle, "identity"))
+    seen = leakage(bundle, catalog, _split(bundle, "identity"))
     assert (seen.frames_trained, seen.persons_trained, seen.frames_chosen, seen.held_out) == (0, 0, 0, True)
     assert seen.note == "held out: the bundle was trained on none of these 3 frames and on none of their persons (1)"
 
 
 def test_the_published_split_is_called_flattered(bundle: Bundle, catalog: Catalog) -> None:
-    seen = exposure(bundle, catalog, _split(bundle, "published"))
+    seen = leakage(bundle, catalog, _split(bundle, "published"))
     assert not seen.held_out
     assert seen.note == (
-        "flattered: the bundle was trained on 3 of these 5 frames and on 3 of their 5 persons; "
+        "contaminated: the bundle was trained on 3 of these 5 frames and on 3 of their 5 persons; "
         "1 more frames served to choose its checkpoint"
     )
 
@@ -154,23 +153,23 @@ def test_the_published_split_is_called_flattered(bundle: Bundle, catalog: Catalo
 def test_a_model_of_the_published_split_has_seen_the_persons_of_the_identity_split(bundle: Bundle, catalog: Catalog) -> None:
     config = bundle.config.updated({"data.split": "published"})
     other = replace(bundle, config=config)
-    seen = exposure(other, catalog, _split(bundle, "identity"))
+    seen = leakage(other, catalog, _split(bundle, "identity"))
     assert (seen.frames_trained, seen.persons_trained, seen.frames_chosen) == (2, 1, 0)
-    seen = exposure(other, catalog, _split(bundle, "published"))
+    seen = leakage(other, catalog, _split(bundle, "published"))
     assert (seen.frames_trained, seen.persons_trained) == (0, 2)
-    assert seen.note.startswith("flattered: the bundle was trained on 0 of these 5 frames and on 2 of their 5 persons")
+    assert seen.note.startswith("contaminated: the bundle was trained on 0 of these 5 frames and on 2 of their 5 persons")
 
 
 def test_another_set_is_said_to_be_another(bundle: Bundle, catalog: Catalog, tmp_path: Path) -> None:
     folder = bundle.config.data.updated({"source": "folder"})
-    assert exposure(bundle, catalog, folder).note.startswith("another set: the bundle was trained on ytfaces")
-    of_folder = replace(bundle, config=configs.build({"data": {"source": "folder", "root": str(tmp_path)}}))
-    assert exposure(of_folder, catalog, folder).note.startswith("another set")
+    assert leakage(bundle, catalog, folder).note.startswith("another set: the bundle was trained on ytfaces")
+    of_folder = replace(bundle, config=build_config({"data": {"source": "folder", "root": str(tmp_path)}}))
+    assert leakage(of_folder, catalog, folder).note.startswith("another set")
     of_digest = replace(bundle, metrics={LABELS_DIGEST: "of other labels"})
-    assert exposure(of_digest, catalog, bundle.config.data).note.startswith("another set")
+    assert leakage(of_digest, catalog, bundle.config.data).note.startswith("another set")
     same = replace(bundle, metrics={LABELS_DIGEST: catalog.digest})
-    assert exposure(same, catalog, bundle.config.data).held_out
-    assert exposure(None, catalog, folder).note.startswith("unknown")
+    assert leakage(same, catalog, bundle.config.data).held_out
+    assert leakage(None, catalog, folder).note.startswith("unknown")
 
 
 def test_faces_of_persons_that_trained_are_not_held_out(bundle: Bundle, catalog: Catalog) -> None:
@@ -190,38 +189,37 @@ def test_faces_of_persons_that_trained_are_not_held_out(bundle: Bundle, catalog:
 
 def test_the_validation_part_is_said_to_have_chosen(bundle: Bundle, catalog: Catalog) -> None:
     predictor = Predictor(bundle)
-    evaluation = evaluate(predictor, catalog, bundle.config.data, bundle, part="val")
+    evaluation = evaluate(predictor, catalog, bundle.config.data, bundle, subset="val")
     np.testing.assert_array_equal(evaluation.rows, catalog.rows("val", bundle.config.data))
-    assert evaluation.title == "identity split, validation part (persons of fold 1): 3 faces of 1 persons, ytfaces"
+    assert evaluation.title == "identity split, validation subset (persons of fold 1): 3 faces of 1 persons, ytfaces"
     assert (
-        evaluation.exposure.note
-        == "chosen by: 3 of these 3 frames served to choose the bundle's checkpoint; it was trained on none of them"
+        evaluation.leakage.note == "chosen by: 3 of these 3 frames served to choose the bundle's checkpoint; it was trained on none of them"
     )
-    assert not evaluation.exposure.held_out
+    assert not evaluation.leakage.held_out
     share = replace(evaluation, data=evaluation.data.updated({"val_share": 0.25}))
-    assert "validation part (a share of 0.25 of the persons of fold 1)" in share.title
-    published = evaluate(predictor, catalog, _split(bundle, "published"), bundle, part="val")
-    assert published.title.startswith("published split, validation part (persons of fold 1 of the training CSV file): 2 faces")
-    assert to_json([evaluation], bundle)["splits"]["identity"]["part"] == "val"
-    with pytest.raises(FkpError, match=r"val part of the identity split .* is empty"):
-        evaluate(predictor, replace(catalog, table=catalog.table.assign(fold=2)), bundle.config.data, bundle, part="val")
+    assert "validation subset (a share of 0.25 of the persons of fold 1)" in share.title
+    published = evaluate(predictor, catalog, _split(bundle, "published"), bundle, subset="val")
+    assert published.title.startswith("published split, validation subset (persons of fold 1 of the training CSV file): 2 faces")
+    assert to_json([evaluation], bundle)["splits"]["identity"]["subset"] == "val"
+    with pytest.raises(FkpError, match=r"val subset of the identity split .* is empty"):
+        evaluate(predictor, replace(catalog, table=catalog.table.assign(fold=2)), bundle.config.data, bundle, subset="val")
 
 
 def test_command_measures_the_validation_part(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--bundle", str(bundle.path), "--part", "val", "--out", str(tmp_path)]) == 0
-    assert "validation part (persons of fold 1): 3 faces" in capsys.readouterr().out
-    assert "validation part" in (tmp_path / "report.html").read_text()
+    assert "validation subset (persons of fold 1): 3 faces" in capsys.readouterr().out
+    assert "validation subset" in (tmp_path / "report.html").read_text()
 
 
 def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalog: Catalog) -> None:
     evaluation = evaluate(Perfect(catalog, "published", bundle.config.data), catalog, _split(bundle, "published"), bundle)
     head, normaliser, note, columns, first, *others = format_table(evaluation).splitlines()
     assert head == "published split (the test CSV file): 5 faces of 5 persons, ytfaces"
-    assert normaliser == "normaliser: inter-ocular: distance of the outer eye corners; label shift: (1.15, 0.8) px"
-    assert note.startswith("flattered: ")
-    assert columns.split("  ")[-2:] == ["raw labels", "labels without the shift"]
-    raw, unshifted = (evaluation.metrics(truth)["nme_interocular_pct"] for truth in ("raw", "unshifted"))
-    assert first.split()[-2:] == [f"{raw:.2f}", f"{unshifted:.2f}"]
+    assert normaliser == "normaliser: inter-ocular: distance of the outer eye corners; label bias: (1.15, 0.8) px"
+    assert note.startswith("contaminated: ")
+    assert columns.split("  ")[-2:] == ["raw labels", "corrected labels"]
+    raw, corrected = (evaluation.metrics(truth)["nme_interocular_pct"] for truth in ("raw", "corrected"))
+    assert first.split()[-2:] == [f"{raw:.2f}", f"{corrected:.2f}"]
     assert [line.rsplit(maxsplit=2)[0].strip() for line in others][:5] == [
         "NME %, 51 inner points",
         "median NME %",
@@ -262,14 +260,14 @@ def test_broken_labels_and_frames_are_named(bundle: Bundle, catalog: Catalog) ->
     ):
         with pytest.raises(FkpError, match=rf"{name}.*{message}"):
             run(replace(catalog, points_raw_px=points))
-    with pytest.raises(FkpError, match=r"cannot read picture .*nowhere"):
+    with pytest.raises(FkpError, match=r"cannot read image .*nowhere"):
         run(replace(catalog, root=Path("nowhere")))
-    with pytest.raises(FkpError, match=r"test part of the identity split .* is empty"):
+    with pytest.raises(FkpError, match=r"test subset of the identity split .* is empty"):
         run(replace(catalog, table=catalog.table.assign(fold=2)))
 
 
 def test_a_diverged_network_is_named(bundle: Bundle, catalog: Catalog) -> None:
-    def diverged(image: images.Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
+    def diverged(image: Image, boxes_xyxy: Sequence[np.ndarray], /) -> list[Face]:
         return [Face(boxes_xyxy[0], 1.0, np.full((68, 2), np.nan, np.float32), np.ones(68, np.float32))]
 
     with pytest.raises(FkpError, match="not finite: its training has diverged"):
@@ -287,7 +285,7 @@ def test_command_writes_both_files_without_the_heavy_packages(bundle: Bundle, ca
     assert (done.returncode, done.stderr) == (0, "")
     assert "HEAVY []" in done.stdout
     assert "held out: " in done.stdout
-    assert "flattered: " in done.stdout
+    assert "contaminated: " in done.stdout
     assert "figures: results/metrics.json\nreport:  results/report.html\n" in done.stdout
     assert "data:image/jpeg" in (tmp_path / "results/report.html").read_text()
     figures = json.loads((tmp_path / "results/metrics.json").read_text())
@@ -297,7 +295,7 @@ def test_command_writes_both_files_without_the_heavy_packages(bundle: Bundle, ca
     assert figures["model"] == bundle.digest
     assert set(figures["splits"]) == {"identity", "published"}
     assert figures["splits"]["identity"]["source"] == data.source
-    assert figures["splits"]["published"]["exposure"]["frames_trained"] == 3
+    assert figures["splits"]["published"]["leakage"]["frames_trained"] == 3
 
 
 def test_bad_input_is_one_sentence(
@@ -336,7 +334,7 @@ def test_faces_with_points_that_are_not_labelled_are_measured_by_the_others(bund
     table.write_text("\n".join(map(",".join, lines)) + "\n")
     data = bundle.config.data.updated({"root": str(own)})
     predictor = Predictor(bundle)
-    whole, partial = (evaluate(predictor, catalogs.load(some), some, bundle) for some in (bundle.config.data, data))
+    whole, partial = (evaluate(predictor, load_labels(some), some, bundle) for some in (bundle.config.data, data))
     hidden = np.isnan(partial.truth_px()[:, 0, 0])
     assert 0 < hidden.sum() < len(partial)
     # The box is completed: around the points that are left its middle would lie ten pixels higher.

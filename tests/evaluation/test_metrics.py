@@ -48,7 +48,7 @@ def test_nme_is_normalised_by_the_truth_alone() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.1, 1.0, 7.0])
-def test_nme_does_not_change_with_the_size_or_place_of_the_picture(factor: float) -> None:
+def test_nme_does_not_change_with_the_size_or_place_of_the_image(factor: float) -> None:
     truth_px, points_px = _faces(4).astype(np.float64), _faces(4, seed=1).astype(np.float64)
     moved = metrics.nme_interocular_pct(points_px * factor + 13, truth_px * factor + 13)
     assert moved == pytest.approx(metrics.nme_interocular_pct(points_px, truth_px))

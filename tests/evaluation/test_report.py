@@ -1,4 +1,4 @@
-"""The report: whole without a network, safe with hostile file names, right pictures in it."""
+"""The report: whole without a network, safe with hostile file names, right images in it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from fkp.bundle import Bundle
-from fkp.config import DataConfig, build
+from fkp.config import DataConfig, build_config
 from fkp.data.labels import Catalog
 from fkp.errors import FkpError
 from fkp.evaluation.evaluate import Evaluation
-from fkp.evaluation.leakage import Exposure
+from fkp.evaluation.leakage import Leakage
 from fkp.evaluation.report import ced_figure, draw_evaluated, prediction_grid, write_report
-from fkp.vision import image as images
+from fkp.vision.image import decode_image
 
 HOSTILE = "<img src=x onerror=alert(1)>_00.jpg"
 VOID = {"meta", "img", "link", "br", "input"}
@@ -63,7 +63,7 @@ def _evaluation(root: Path, count: int, first_file: str = "Person_00.jpg") -> Ev
     catalog = Catalog(root, table, points_px + np.float32(1), np.ones(2, np.float32), "digest")
     error_px = np.linspace(0.5, 6, count, dtype=np.float32)[:, None, None] * np.float32([0.6, 0.8])
     data = DataConfig(source="folder", root=str(root), split="published")
-    note = Exposure("held out: said here", 0, 0, 0)
+    note = Leakage("held out: said here", 0, 0, 0)
     return Evaluation(catalog, data, np.arange(count), points_px + error_px, np.full((count, 68), 3, np.float32), note)
 
 
@@ -72,7 +72,7 @@ def bundle(tmp_path: Path) -> Bundle:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "card.md").write_text("# Card\n</pre><script>alert(1)</script> https://example.org/paper\n")
-    return Bundle(folder, build(), {}, "ab" * 32)
+    return Bundle(folder, build_config(), {}, "ab" * 32)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_hostile_names_and_cards_are_text(tmp_path: Path, evaluation: Evaluation
 
 def test_report_shows_the_figures_the_exposure_and_the_model(tmp_path: Path, evaluation: Evaluation, bundle: Bundle) -> None:
     words = Page(write_report(tmp_path / "report.html", [evaluation], bundle).read_text(encoding="utf-8")).words
-    for truth in ("raw", "unshifted"):
+    for truth in ("raw", "corrected"):
         figures = evaluation.metrics(truth)
         for key in ("nme_interocular_pct", "auc_08_pct", "failure_10_pct", "nme_mouth_interocular_pct", "coverage_68_pct"):
             assert f"{figures[key]:.2f}" in words
@@ -116,7 +116,7 @@ def test_report_shows_the_figures_the_exposure_and_the_model(tmp_path: Path, eva
         "held out: said here",
         evaluation.title,
         "raw labels",
-        "labels without the shift",
+        "corrected labels",
         bundle.digest,
         bundle.config.digest(),
     } <= set(words)
@@ -138,9 +138,9 @@ def test_galleries_hold_at_most_twenty_four_faces(tmp_path: Path, bundle: Bundle
     root.mkdir()
     page = Page(write_report(tmp_path / "report.html", [_evaluation(root, 51)], bundle).read_text(encoding="utf-8"))
     assert sum(str(attrs.get("src")).startswith("data:image/jpeg") for _, attrs in page.tags) == 48
-    pictures = [str(attrs["src"]).split(",")[1] for tag, attrs in page.tags if tag == "img"]
-    for picture in pictures[:3]:
-        assert images.decode(base64.b64decode(picture)).ndim == 3
+    images = [str(attrs["src"]).split(",")[1] for tag, attrs in page.tags if tag == "img"]
+    for image in images[:3]:
+        assert decode_image(base64.b64decode(image)).ndim == 3
 
 
 def test_one_face_is_enough(tmp_path: Path, bundle: Bundle) -> None:
@@ -177,12 +177,12 @@ def test_prediction_grid_breaks_rows_and_leaves_cells_black(tmp_path: Path) -> N
         prediction_grid(evaluation, 0)
 
 
-def test_ced_figure_is_a_picture(evaluation: Evaluation) -> None:
+def test_ced_figure_is_a_image(evaluation: Evaluation) -> None:
     data = ced_figure(evaluation)
     assert data.startswith(b"\x89PNG")
-    picture = images.decode(data)
-    assert picture.shape[1] > 600
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    image = decode_image(data)
+    assert image.shape[1] > 600
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
     assert ced_figure(evaluation) == data
 
 
@@ -204,5 +204,5 @@ def test_a_failed_write_leaves_the_old_report(
 
 def test_a_lost_frame_is_named(tmp_path: Path, evaluation: Evaluation, bundle: Bundle) -> None:
     evaluation.catalog.path(3).unlink()
-    with pytest.raises(FkpError, match=r"cannot read picture .*Person3_00.jpg"):
+    with pytest.raises(FkpError, match=r"cannot read image .*Person3_00.jpg"):
         write_report(tmp_path / "report.html", [evaluation], bundle)

@@ -1,4 +1,4 @@
-"""How a trained network behaves: it learns eight faces by heart, and small changes of a picture change the answer little."""
+"""How a trained network behaves: it learns eight faces by heart, and small changes of an image change the answer little."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from fkp.config import AugmentConfig, Config
-from fkp.data import labels as catalogs
 from fkp.data.crop_cache import open_cache
+from fkp.data.labels import load_labels
 from fkp.evaluation import metrics
 from fkp.model import losses
 from fkp.model.network import Network
 from fkp.scheme import MIRROR
-from fkp.vision import image as images
 from fkp.vision.augment import Augment
 from fkp.vision.crop import Crop, box_of_points
+from fkp.vision.image import read_image
 
-#: Brings points of a changed picture back into the face's own picture.
+#: Brings points of a changed image back into the face's own image.
 Back = Callable[[np.ndarray], np.ndarray]
 
 pytestmark = pytest.mark.slow("a network is trained until it knows eight faces by heart")
@@ -34,9 +34,9 @@ GENTLE = AugmentConfig(rotate_deg=2, scale=0.02, shift=0.03, light=0.15, noise=0
 
 @dataclass(frozen=True)
 class Face:
-    """A picture with its true points and their box, in its pixels."""
+    """An image with its true points and their box, in its pixels."""
 
-    picture: np.ndarray
+    image: np.ndarray
     points_px: np.ndarray
 
     @property
@@ -52,10 +52,10 @@ class Trained:
     network: Network
     faces: list[Face]
 
-    def find(self, picture: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
-        """(68, 2) points in the picture's pixels."""
+    def find(self, image: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+        """(68, 2) points in the image's pixels."""
         crop = Crop.of_box(box_xyxy, self.config.input.size_px, self.config.input.crop_scale)
-        pixels = torch.from_numpy(crop.apply(picture, self.config.input.channels))[None]
+        pixels = torch.from_numpy(crop.apply(image, self.config.input.channels))[None]
         with torch.no_grad():
             return crop.undo(self.network(pixels)[0][0].numpy())
 
@@ -68,8 +68,8 @@ def nme_pct(points_px: np.ndarray, truth_px: np.ndarray) -> float:
 def trained(tiny_config: Config) -> Trained:
     config = tiny_config.updated({"model.width": 16})
     cache = open_cache(config)
-    catalog = catalogs.load(config.data)
-    faces = [Face(images.read(catalog.path(row)), catalog.points_px[row]) for row in cache.train.rows[:FACES]]
+    catalog = load_labels(config.data)
+    faces = [Face(read_image(catalog.path(row)), catalog.points_px[row]) for row in cache.train.rows[:FACES]]
     wide_u8 = torch.tensor(cache.train.crops_u8[:FACES])
     points_wide_px = torch.tensor(cache.train.points_px[:FACES])
 
@@ -91,15 +91,15 @@ def trained(tiny_config: Config) -> Trained:
 
 
 def moved_pct(trained: Trained, change: Callable[[Face], tuple[np.ndarray, np.ndarray, Back]]) -> float:
-    """How far a change of picture and box moves the points, in percent of the eyes' distance, mean over the faces.
+    """How far a change of image and box moves the points, in percent of the eyes' distance, mean over the faces.
 
-    `change` also says how to bring the points of the changed picture back to the face's own.
+    `change` also says how to bring the points of the changed image back to the face's own.
     """
     errors_pct = []
     for face in trained.faces:
-        picture, box_xyxy, back = change(face)
-        found = back(trained.find(picture, box_xyxy))
-        errors_pct.append(nme_pct(found, trained.find(face.picture, face.box_xyxy)))
+        image, box_xyxy, back = change(face)
+        found = back(trained.find(image, box_xyxy))
+        errors_pct.append(nme_pct(found, trained.find(face.image, face.box_xyxy)))
     return float(np.mean(errors_pct))
 
 
@@ -108,7 +108,7 @@ def as_they_are(points_px: np.ndarray) -> np.ndarray:
 
 
 def test_it_learns_eight_faces_by_heart(trained: Trained) -> None:
-    errors_pct = [nme_pct(trained.find(face.picture, face.box_xyxy), face.points_px) for face in trained.faces]
+    errors_pct = [nme_pct(trained.find(face.image, face.box_xyxy), face.points_px) for face in trained.faces]
     assert np.mean(errors_pct) < 1.5
     assert max(errors_pct) < 2.5
 
@@ -119,9 +119,9 @@ def test_one_face_is_no_answer_for_another(trained: Trained) -> None:
     assert metrics.nme_interocular_pct(np.broadcast_to(shapes.mean(axis=0), shapes.shape), shapes).mean() > 5
 
 
-def test_a_mirrored_picture_mirrors_the_points(trained: Trained) -> None:
+def test_a_mirrored_image_mirrors_the_points(trained: Trained) -> None:
     def mirrored(face: Face) -> tuple[np.ndarray, np.ndarray, Back]:
-        last = face.picture.shape[1] - 1
+        last = face.image.shape[1] - 1
         x0, y0, x1, y1 = face.box_xyxy
         return (
             np.ascontiguousarray(face.picture[:, ::-1]),
@@ -132,9 +132,9 @@ def test_a_mirrored_picture_mirrors_the_points(trained: Trained) -> None:
     assert moved_pct(trained, mirrored) < 4.5
 
 
-def test_a_darker_picture_moves_little(trained: Trained) -> None:
+def test_a_darker_image_moves_little(trained: Trained) -> None:
     def darker(face: Face) -> tuple[np.ndarray, np.ndarray, Back]:
-        return np.round(face.picture * 0.8).astype(np.uint8), face.box_xyxy, as_they_are
+        return np.round(face.image * 0.8).astype(np.uint8), face.box_xyxy, as_they_are
 
     assert moved_pct(trained, darker) < 3.5
 
@@ -143,15 +143,15 @@ def test_a_darker_picture_moves_little(trained: Trained) -> None:
 def test_a_shifted_box_moves_little(trained: Trained, shift: tuple[float, float]) -> None:
     def shifted(face: Face) -> tuple[np.ndarray, np.ndarray, Back]:
         box = face.box_xyxy
-        return face.picture, box + np.tile(shift, 2) * (box[2:] - box[:2]).max(), as_they_are
+        return face.image, box + np.tile(shift, 2) * (box[2:] - box[:2]).max(), as_they_are
 
     # Points that stayed where they are in the crop would move by 4 to 6 %.
     assert moved_pct(trained, shifted) < 3.5
 
 
-def test_a_picture_twice_as_large_has_its_points_twice_as_far(trained: Trained) -> None:
+def test_a_image_twice_as_large_has_its_points_twice_as_far(trained: Trained) -> None:
     def enlarged(face: Face) -> tuple[np.ndarray, np.ndarray, Back]:
-        larger = cv2.resize(face.picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        larger = cv2.resize(face.image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
         return larger, face.box_xyxy * 2 + 0.5, lambda points_px: (points_px - 0.5) / 2
 
     assert moved_pct(trained, enlarged) < 0.6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fkp import config as configs
+from fkp.config import build_config
 from fkp.model.calibrate import calibrate_scale
 from fkp.model.network import Network
 
@@ -14,7 +14,7 @@ from fkp.model.network import Network
 @pytest.mark.parametrize("head", ["direct", "heatmap"])
 def test_the_mean_of_the_expected_errors_becomes_that_of_the_errors(head: str) -> None:
     torch.manual_seed(0)
-    network = Network(configs.build({"input.size_px": 64, "model": {"width": 8, "depth": 1, "head": head}}))
+    network = Network(build_config({"input.size_px": 64, "model": {"width": 8, "depth": 1, "head": head}}))
     rng = np.random.default_rng(0)
     crops_u8 = rng.integers(0, 256, (70, 1, 64, 64), np.uint8)  # More than one batch.
     truth_px = rng.uniform(10, 50, (70, 68, 2)).astype(np.float32)
@@ -30,7 +30,7 @@ def test_the_mean_of_the_expected_errors_becomes_that_of_the_errors(head: str) -
 
 def test_points_that_are_not_labelled_do_not_calibrate() -> None:
     torch.manual_seed(0)
-    network = Network(configs.build({"input.size_px": 64, "model": {"width": 8, "depth": 1}}))
+    network = Network(build_config({"input.size_px": 64, "model": {"width": 8, "depth": 1}}))
     rng = np.random.default_rng(0)
     crops_u8, truth_px = rng.integers(0, 256, (9, 1, 64, 64), np.uint8), rng.uniform(10, 50, (9, 68, 2)).astype(np.float32)
     truth_px[2:5, :30] = np.nan

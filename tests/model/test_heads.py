@@ -81,12 +81,12 @@ def test_a_direct_head_keeps_the_place_of_features() -> None:
 def test_the_code_of_a_point_that_is_not_labelled_counts_nothing() -> None:
     head = heatmap_head()
     generator = torch.Generator().manual_seed(0)
-    code = torch.rand(3, 68, 2, head.cells, generator=generator).softmax(-1)
+    encoding = torch.rand(3, 68, 2, head.cells, generator=generator).softmax(-1)
     truth_px = 64 * torch.rand(3, 68, 2, generator=generator)
-    inner = head.code_loss(code[:, 17:], truth_px[:, 17:])
+    inner = head.heatmap_loss(encoding[:, 17:], truth_px[:, 17:])
     truth_px[:, :17] = torch.nan
-    code.requires_grad_()
-    loss = head.code_loss(code, truth_px)
+    encoding.requires_grad_()
+    loss = head.heatmap_loss(encoding, truth_px)
     torch.testing.assert_close(loss, inner)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert code.grad is not None and code.grad.isfinite().all() and not code.grad[:, :17].any() and code.grad[:, 17:].any()
+    assert encoding.grad is not None and encoding.grad.isfinite().all() and not encoding.grad[:, :17].any() and encoding.grad[:, 17:].any()

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fkp import config as configs
 from fkp.bundle.export import export_onnx
-from fkp.config import Config
+from fkp.config import Config, build_config
 from fkp.errors import FkpError
 from fkp.model import losses, registry
 from fkp.model.network import Network
@@ -26,11 +25,11 @@ EXPORTED = [case if case[0] == "resnet" else pytest.param(case, marks=pytest.mar
 
 def config_of(arch: str, head: str) -> Config:
     size = 224 if arch == "seed_cnn" else 64
-    return configs.build({"model": {"arch": arch, "head": head, "width": 8, "depth": 1}, "input.size_px": size})
+    return build_config({"model": {"arch": arch, "head": head, "width": 8, "depth": 1}, "input.size_px": size})
 
 
 def random_crops(count: int, config: Config, seed: int = 0) -> Tensor:
-    """Random blocks of 8 x 8 pixels: more like a picture than noise is."""
+    """Random blocks of 8 x 8 pixels: more like an image than noise is."""
     size = config.input.size_px
     coarse = torch.randint(0, 256, (count, config.input.channels, size // 8, size // 8), generator=torch.Generator().manual_seed(seed))
     return coarse.repeat_interleave(8, 2).repeat_interleave(8, 3).to(torch.uint8)
@@ -72,7 +71,7 @@ def test_forward(case: tuple[Config, Network]) -> None:
             assert points_px.isfinite().all()
             assert (scale_px > 0).all()
             assert (scale_px < 0.25 * size).all()
-    # Another picture gives other points: nothing below could go wrong in a network that ignores its input.
+    # Another image gives other points: nothing below could go wrong in a network that ignores its input.
     assert (network(random_crops(1, config, 1))[0] - network(random_crops(1, config, 2))[0]).abs().max() > 0.05
 
 
@@ -153,7 +152,7 @@ def test_names() -> None:
 
 def test_unknown_architecture_names_the_known_ones() -> None:
     with pytest.raises(FkpError, match=r"unknown architecture 'vit': model\.arch is one of convnext, mobile, resnet, seed_cnn"):
-        Network(configs.build({"model.arch": "vit"}))
+        Network(build_config({"model.arch": "vit"}))
 
 
 def test_a_name_is_registered_once() -> None:
@@ -164,7 +163,7 @@ def test_a_name_is_registered_once() -> None:
 @pytest.mark.parametrize("arch", ["convnext", "mobile", "resnet"])
 def test_width_and_depth_make_it_larger(arch: str) -> None:
     def size(**settings: int) -> int:
-        network = Network(configs.build({"model": {"arch": arch, **settings}}))
+        network = Network(build_config({"model": {"arch": arch, **settings}}))
         return sum(parameter.numel() for parameter in network.parameters())
 
     assert size(width=8, depth=1) < size(width=16, depth=1) < size(width=16, depth=2)
@@ -172,7 +171,7 @@ def test_width_and_depth_make_it_larger(arch: str) -> None:
 
 def test_settings_of_dropout_and_colour_reach_the_network() -> None:
     network = Network(
-        configs.build({"model": {"arch": "mobile", "head": "direct", "width": 8, "depth": 1, "dropout": 0.3}, "input.channels": 3})
+        build_config({"model": {"arch": "mobile", "head": "direct", "width": 8, "depth": 1, "dropout": 0.3}, "input.channels": 3})
     )
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.3]
     assert network(torch.zeros(1, 3, 128, 128, dtype=torch.uint8))[0].shape == (1, 68, 2)
@@ -209,4 +208,4 @@ def test_seed_cnn_has_no_map_for_a_heatmap() -> None:
 @pytest.mark.parametrize("wrong", [{"input.size_px": 128}, {"input.size_px": 224, "input.channels": 3}], ids=str)
 def test_seed_cnn_fits_one_crop(wrong: dict[str, int]) -> None:
     with pytest.raises(FkpError, match=r"model\.arch=seed_cnn needs input\.size_px=224 and input\.channels=1"):
-        Network(configs.build({"model": {"arch": "seed_cnn", "head": "direct"}}, wrong))
+        Network(build_config({"model": {"arch": "seed_cnn", "head": "direct"}}, wrong))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from fkp import config as configs
+from fkp.config import build_config
 from fkp.model.lightning_module import Net
 from fkp.model.seed_recipe import Compose, Normalize, RandomCrop, Rescale, Sample, ToTensor
 
 
-def picture_with_dots(height: int = 300, width: int = 420) -> Sample:
-    """A black picture with a white dot on each of 68 points that lie on a lattice near the middle."""
+def image_with_dots(height: int = 300, width: int = 420) -> Sample:
+    """A black image with a white dot on each of 68 points that lie on a lattice near the middle."""
     image = np.zeros((height, width, 3), np.uint8)
     lattice = np.stack(np.meshgrid(np.arange(9), np.arange(8)), axis=-1).reshape(-1, 2)[:68]
     points_px = (lattice * (20, 18) + (130, 80)).astype(np.float32)
@@ -28,8 +28,8 @@ def recipe(seed: int | None = None) -> Compose:
 
 def test_the_recipe_gives_68_points() -> None:
     torch.manual_seed(0)
-    net = Net(configs.build({"model": {"arch": "seed_cnn", "head": "direct", "loss": "mse"}, "input.size_px": 224}).model_dump(mode="json"))
-    sample = recipe(seed=0)(picture_with_dots())
+    net = Net(build_config({"model": {"arch": "seed_cnn", "head": "direct", "loss": "mse"}, "input.size_px": 224}).model_dump(mode="json"))
+    sample = recipe(seed=0)(image_with_dots())
     assert (sample["image"].dtype, tuple(sample["image"].shape)) == (torch.float32, (1, 224, 224))
     assert 0 <= sample["image"].min() <= sample["image"].max() <= 1
     points_px = net.sample(sample["image"].unsqueeze(0))
@@ -39,8 +39,8 @@ def test_the_recipe_gives_68_points() -> None:
 
 
 @pytest.mark.parametrize("shape", [(300, 420), (420, 300), (251, 900), (260, 260)], ids=str)
-def test_points_follow_the_picture(shape: tuple[int, int]) -> None:
-    before = picture_with_dots(420, 420)
+def test_points_follow_the_image(shape: tuple[int, int]) -> None:
+    before = image_with_dots(420, 420)
     before["image"] = before["image"][: shape[0], : shape[1]]
     sample = recipe(seed=1)(before)
     pixels, points_px = sample["image"][0].numpy(), sample["keypoints"].numpy()
@@ -64,7 +64,7 @@ def test_rescale_by_hand() -> None:
 
 
 def test_random_crop_by_seed() -> None:
-    sample = Rescale(250)(picture_with_dots())
+    sample = Rescale(250)(image_with_dots())
     first, again, other = (RandomCrop(224, seed)(sample) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first["image"], again["image"])
     assert not np.array_equal(first["keypoints"], other["keypoints"])
@@ -76,18 +76,18 @@ def test_random_crop_by_seed() -> None:
     assert (offset >= 0).all()
 
 
-def test_a_crop_may_be_the_whole_picture() -> None:
+def test_a_crop_may_be_the_whole_image() -> None:
     sample = {"image": np.zeros((224, 224, 3), np.uint8), "keypoints": np.ones((68, 2))}
     assert RandomCrop(224)(sample)["image"].shape == (224, 224, 3)
 
 
-def test_a_picture_too_small_for_the_crop() -> None:
+def test_a_image_too_small_for_the_crop() -> None:
     with pytest.raises(ValueError, match="a 300 x 200 image is too small for a crop of 224 px: rescale it first"):
         RandomCrop(224)({"image": np.zeros((200, 300, 3), np.uint8), "keypoints": np.zeros((68, 2))})
 
 
 def test_the_sample_given_is_not_changed() -> None:
-    sample = picture_with_dots()
+    sample = image_with_dots()
     image, points_px = sample["image"].copy(), sample["keypoints"].copy()
     recipe(seed=0)(sample)
     np.testing.assert_array_equal(sample["image"], image)

@@ -9,19 +9,19 @@ import pytest
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.config import Config
-from fkp.data import labels as catalogs
+from fkp.data.labels import load_labels
 from fkp.predict import DEFAULT_BUNDLE
-from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
+from fkp.vision.image import read_image
 
 REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def face(tiny_config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """A synthetic face's picture and box."""
-    catalog = catalogs.load(tiny_config.data)
-    return images.read(catalog.path(0)), box_of_points(catalog.points_px[0])
+    """A synthetic face's image and box."""
+    catalog = load_labels(tiny_config.data)
+    return read_image(catalog.path(0)), box_of_points(catalog.points_px[0])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The command on single photographs: what it writes, and what one broken picture costs."""
+"""The command on single photographs: what it writes, and what one broken image costs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.predict.__main__ import main
-from fkp.vision import image as images
+from fkp.vision.image import read_image, write_image
 
 
 @pytest.fixture
 def photo(tmp_path: Path, face: tuple[np.ndarray, np.ndarray]) -> Path:
-    images.write(tmp_path / "ada.png", face[0])
+    write_image(tmp_path / "ada.png", face[0])
     return tmp_path / "ada.png"
 
 
@@ -33,38 +33,38 @@ def flag(box_xyxy: np.ndarray) -> str:
     return "--box=" + ",".join(f"{value:.2f}" for value in box_xyxy)
 
 
-def test_json_csv_and_picture_agree(
+def test_json_csv_and_image_agree(
     tmp_path: Path, tiny_bundle: Bundle, photo: Path, face: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "out"
     assert command(tiny_bundle, out, photo, flag(face[1]), flag(face[1] - 20)) == 0
     printed = capsys.readouterr()
-    assert "2 faces in 1 pictures" in printed.out
+    assert "2 faces in 1 images" in printed.out
     assert printed.err == ""
     assert sorted(path.name for path in out.iterdir()) == ["ada.annotated.png", "faces.csv", "faces.json"]
     told = json.loads((out / "faces.json").read_text())
     assert told["model"] == tiny_bundle.digest
-    (picture,) = told["pictures"]
-    assert picture["picture"] == str(photo)
-    assert picture["size"] == [face[0].shape[1], face[0].shape[0]]
-    np.testing.assert_allclose(picture["faces"][0]["box"], face[1], atol=0.01)
+    (image,) = told["pictures"]
+    assert image["picture"] == str(photo)
+    assert image["size"] == [face[0].shape[1], face[0].shape[0]]
+    np.testing.assert_allclose(image["faces"][0]["box"], face[1], atol=0.01)
     with (out / "faces.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["picture"], row["face"]) for row in rows] == [(str(photo), "0"), (str(photo), "1")]
-    for row, found in zip(rows, picture["faces"], strict=True):
+    for row, found in zip(rows, image["faces"], strict=True):
         assert float(row["score"]) == found["score"] == 1.0
         assert [[float(row[f"x{i}"]), float(row[f"y{i}"])] for i in range(68)] == found["keypoints"]
-    drawn = images.read(out / "ada.annotated.png")
+    drawn = read_image(out / "ada.annotated.png")
     assert drawn.shape == face[0].shape
     assert (drawn != face[0]).any()
 
 
-def test_pictures_of_the_same_name(tmp_path: Path, tiny_bundle: Bundle, face: tuple[np.ndarray, np.ndarray]) -> None:
-    picture, box_xyxy = face
+def test_images_of_the_same_name(tmp_path: Path, tiny_bundle: Bundle, face: tuple[np.ndarray, np.ndarray]) -> None:
+    image, box_xyxy = face
     names = ["a/face.png", "b/face.png", "c/face-2.png", "c/face.jpg"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        images.write(tmp_path / name, picture)
+        write_image(tmp_path / name, image)
     out = tmp_path / "out"
     assert command(tiny_bundle, out, *(tmp_path / name for name in names), flag(box_xyxy)) == 0
     assert sorted(path.name for path in out.glob("*.png")) == [
@@ -81,16 +81,16 @@ def test_a_broken_picture_does_not_cost_the_others(
     tmp_path: Path, tiny_bundle: Bundle, photo: Path, face: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken, absent, last = tmp_path / "broken.jpg", tmp_path / "absent.jpg", tmp_path / "last.png"
-    broken.write_bytes(b"this is no picture")
-    images.write(last, face[0])
+    broken.write_bytes(b"this is no image")
+    write_image(last, face[0])
     out = tmp_path / "out"
     assert command(tiny_bundle, out, photo, broken, absent, last, flag(face[1])) == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
-        f"error: {broken} is not a picture that can be decoded: replace it with a whole JPEG, PNG or WebP file",
-        f"error: cannot read picture {absent}: No such file or directory",
+        f"error: {broken} is not an image that can be decoded: replace it with a whole JPEG, PNG or WebP file",
+        f"error: cannot read image {absent}: No such file or directory",
     ]
-    assert "2 faces in 2 pictures" in printed.out
+    assert "2 faces in 2 images" in printed.out
     told = json.loads((out / "faces.json").read_text())
     assert [entry["picture"] for entry in told["pictures"]] == [str(photo), str(last)]
     assert sorted(path.name for path in out.glob("*.png")) == ["ada.annotated.png", "last.annotated.png"]
@@ -108,14 +108,14 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path, tiny_bundle: Bundle, photo: Pa
 
 def test_a_name_that_is_too_long(tmp_path: Path, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(tiny_bundle, tmp_path / "out", 300 * "a") == 1
-    assert "error: cannot read picture aaa" in capsys.readouterr().err
+    assert "error: cannot read image aaa" in capsys.readouterr().err
 
 
-def test_a_picture_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundle: Bundle) -> None:
-    picture = np.full((120, 160, 3), 90, np.uint8)
-    images.write(tmp_path / "wall.png", picture)
+def test_a_image_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    image = np.full((120, 160, 3), 90, np.uint8)
+    write_image(tmp_path / "wall.png", image)
     assert command(tiny_bundle, tmp_path / "out", tmp_path / "wall.png") == 0
-    np.testing.assert_array_equal(images.read(tmp_path / "out" / "wall.annotated.png"), picture)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "wall.annotated.png"), image)
     assert json.loads((tmp_path / "out" / "faces.json").read_text())["pictures"][0]["faces"] == []
     assert len((tmp_path / "out" / "faces.csv").read_text().splitlines()) == 1
 

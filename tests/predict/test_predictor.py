@@ -1,4 +1,4 @@
-"""Pictures to faces: the numbers in the picture's pixels."""
+"""Images to faces: the numbers in the image's pixels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 import fkp
 from fkp.bundle import Bundle
-from fkp.data import labels as catalogs
+from fkp.data.labels import DataConfig, load_labels
 from fkp.errors import FkpError
 from fkp.evaluation.metrics import nme_interocular_pct
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import advance, fuse, given_boxes
-from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
+from fkp.vision.image import read_image
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def predictor(champion: Bundle) -> Predictor:
     return Predictor(champion)
 
 
-def test_points_are_in_the_pixels_of_the_picture(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
-    picture, box_xyxy = face
-    (found,) = predictor(picture, [box_xyxy])
+def test_points_are_in_the_pixels_of_the_image(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+    image, box_xyxy = face
+    (found,) = predictor(image, [box_xyxy])
     assert isinstance(found, Face)
     assert (found.points_px.shape, found.points_px.dtype) == ((68, 2), np.float32)
     assert (found.expected_error_px.shape, found.expected_error_px.dtype) == ((68,), np.float32)
@@ -37,7 +37,7 @@ def test_points_are_in_the_pixels_of_the_picture(predictor: Predictor, face: tup
     assert found.score == 1.0
     np.testing.assert_array_equal(found.box_xyxy, box_xyxy)
     crop = predictor.crop(box_xyxy)
-    points_crop_px, error_crop_px = predictor.run(crop.apply(picture, 1)[None])
+    points_crop_px, error_crop_px = predictor.run(crop.apply(image, 1)[None])
     np.testing.assert_allclose(crop.do(found.points_px), points_crop_px[0], atol=1e-3)
     np.testing.assert_allclose(found.expected_error_px, error_crop_px[0] * crop.px_per_crop_px, rtol=1e-5)
 
@@ -56,11 +56,11 @@ def test_expected_error_is_twice_the_scale(tiny_bundle: Bundle, face: tuple[np.n
 
 @pytest.mark.parametrize("offset", [(40, 25), (3, 90)], ids=str)
 def test_points_move_with_the_face(predictor: Predictor, face: tuple[np.ndarray, np.ndarray], offset: tuple[int, int]) -> None:
-    picture, box_xyxy = face
+    image, box_xyxy = face
     x, y = offset
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     # The same surroundings on all sides, so that the crops show the same where they reach over the border.
-    bordered = np.pad(picture, ((100, 100), (100, 100), (0, 0)), mode="edge")
+    bordered = np.pad(image, ((100, 100), (100, 100), (0, 0)), mode="edge")
     larger = np.full((height + 400, width + 400, 3), 128, np.uint8)
     larger[y : y + height + 200, x : x + width + 200] = bordered
     (here,) = predictor(bordered, [box_xyxy + 100])
@@ -69,12 +69,12 @@ def test_points_move_with_the_face(predictor: Predictor, face: tuple[np.ndarray,
 
 
 def test_faces_keep_the_order_of_their_boxes(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
-    picture, box_xyxy = face
+    image, box_xyxy = face
     boxes = [box_xyxy, box_xyxy + 9, box_xyxy - 7]
-    together = predictor(picture, boxes)
+    together = predictor(image, boxes)
     for box, found in zip(boxes, together, strict=True):
         np.testing.assert_array_equal(found.box_xyxy, box)
-        np.testing.assert_allclose(found.points_px, predictor(picture, [box])[0].points_px, atol=0.05)
+        np.testing.assert_allclose(found.points_px, predictor(image, [box])[0].points_px, atol=0.05)
 
 
 def test_no_box_is_no_face(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
@@ -86,20 +86,20 @@ def test_no_face_is_an_empty_list(predictor: Predictor) -> None:
 
 
 def test_detected_faces(predictor: Predictor, real_root: Path) -> None:
-    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
-    found = predictor(images.read(catalog.path(0)))
+    catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
+    found = predictor(read_image(catalog.path(0)))
     assert found
     assert 0.5 < found[0].score <= 1
     assert found[0].points_px.shape == (68, 2)
 
 
 def test_a_detected_face_is_the_mean_of_two_predictions(predictor: Predictor, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
-    picture = images.read(catalog.path(0))
-    both = predictor(picture)[0]
+    catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
+    image = read_image(catalog.path(0))
+    both = predictor(image)[0]
     monkeypatch.setattr("fkp.predict.predictor.fuse", lambda first, refined: first)
-    first = predictor(picture)[0]
-    (second,) = predictor.refine(picture, [first], mirrored=True)
+    first = predictor(image)[0]
+    (second,) = predictor.refine(image, [first], mirrored=True)
     np.testing.assert_array_equal(both.box_xyxy, box_of_points(first.points_px))
     assert both.score == first.score
     np.testing.assert_allclose(both.points_px, (first.points_px + second.points_px) / 2)
@@ -120,13 +120,11 @@ def test_predictions_that_do_not_agree_are_not_averaged(predictor: Predictor, fa
         np.testing.assert_allclose(both.expected_error_px, second.expected_error_px + (1 if mean else 0), rtol=1e-5)
 
 
-def test_the_mirrored_face_has_its_points_where_the_picture_has_them(predictor: Predictor, real_root: Path) -> None:
-    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+def test_the_mirrored_face_has_its_points_where_the_image_has_them(predictor: Predictor, real_root: Path) -> None:
+    catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     for row in (3, 400, 900):
-        picture, truth_px = images.read(catalog.path(row)), catalog.points_px[row]
-        plain, mirrored = (
-            predictor.refine(picture, predictor(picture, [box_of_points(truth_px)]), mirrored=way)[0] for way in (False, True)
-        )
+        image, truth_px = read_image(catalog.path(row)), catalog.points_px[row]
+        plain, mirrored = (predictor.refine(image, predictor(image, [box_of_points(truth_px)]), mirrored=way)[0] for way in (False, True))
         assert nme_interocular_pct(mirrored.points_px[None], plain.points_px[None])[0] < 4
         assert (mirrored.points_px != plain.points_px).any()
         np.testing.assert_allclose(mirrored.expected_error_px, plain.expected_error_px, rtol=0.8)
@@ -136,10 +134,10 @@ def test_the_mirrored_face_has_its_points_where_the_picture_has_them(predictor: 
 def test_a_turned_face_in_a_box_is_refined_upright(
     predictor: Predictor, face: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, degrees: float, runs: int
 ) -> None:
-    picture, box_xyxy = face
+    image, box_xyxy = face
     middle = (float(box_xyxy[::2].mean()), float(box_xyxy[1::2].mean()))
-    leaning = cv2.warpAffine(picture, cv2.getRotationMatrix2D(middle, degrees, 1.0), picture.shape[1::-1])
-    expected_px = predictor(picture, [box_xyxy])[0].points_px
+    leaning = cv2.warpAffine(image, cv2.getRotationMatrix2D(middle, degrees, 1.0), image.shape[1::-1])
+    expected_px = predictor(image, [box_xyxy])[0].points_px
     run, seen = predictor.run, list[np.ndarray]()
     monkeypatch.setattr(predictor, "run", lambda crops_u8: seen.append(crops_u8) or run(crops_u8))
     (found,) = predictor(leaning, [box_xyxy])
@@ -147,7 +145,7 @@ def test_a_turned_face_in_a_box_is_refined_upright(
     np.testing.assert_array_equal(found.box_xyxy, box_xyxy)
     if runs == 2:  # What the network sees then is nearly the upright face.
         size_px, scale = predictor.config.input.size_px, predictor.config.input.crop_scale
-        upright = Crop.of_points(expected_px, size_px, scale, mirrored=True).apply(picture, 1)
+        upright = Crop.of_points(expected_px, size_px, scale, mirrored=True).apply(image, 1)
         first, second = (float(np.abs(crops_u8[0].astype(float) - upright).mean()) for crops_u8 in seen)
         assert second < first / 2
 
@@ -161,13 +159,13 @@ def test_a_face_that_does_not_fill_its_box_is_refined(
     shift: float,
     runs: int,
 ) -> None:
-    picture, box_xyxy = face
-    exact = box_of_points(predictor(picture, [box_xyxy])[0].points_px)
+    image, box_xyxy = face
+    exact = box_of_points(predictor(image, [box_xyxy])[0].points_px)
     center, half = (exact[:2] + exact[2:]) / 2 + shift * (exact[2:] - exact[:2]), grow * (exact[2:] - exact[:2]) / 2
     given = np.concatenate([center - half, center + half])
     run, seen = predictor.run, list[np.ndarray]()
     monkeypatch.setattr(predictor, "run", lambda crops_u8: seen.append(crops_u8) or run(crops_u8))
-    (found,) = predictor(picture, [given])
+    (found,) = predictor(image, [given])
     assert len(seen) == runs
     np.testing.assert_array_equal(found.box_xyxy, given)
     assert iou(box_of_points(found.points_px), exact) > 0.8
@@ -175,19 +173,19 @@ def test_a_face_that_does_not_fill_its_box_is_refined(
 
 def test_whoever_drives_a_search_gets_what_the_predictor_gives(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
     """One box fits and one does not, so the second batch holds one crop; answers may come from a batch with strangers in it."""
-    picture, box_xyxy = face
+    image, box_xyxy = face
     wide = box_xyxy + np.float32([-40, -40, 40, 40])
-    search, sizes = predictor.search(picture, given_boxes([box_xyxy, wide]), given=True), []
+    search, sizes = predictor.search(image, given_boxes([box_xyxy, wide]), given=True), []
     step = advance(search)
     while isinstance(step, np.ndarray):
         sizes.append(len(step))
         beside = predictor.run(np.concatenate([255 - step, step]))
         step = advance(search, (beside[0][len(step) :], beside[1][len(step) :]))
     assert sizes == [2, 1]
-    for ours, theirs in zip(step, predictor(picture, [box_xyxy, wide]), strict=True):
+    for ours, theirs in zip(step, predictor(image, [box_xyxy, wide]), strict=True):
         np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
         np.testing.assert_allclose(ours.points_px, theirs.points_px, atol=1e-2)
-    assert advance(predictor.search(picture, [])) == []
+    assert advance(predictor.search(image, [])) == []
 
 
 def test_more_crops_than_the_network_takes_at_once(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
@@ -201,14 +199,14 @@ def test_more_crops_than_the_network_takes_at_once(predictor: Predictor, face: t
 
 
 def test_turned_faces_are_found_nearly_as_well_as_upright_ones(predictor: Predictor, real_root: Path) -> None:
-    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+    catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     rows = catalog.rows("val", predictor.config.data)[::20]
     error_pct: dict[int, list[float]] = {0: [], 40: []}
     for row, degrees in ((row, degrees) for row in rows for degrees in error_pct):
-        picture = images.read(catalog.path(row))
-        matrix = cv2.getRotationMatrix2D((picture.shape[1] / 2, picture.shape[0] / 2), degrees, 1.0)
+        image = read_image(catalog.path(row))
+        matrix = cv2.getRotationMatrix2D((image.shape[1] / 2, image.shape[0] / 2), degrees, 1.0)
         truth_px = (catalog.points_px[row] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        (found,) = predictor(cv2.warpAffine(picture, matrix, picture.shape[1::-1]), [box_of_points(truth_px)])
+        (found,) = predictor(cv2.warpAffine(image, matrix, image.shape[1::-1]), [box_of_points(truth_px)])
         error_pct[degrees].append(float(nme_interocular_pct(found.points_px[None], truth_px[None])[0]))
     # Without refinement they would be 2.5 points worse.
     assert np.mean(error_pct[40]) < np.mean(error_pct[0]) + 0.5
@@ -225,26 +223,26 @@ def test_refine_crops_around_the_points_of_before(predictor: Predictor, face: tu
     np.testing.assert_array_equal(third.box_xyxy, first.box_xyxy)
 
 
-def test_faces_that_lie_on_their_side_are_found_in_a_picture(predictor: Predictor, real_root: Path) -> None:
-    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
+def test_faces_that_lie_on_their_side_are_found_in_a_image(predictor: Predictor, real_root: Path) -> None:
+    catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     error_pct = []
     rows = catalog.rows("val", predictor.config.data)[::10]
     for row in rows:
-        picture = images.read(catalog.path(row))
-        found = predictor(np.ascontiguousarray(np.rot90(picture)))  # To the left.
+        image = read_image(catalog.path(row))
+        found = predictor(np.ascontiguousarray(np.rot90(image)))  # To the left.
         if found:
             x, y = found[0].points_px.T
-            points_px, truth_px = np.stack([picture.shape[1] - 1 - y, x], axis=1), catalog.points_px[row]
+            points_px, truth_px = np.stack([image.shape[1] - 1 - y, x], axis=1), catalog.points_px[row]
             error_pct.append(float(nme_interocular_pct(points_px[None], truth_px[None])[0]))
     assert len(rows) > 20 and len(error_pct) >= len(rows) - 2
     assert np.median(error_pct) < 4.5
 
 
 def test_the_calibration_of_the_bundle_is_used(tiny_bundle: Bundle, real_root: Path) -> None:
-    catalog = catalogs.load(catalogs.DataConfig(source="ytfaces", root=str(real_root)))
-    picture = images.read(catalog.path(0))
+    catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
+    image = read_image(catalog.path(0))
     own = replace(tiny_bundle, face_boxes={"blazeface": [[1.0], [0.0], [0.5], [0.5]]})
-    built_in, moved = (Predictor(bundle).detector.detect(picture)[0].box_xyxy for bundle in (tiny_bundle, own))
+    built_in, moved = (Predictor(bundle).detector.detect(image)[0].box_xyxy for bundle in (tiny_bundle, own))
     assert moved[0] > built_in[0] + 0.5 * (built_in[2] - built_in[0])
     with pytest.raises(FkpError, match="the calibration of blazeface is not 4 rows of numbers"):
         Predictor(replace(tiny_bundle, face_boxes={"blazeface": "wide"})).detector  # noqa: B018
@@ -256,7 +254,7 @@ def test_bad_boxes(predictor: Predictor, face: tuple[np.ndarray, np.ndarray], bo
         predictor(face[0], [np.array(box)])
 
 
-def test_a_box_outside_the_picture_is_black(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_box_outside_the_image_is_black(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
     (found,) = predictor(face[0], [np.array([5000, 5000, 5100, 5100])])
     assert np.isfinite(found.points_px).all()
 

@@ -1,4 +1,4 @@
-"""Many pictures as one table: its rows, in this process and on Ray, and going on after an end of any kind."""
+"""Many images as one table: its rows, in this process and on Ray, and going on after an end of any kind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fkp.bundle import Bundle
-from fkp.common.files import claimed
+from fkp.common.files import exclusive
 from fkp.errors import FkpError
-from fkp.predict import Predictor, table
+from fkp.predict import Predictor, rows, table
 from fkp.predict.__main__ import main
-from fkp.predict.inputs import pictures
+from fkp.predict.inputs import list_images
 from fkp.predict.rows import SCHEMA, rows_of
 from fkp.vision import image as images
 from fkp.vision.detect import BLAZEFACE
@@ -30,13 +30,13 @@ from fkp.vision.detect import BLAZEFACE
 
 @pytest.fixture(scope="module")
 def folder(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 pictures, three parts: one without a face, one broken, one inside a folder."""
+    """40 images, three parts: one without a face, one broken, one inside a folder."""
     root = tmp_path_factory.mktemp("pictures")
     (root / "deep").mkdir()
     for place, source in enumerate(sorted((synthetic_root / "training").iterdir())[:38]):
         shutil.copyfile(source, root / ("deep" if not place else "") / f"{place:02d}.jpg")
-    images.write(root / "wall.png", np.full((90, 120, 3), 127, np.uint8))
-    (root / "20.broken.jpg").write_bytes(b"this is no picture")
+    images.write_image(root / "wall.png", np.full((90, 120, 3), 127, np.uint8))
+    (root / "20.broken.jpg").write_bytes(b"this is no image")
     return root
 
 
@@ -58,7 +58,7 @@ def begun(tiny_bundle: Bundle, folder: Path, written: Path, tmp_path: Path) -> P
     out = tmp_path / "faces.parquet"
     parts = tmp_path / "faces.parquet.parts"
     parts.mkdir()
-    paths = pictures([str(folder)])
+    paths = list_images([str(folder)])
     table._begin(parts, out, table._job_of(tiny_bundle, paths, BLAZEFACE))
     pq.write_table(rows_of(Predictor(tiny_bundle), "/", paths[:16], 0), parts / "part-000000000.parquet")
     return out
@@ -83,7 +83,7 @@ def test_rows_are_what_the_predictor_finds(written: Path, tiny_bundle: Bundle, f
     for own in seen.values():
         if own[0]["error"]:
             continue
-        image = images.read(own[0]["path"])
+        image = images.read_image(own[0]["path"])
         faces = predictor(image)
         counts.add(len(faces))
         assert [row["face"] for row in own] == (list(range(len(faces))) or [None])
@@ -99,14 +99,14 @@ def test_rows_are_what_the_predictor_finds(written: Path, tiny_bundle: Bundle, f
 def test_what_cannot_be_read_is_a_row(written: Path, folder: Path) -> None:
     (row,) = [row for row in pq.read_table(written).to_pylist() if row["error"]]
     assert row["path"] == str(folder / "20.broken.jpg")
-    assert row["error"] == f"{row['path']} is not a picture that can be decoded: replace it with a whole JPEG, PNG or WebP file"
+    assert row["error"] == f"{row['path']} is not an image that can be decoded: replace it with a whole JPEG, PNG or WebP file"
     assert row["face"] is row["points_px"] is row["width"] is None
 
 
 def test_relative_and_missing_paths(tiny_bundle: Bundle, folder: Path) -> None:
     rows = rows_of(Predictor(tiny_bundle), str(folder), ["absent.jpg", "wall.png"], 7).to_pylist()
     assert [(row["picture"], row["path"]) for row in rows] == [(7, "absent.jpg"), (8, "wall.png")]
-    assert rows[0]["error"] == f"cannot read picture {folder}/absent.jpg: No such file or directory"
+    assert rows[0]["error"] == f"cannot read image {folder}/absent.jpg: No such file or directory"
     assert (rows[1]["error"], rows[1]["face"], rows[1]["width"], rows[1]["height"]) == (None, None, 120, 90)
 
 
@@ -116,9 +116,9 @@ def test_all_is_told(tiny_bundle: Bundle, folder: Path, written: Path, capfd: py
     assert command(tiny_bundle, folder, written) == 1
     said = capfd.readouterr()
     faces = pq.read_table(written)["face"].drop_null()
-    assert f"{written} was finished before: {len(faces)} faces in {faces.to_pylist().count(0)} pictures" in said.out
+    assert f"{written} was finished before: {len(faces)} faces in {faces.to_pylist().count(0)} images" in said.out
     assert "1 that could not be read" in said.out
-    assert said.err == f"error: 1 pictures could not be read: column error of {written} says why\n"
+    assert said.err == f"error: 1 images could not be read: column error of {written} says why\n"
     assert written.stat().st_mtime_ns == before.st_mtime_ns
     assert list(written.parent.iterdir()) == [written]
 
@@ -138,7 +138,7 @@ def test_goes_on_after_ctrl_c(tiny_bundle: Bundle, folder: Path, written: Path, 
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
-    assert "of 40 pictures are kept: the same command goes on" in said
+    assert "of 40 images are kept: the same command resumes" in said
     assert not out.exists()
     assert command(tiny_bundle, folder, out) == 1
     assert pq.read_table(out).equals(pq.read_table(written))
@@ -148,8 +148,8 @@ def test_finished_parts_are_not_done_again(
     begun: Path, tiny_bundle: Bundle, folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    original = images.read_bytes
-    monkeypatch.setattr(images, "read_bytes", lambda path: asked.append(str(path)) or original(path))
+    original = rows.read_bytes
+    monkeypatch.setattr(rows, "read_bytes", lambda path: asked.append(str(path)) or original(path))
     assert command(tiny_bundle, folder, begun) == 1
     assert len(asked) == 24
     assert pq.read_table(begun).equals(pq.read_table(written))
@@ -163,25 +163,25 @@ def test_another_model_is_refused(begun: Path, tiny_bundle: Bundle, champion: Bu
         command(tiny_bundle, folder, begun, "--detector=dlib")
 
 
-def test_other_pictures_are_refused(begun: Path, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FkpError, match=r"begun with other pictures \(40, these are 1\): choose another name for --out, or remove"):
+def test_other_images_are_refused(begun: Path, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FkpError, match=r"begun with other images \(40, these are 1\): choose another name for --out, or remove"):
         command(tiny_bundle, folder / "deep", begun)
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    with pytest.raises(FkpError, match="begun with other pictures"):
+    with pytest.raises(FkpError, match="begun with other images"):
         command(tiny_bundle, copy, begun)
 
 
-def test_a_changed_picture_is_refused(written: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    picture = tmp_path / "in/wall.png"
-    picture.parent.mkdir()
-    images.write(picture, np.full((90, 120, 3), 127, np.uint8))
+def test_a_changed_image_is_refused(written: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    image = tmp_path / "in/wall.png"
+    image.parent.mkdir()
+    images.write_image(image, np.full((90, 120, 3), 127, np.uint8))
     out = tmp_path / "faces.parquet"
-    assert command(tiny_bundle, picture.parent, out) == 0
-    assert command(tiny_bundle, picture.parent, out) == 0
-    images.write(picture, np.full((91, 120, 3), 127, np.uint8))
-    with pytest.raises(FkpError, match=r"exists, of other pictures \(as many, but names, sizes or times differ\): choose another name"):
-        command(tiny_bundle, picture.parent, out)
+    assert command(tiny_bundle, image.parent, out) == 0
+    assert command(tiny_bundle, image.parent, out) == 0
+    images.write_image(image, np.full((91, 120, 3), 127, np.uint8))
+    with pytest.raises(FkpError, match=r"exists, of other images \(as many, but names, sizes or times differ\): choose another name"):
+        command(tiny_bundle, image.parent, out)
 
 
 def test_other_files_are_left_alone(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_other_files_are_left_alone(tiny_bundle: Bundle, folder: Path, tmp_path:
 
 def test_two_at_once(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "faces.parquet"
-    with claimed(tmp_path / "faces.parquet.parts", "it"), pytest.raises(FkpError, match="is being written by another process"):
+    with exclusive(tmp_path / "faces.parquet.parts", "it"), pytest.raises(FkpError, match="is being written by another process"):
         command(tiny_bundle, folder, out)
 
 
@@ -215,7 +215,7 @@ def test_a_place_that_cannot_be_written(tiny_bundle: Bundle, folder: Path) -> No
     [
         (["--out", "out", "--ray"], "--ray writes a table"),
         (["--out", "a.parquet", "--actors", "2"], "--actors is for --ray"),
-        (["--out", "a.parquet", "--box", "1,2,3,4"], "--box is for pictures that are drawn"),
+        (["--out", "a.parquet", "--box", "1,2,3,4"], "--box is for images that are drawn"),
         (["b.mp4", "--out", "a.mp4"], "name one video"),
     ],
 )
@@ -230,7 +230,7 @@ def test_flags_that_do_not_go_together(arguments: list[str], said: str) -> None:
 def test_ray_writes_the_same_rows(
     ray_cluster: None, begun: Path, tiny_bundle: Bundle, folder: Path, written: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And goes on with what this process has begun."""
+    """And continues with what this process has begun."""
     assert command(tiny_bundle, folder, begun, "--ray", "--actors", "2") == 1
     assert pq.read_table(begun).equals(pq.read_table(written))
     assert "Traceback" not in capfd.readouterr().err
@@ -246,5 +246,5 @@ def test_ray_tells_what_a_machine_lacks(ray_cluster: None, tiny_bundle: Bundle, 
     with pytest.raises(FkpError, match="999 actors need a core each and the cluster has 4: lower --actors"):
         list(on_ray.tables(tiny_bundle, [part], 999))
     monkeypatch.setattr(platform, "node", lambda: "elsewhere")  # So that the one machine there is counts as another.
-    with pytest.raises(FkpError, match=f"does not see {tmp_path}/SHA256SUMS: the machines of a cluster read pictures and model themselves"):
+    with pytest.raises(FkpError, match=f"does not see {tmp_path}/SHA256SUMS: the machines of a cluster read images and model themselves"):
         list(on_ray.tables(dataclasses.replace(tiny_bundle, path=tmp_path), [part], 1))

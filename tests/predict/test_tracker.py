@@ -10,7 +10,7 @@ import pytest
 from fkp.bundle import Bundle
 from fkp.data.synthetic.clip import Motion, frames
 from fkp.predict import Predictor
-from fkp.predict.tracker import Follower, Sighting, _match
+from fkp.predict.tracker import FaceTracker, Sighting, _match
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection
 from fkp.vision.smooth import OneEuroSettings
@@ -44,9 +44,9 @@ def looks(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def follow(predictor: Predictor, pictures: Sequence[np.ndarray]) -> list[list[Sighting]]:
-    follower = Follower(predictor, OneEuroSettings())
-    return [follower(picture, number / FPS) for number, picture in enumerate(pictures)]
+def follow(predictor: Predictor, images: Sequence[np.ndarray]) -> list[list[Sighting]]:
+    tracker = FaceTracker(predictor, OneEuroSettings())
+    return [tracker(image, number / FPS) for number, image in enumerate(images)]
 
 
 def eyes_px(points_px: np.ndarray) -> float:
@@ -56,16 +56,16 @@ def eyes_px(points_px: np.ndarray) -> float:
 def test_time_and_not_frames_decides_what_is_forgotten(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:
     image = still[0][0]
     for away_s, track in ((0.9, 0), (1.3, 1)):
-        follower = Follower(predictor, OneEuroSettings())
-        assert [sighting.track for sighting in follower(image, 0.0)] == [0]
-        assert follower(GREY, away_s) == []
-        assert [sighting.track for sighting in follower(image, away_s + 0.05)] == [track]
+        tracker = FaceTracker(predictor, OneEuroSettings())
+        assert [sighting.track for sighting in tracker(image, 0.0)] == [0]
+        assert tracker(GREY, away_s) == []
+        assert [sighting.track for sighting in tracker(image, away_s + 0.05)] == [track]
 
 
 def test_the_detector_looks_by_the_clock(predictor: Predictor, looks: list[int], still: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    follower = Follower(predictor, OneEuroSettings())
+    tracker = FaceTracker(predictor, OneEuroSettings())
     for time_s in (0.0, 0.1, 0.2, 0.9, 1.0, 1.7):
-        follower(still[0][0], time_s)
+        tracker(still[0][0], time_s)
     assert len(looks) == 3, "at the first frame, and after each gap of more than half a second"
 
 

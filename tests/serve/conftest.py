@@ -16,8 +16,8 @@ import requests
 from fkp.bundle import Bundle, open_bundle, update_bundle
 from fkp.common.ports import free_port
 from fkp.predict import DEFAULT_BUNDLE, Predictor
-from fkp.vision import image as images
 from fkp.vision.crop import box_of_points
+from fkp.vision.image import Image, decode_image
 
 REPO = Path(__file__).resolve().parents[2]
 GOLDEN = REPO / "fkp/serve/golden"
@@ -83,8 +83,8 @@ def box() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def picture(photo: bytes) -> images.Image:
-    return images.decode(photo)
+def image(photo: bytes) -> Image:
+    return decode_image(photo)
 
 
 @pytest.fixture(scope="session")

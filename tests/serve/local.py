@@ -25,11 +25,11 @@ class LocalEngine:
     def __init__(self, bundle: Bundle) -> None:
         self.model: Model | None = load_model(Source(str(bundle.path)), 1, Settings().golden_nme_pct)
         self.metrics = Metrics()
-        self._pictures = ThreadPoolExecutor(2)
+        self._images = ThreadPoolExecutor(2)
 
     async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pictures, model.find, data, options, keep_image)
+        return await loop.run_in_executor(self._images, model.find, data, options, keep_image)
 
     async def draw(self, found: Found) -> bytes:
         return _draw(found)

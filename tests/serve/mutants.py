@@ -1,4 +1,4 @@
-"""Broken pictures without end: real JPEG, PNG and WebP files, each damaged in one of many ways. The same seed, the same bytes."""
+"""Broken images without end: real JPEG, PNG and WebP files, each damaged in one of many ways. The same seed, the same bytes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _BOMB_BYTES = 64 * 1024 * 1024
 
 
-def whole_pictures(picture: np.ndarray) -> dict[str, bytes]:
+def whole_images(image: np.ndarray) -> dict[str, bytes]:
     """One file of every kind of pixel, size and container that is answered, and of some that are not.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
     """
-    small = Pillow.fromarray(picture).resize((96, 96))
+    small = Pillow.fromarray(image).resize((96, 96))
     frames = [Pillow.fromarray(np.roll(np.asarray(small), 10 * step, axis=1)) for step in range(1, 4)]
     exif = Pillow.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
@@ -50,10 +50,10 @@ def whole_pictures(picture: np.ndarray) -> dict[str, bytes]:
     return files
 
 
-def mutants(picture: np.ndarray, count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+def mutants(image: np.ndarray, count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     """Yield (what was done to what, bytes)."""
     rng = np.random.default_rng(seed)
-    files = whole_pictures(picture)
+    files = whole_images(image)
     every, names, ways = list(files.values()), list(files), list(MUTATIONS)
     for _ in range(count):
         name, way = names[rng.integers(len(names))], ways[rng.integers(len(ways))]

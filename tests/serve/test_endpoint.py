@@ -28,7 +28,7 @@ from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.serve.http import schemas
 from fkp.serve.limits import BURST
-from fkp.vision import image as images
+from fkp.vision.image import Image, decode_image
 
 from .conftest import MAX_IN_PROGRESS, Endpoint
 
@@ -46,9 +46,9 @@ def points_of(answer: requests.Response) -> np.ndarray:
     return np.array([face["keypoints"] for face in answer.json()["faces"]])
 
 
-def encode(picture: images.Image, kind: str, mode: str = "RGB", **options: Any) -> bytes:
+def encode(image: Image, kind: str, mode: str = "RGB", **options: Any) -> bytes:
     data = io.BytesIO()
-    Pillow.fromarray(picture).convert(mode).save(data, kind, **options)
+    Pillow.fromarray(image).convert(mode).save(data, kind, **options)
     return data.getvalue()
 
 
@@ -61,15 +61,15 @@ def processes(*titles: str) -> list[psutil.Process]:
 
 
 def test_a_box_gives_what_the_predictor_gives(
-    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, picture: images.Image, box: np.ndarray
+    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, image: Image, box: np.ndarray
 ) -> None:
     answer = endpoint.post(KEYPOINTS, photo, params={"box": [flag(box), flag(box + 7)]})
     told = schemas.Keypoints.model_validate(answer.json())
-    assert (told.image.width, told.image.height) == picture.shape[1::-1]
+    assert (told.image.width, told.image.height) == image.shape[1::-1]
     assert told.model == schemas.ModelName(name="fkp", version=str(champion.config.track.run_name), digest=champion.digest)
     assert set(told.milliseconds) == {"read", "decode", "detect", "crop", "queue", "network", "total"}
     assert answer.headers["X-Request-ID"] == told.request_id
-    expected = offline(picture, [box, box + 7])
+    expected = offline(image, [box, box + 7])
     for face, ours in zip(expected, told.faces, strict=True):
         np.testing.assert_allclose(ours.keypoints, face.points_px, atol=0.0051 + 1e-3)
         np.testing.assert_allclose(ours.expected_error_px, face.expected_error_px, atol=0.0051 + 1e-3)
@@ -77,9 +77,9 @@ def test_a_box_gives_what_the_predictor_gives(
         assert ours.score == 1 and 0 < ours.quality < 1
 
 
-def test_without_a_box_the_detector_looks(endpoint: Endpoint, offline: Predictor, photo: bytes, picture: images.Image) -> None:
+def test_without_a_box_the_detector_looks(endpoint: Endpoint, offline: Predictor, photo: bytes, image: Image) -> None:
     answer = endpoint.post(KEYPOINTS, photo)
-    expected = offline(picture)
+    expected = offline(image)
     assert len(expected) == 1
     np.testing.assert_allclose(points_of(answer)[0], expected[0].points_px, atol=0.0061)
     assert answer.json()["faces"][0]["score"] == pytest.approx(expected[0].score, abs=1e-4)
@@ -94,8 +94,8 @@ def test_a_form_is_as_good_as_a_raw_body(endpoint: Endpoint, photo: bytes, box: 
     np.testing.assert_array_equal(inner, raw[:, 17:])
 
 
-def test_max_faces_keeps_the_best(endpoint: Endpoint, offline: Predictor, picture: images.Image) -> None:
-    twice = np.concatenate([picture, cv2.GaussianBlur(picture, (9, 9), 0)], axis=1)
+def test_max_faces_keeps_the_best(endpoint: Endpoint, offline: Predictor, image: Image) -> None:
+    twice = np.concatenate([image, cv2.GaussianBlur(image, (9, 9), 0)], axis=1)
     data = encode(twice, "PNG")
     every = points_of(endpoint.post(KEYPOINTS, data))
     assert len(every) == len(offline(twice)) == 2
@@ -114,15 +114,15 @@ STORED = {
 }
 
 
-def test_all_exif_orientations_agree(endpoint: Endpoint, picture: images.Image, box: np.ndarray) -> None:
+def test_all_exif_orientations_agree(endpoint: Endpoint, image: Image, box: np.ndarray) -> None:
     found = {}
     for orientation, stored in STORED.items():
         exif = Pillow.Exif()
         exif[0x0112] = orientation
-        data = encode(np.ascontiguousarray(stored(picture)), "JPEG", quality=95, exif=exif)
+        data = encode(np.ascontiguousarray(stored(image)), "JPEG", quality=95, exif=exif)
         answer = endpoint.post(KEYPOINTS, data, params={"box": flag(box)})
         found[orientation] = points_of(answer)[0]
-        assert answer.json()["image"] == {"width": picture.shape[1], "height": picture.shape[0]}
+        assert answer.json()["image"] == {"width": image.shape[1], "height": image.shape[0]}
     for orientation, points in found.items():
         assert np.abs(points - found[1]).max() < 1, orientation
 
@@ -133,16 +133,16 @@ def test_all_exif_orientations_agree(endpoint: Endpoint, picture: images.Image, 
      ("JPEG", "L", 3), ("WEBP", "RGB", 4), ("WEBP", "RGBA", 4)],
 )  # fmt: skip
 def test_every_kind_of_pixel_is_answered(
-    endpoint: Endpoint, photo: bytes, picture: images.Image, box: np.ndarray, kind: str, mode: str, tolerance_px: float
+    endpoint: Endpoint, photo: bytes, image: Image, box: np.ndarray, kind: str, mode: str, tolerance_px: float
 ) -> None:
     query = {"box": flag(box)}
-    found = points_of(endpoint.post(KEYPOINTS, encode(picture, kind, mode), params=query))
+    found = points_of(endpoint.post(KEYPOINTS, encode(image, kind, mode), params=query))
     assert np.abs(found - points_of(endpoint.post(KEYPOINTS, photo, params=query))).mean() < tolerance_px
 
 
-def test_of_an_animation_the_first_frame_is_taken(endpoint: Endpoint, photo: bytes, picture: images.Image, box: np.ndarray) -> None:
+def test_of_an_animation_the_first_frame_is_taken(endpoint: Endpoint, photo: bytes, image: Image, box: np.ndarray) -> None:
     data = io.BytesIO()
-    Pillow.fromarray(picture).save(data, "WEBP", save_all=True, lossless=True, append_images=[Pillow.fromarray(np.zeros_like(picture))])
+    Pillow.fromarray(image).save(data, "WEBP", save_all=True, lossless=True, append_images=[Pillow.fromarray(np.zeros_like(image))])
     query = {"box": flag(box)}
     np.testing.assert_allclose(
         points_of(endpoint.post(KEYPOINTS, data.getvalue(), params=query)),
@@ -152,24 +152,24 @@ def test_of_an_animation_the_first_frame_is_taken(endpoint: Endpoint, photo: byt
 
 
 def test_annotate_draws_what_the_predictor_finds(
-    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, picture: images.Image, box: np.ndarray
+    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, image: Image, box: np.ndarray
 ) -> None:
     from fkp.vision.draw import draw_face
 
     answer = endpoint.post("/v1/annotate", photo, params={"box": flag(box)})
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
     assert answer.headers["X-Model-Digest"] == champion.digest
-    (face,) = offline(picture, [box])
-    expected = draw_face(picture, face.points_px, face.box_xyxy)
-    assert (np.abs(images.decode(answer.content).astype(int) - expected) > 3).mean() < 0.001
+    (face,) = offline(image, [box])
+    expected = draw_face(image, face.points_px, face.box_xyxy)
+    assert (np.abs(decode_image(answer.content).astype(int) - expected) > 3).mean() < 0.001
 
 
 def test_a_broken_picture_of_a_batch_costs_only_itself(endpoint: Endpoint, photo: bytes) -> None:
     names = [("a.jpg", photo), ("b.jpg", b"junk"), ("c.jpg", photo[:3000]), ("d.jpg", photo)]
     answer = endpoint.post("/v1/keypoints:batch", files=[("file", named) for named in names])
     told = schemas.Batch.model_validate(answer.json())
-    assert [entry.name for entry in told.pictures] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    assert [entry.error and entry.error.code for entry in told.pictures] == [None, "unsupported_format", "broken_picture", None]
+    assert [entry.name for entry in told.images] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert [entry.error and entry.error.code for entry in told.images] == [None, "unsupported_format", "broken_picture", None]
     assert (
         told.pictures[0].faces == told.pictures[3].faces == schemas.Keypoints.model_validate(endpoint.post(KEYPOINTS, photo).json()).faces
     )
@@ -251,7 +251,7 @@ def test_a_stream_without_length_is_cut_before_it_fills_memory(endpoint: Endpoin
     assert endpoint.get("/healthz").status_code == 200
 
 
-def test_the_memory_of_a_large_picture_goes_back_to_the_system(endpoint: Endpoint) -> None:
+def test_the_memory_of_a_large_image_goes_back_to_the_system(endpoint: Endpoint) -> None:
     """30 MiB of pixels at a time. The C library would keep them for the next one, in each thread, and break them up between."""
     (replica,) = processes("ray::ServeReplica:fkp")
     large = encode(np.zeros((3200, 3200, 3), np.uint8), "PNG")
@@ -304,7 +304,7 @@ def numbers(endpoint: Endpoint) -> dict[tuple[str, str], float]:
 
 @pytest.mark.parametrize("batch", [1, 16])
 def test_concurrent_requests_are_answered_alike_and_counted(
-    endpoint: Endpoint, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray, batch: int
+    endpoint: Endpoint, offline: Predictor, photo: bytes, image: Image, box: np.ndarray, batch: int
 ) -> None:
     endpoint.deploy(max_batch_size=batch)
     before = numbers(endpoint)
@@ -322,13 +322,13 @@ def test_concurrent_requests_are_answered_alike_and_counted(
     assert grown["fkp_requests_total", "200"] >= 13
     assert grown["fkp_batch_crops_sum", ""] == grown["fkp_faces_total", ""] == grown["fkp_crop_brightness_count", ""] == 1 + 12 * 9
     if batch == 1:
-        assert grown["fkp_batch_crops_count", ""] == 13, "each picture's own crops"
+        assert grown["fkp_batch_crops_count", ""] == 13, "each image's own crops"
     else:
         assert grown["fkp_batch_crops_count", ""] < 1 + 12 * 9, "crops are batched"
     assert after["fkp_pictures_in_progress", ""] == 0
     # Refined: a face of the detector, and one in a box that it does not fit.
     wide = box + np.float32([-40, -40, 40, 40])
-    for query, expected in (({}, offline(picture)), ({"box": [flag(wide), flag(box)]}, offline(picture, [wide, box]))):
+    for query, expected in (({}, offline(image)), ({"box": [flag(wide), flag(box)]}, offline(image, [wide, box]))):
         found = points_of(endpoint.post(KEYPOINTS, photo, params=query))
         np.testing.assert_allclose(found, [face.points_px for face in expected], atol=0.0061)
     endpoint.deploy(max_batch_size=None)
@@ -406,13 +406,13 @@ def wait_for_refusal(endpoint: Endpoint, reason: str) -> dict[str, str]:
         time.sleep(0.05)
 
 
-def test_the_detector_is_changed_while_it_runs(endpoint: Endpoint, champion: Bundle, photo: bytes, picture: images.Image) -> None:
+def test_the_detector_is_changed_while_it_runs(endpoint: Endpoint, champion: Bundle, photo: bytes, image: Image) -> None:
     pytest.importorskip("dlib", reason="needs dlib: pip install -r requirements-dev.txt")
     endpoint.deploy(detector="absent.onnx")
     wait_for_refusal(endpoint, "the face detector's file absent.onnx is missing")
     assert endpoint.post(KEYPOINTS, photo).json()["faces"], "the old one stays"
     endpoint.deploy(detector="dlib")
-    (expected,) = Predictor(champion, detector="dlib")(picture)
+    (expected,) = Predictor(champion, detector="dlib")(image)
     until = time.monotonic() + _PATIENCE_S
     while (told := endpoint.post(KEYPOINTS, photo).json()["faces"][0])["score"] != round(expected.score, 4):
         assert time.monotonic() < until, "the detector was not changed"
@@ -432,7 +432,7 @@ def test_the_endpoint_measures_as_the_bundle_does(
     assert main([*flags, "--out", str(tmp_path / "offline")]) == 0
     assert main([*flags, "--out", str(tmp_path / "online"), "--endpoint", endpoint.url]) == 0
     offline, online = (json.loads((tmp_path / name / "metrics.json").read_text())["splits"]["identity"] for name in ("offline", "online"))
-    for truth in ("raw", "unshifted"):
+    for truth in ("raw", "corrected"):
         assert online[truth]["nme_interocular_pct"] == pytest.approx(offline[truth]["nme_interocular_pct"], abs=1e-3)
     with pytest.raises(FkpError, match=r"serves model .* name its bundle with --bundle"):
         main(["--bundle", str(tiny_bundle.path), "--endpoint", endpoint.url])

@@ -1,4 +1,4 @@
-"""Whatever is sent is answered or refused in the one envelope: broken pictures, and requests made up from the OpenAPI document.
+"""Whatever is sent is answered or refused in the one envelope: broken images, and requests made up from the OpenAPI document.
 
 benchmarks/serve_fuzz.py sends thousands more to a real endpoint.
 """
@@ -18,7 +18,7 @@ from fkp.serve.http import schemas
 from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 
 from .local import application, post
-from .mutants import mutants, whole_pictures
+from .mutants import mutants, whole_images
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,15 @@ def app(champion: Bundle) -> ProxyMiddleware:
     return application(champion)
 
 
-def test_whole_pictures_of_every_kind_are_answered(app: ProxyMiddleware, picture: np.ndarray) -> None:
-    files = whole_pictures(picture)
+def test_whole_images_of_every_kind_are_answered(app: ProxyMiddleware, image: np.ndarray) -> None:
+    files = whole_images(image)
     statuses = {name: asyncio.run(post(app, "/v1/keypoints", data))[0] for name, data in files.items()}
     assert {name for name, status in statuses.items() if status != 200} == {"gif", "tiff"}
 
 
-def test_broken_pictures_are_answered_or_refused(app: ProxyMiddleware, picture: np.ndarray) -> None:
+def test_broken_pictures_are_answered_or_refused(app: ProxyMiddleware, image: np.ndarray) -> None:
     async def send_all() -> list[tuple[str, int, bytes]]:
-        return [(name, *await post(app, "/v1/keypoints", data)) for name, data in mutants(picture, 150)]
+        return [(name, *await post(app, "/v1/keypoints", data)) for name, data in mutants(image, 150)]
 
     seen = set()
     for name, status, body in asyncio.run(send_all()):
@@ -61,7 +61,7 @@ def test_requests_made_from_the_document_are_answered_as_it_says(champion: Bundl
         @hypothesis.given(case=operation.as_strategy())
         def check(case: schemathesis.Case) -> None:
             asked.add(case.operation.path)
-            # Bytes that OpenAPI calls valid are seldom a picture, and words seldom a box.
+            # Bytes that OpenAPI calls valid are seldom an image, and words seldom a box.
             case.call_and_validate(headers=token, excluded_checks=[positive_data_acceptance])
 
         check()

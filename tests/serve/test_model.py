@@ -1,4 +1,4 @@
-"""A model before it serves, and a picture's way through it."""
+"""A model before it serves, and an image's way through it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.model import InferenceOptions, Model, check_picture, face_json, load_model, quality
+from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, quality
 from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
-from fkp.vision import image as images
+from fkp.vision.image import Image, encode_image
 
 
 @pytest.fixture(scope="module")
@@ -83,35 +83,33 @@ def test_a_model_that_mixes_the_crops_of_a_batch_is_refused(model: Model, monkey
         model.check_golden(15.0)
 
 
-def test_what_is_found_in_boxes_is_the_predictor_s(
-    model: Model, offline: Predictor, photo: bytes, picture: images.Image, box: np.ndarray
-) -> None:
+def test_what_is_found_in_boxes_is_the_predictor_s(model: Model, offline: Predictor, photo: bytes, image: Image, box: np.ndarray) -> None:
     boxes = (tuple(box.tolist()), tuple((box + 9).tolist()))
     found = model.find(photo, InferenceOptions(boxes))
-    assert (found.width, found.height) == picture.shape[1::-1]
+    assert (found.width, found.height) == image.shape[1::-1]
     assert found.image is None
     assert (found.crops_u8.shape, set(found.milliseconds)) == ((2, 1, 128, 128), {"decode", "detect", "crop", "network"})
-    for ours, theirs in zip(found.faces, offline(picture, boxes), strict=True):
+    for ours, theirs in zip(found.faces, offline(image, boxes), strict=True):
         np.testing.assert_array_equal(ours.points_px, theirs.points_px)
         np.testing.assert_array_equal(ours.expected_error_px, theirs.expected_error_px)
 
 
-def test_what_the_detector_finds_is_the_predictor_s(model: Model, photo: bytes, picture: images.Image) -> None:
+def test_what_the_detector_finds_is_the_predictor_s(model: Model, photo: bytes, image: Image) -> None:
     (ours,) = model.find(photo, InferenceOptions()).faces
-    (theirs,) = model.predictor(picture)
-    (detection,) = model.predictor.detector.detect(picture)
+    (theirs,) = model.predictor(image)
+    (detection,) = model.predictor.detector.detect(image)
     assert (ours.box_xyxy != detection.box_xyxy).any(), "it was refined"
     np.testing.assert_array_equal(ours.points_px, theirs.points_px)
     np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
 
 def test_of_faces_in_given_boxes_one_that_does_not_fit_is_refined(
-    model: Model, picture: images.Image, box: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    model: Model, image: Image, box: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    width = picture.shape[1]
+    width = image.shape[1]
     middle = (float(box[::2].mean()), float(box[1::2].mean()))
-    leaning = cv2.warpAffine(picture, cv2.getRotationMatrix2D(middle, 30, 1.0), (width, len(picture)))
-    both = np.concatenate([picture, leaning], axis=1)
+    leaning = cv2.warpAffine(image, cv2.getRotationMatrix2D(middle, 30, 1.0), (width, len(image)))
+    both = np.concatenate([image, leaning], axis=1)
     boxes = (tuple(box.tolist()), tuple((box + [width, 0, width, 0]).tolist()))
     looked: list[int] = []
     run = model.predictor.run
@@ -121,7 +119,7 @@ def test_of_faces_in_given_boxes_one_that_does_not_fit_is_refined(
         return run(crops_u8)
 
     monkeypatch.setattr(model.predictor, "run", counted)
-    found = model.find(images.encode(both, ".png"), InferenceOptions(boxes))
+    found = model.find(encode_image(both, ".png"), InferenceOptions(boxes))
     assert looked == [2, 1]
     for ours, theirs in zip(found.faces, model.predictor(both, boxes), strict=True):
         np.testing.assert_array_equal(ours.points_px, theirs.points_px)
@@ -135,7 +133,7 @@ def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion
 
 
 def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
-    with pytest.raises(Refusal, match="the picture is not a picture that can be decoded") as caught:
+    with pytest.raises(Refusal, match="the image is not an image that can be decoded") as caught:
         model.find(photo[: len(photo) // 10], InferenceOptions(((5.0, 5.0, 50.0, 90.0),)))
     assert (caught.value.status, caught.value.code) == (422, "broken_picture")
 
@@ -145,25 +143,23 @@ def promise(width: int, height: int) -> bytes:
 
 
 def test_size_is_checked_before_decoding() -> None:
-    assert check_picture(promise(6000, 4000)).pixels == limits.PIXELS
-    assert check_picture(promise(8192, 1)).width == limits.SIDE_PX
+    assert check_image(promise(6000, 4000)).pixels == limits.PIXELS
+    assert check_image(promise(8192, 1)).width == limits.SIDE_PX
     for size in ((6001, 4000), (8193, 1), (1, 8193), (2**31, 2**31)):
         with pytest.raises(Refusal, match="the limit is 24 megapixels") as caught:
-            check_picture(promise(*size))
+            check_image(promise(*size))
         assert (caught.value.status, caught.value.code) == (413, "too_many_pixels")
 
 
 @pytest.mark.parametrize(("data", "status", "code"), [(b"", 400, "empty_body"), (b"GIF89a", 415, "unsupported_format")])
-def test_what_is_no_picture(data: bytes, status: int, code: str) -> None:
+def test_what_is_no_image(data: bytes, status: int, code: str) -> None:
     with pytest.raises(Refusal) as caught:
-        check_picture(data)
+        check_image(data)
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
-def test_quality_does_not_change_with_the_size_of_the_face(
-    model: Model, offline: Predictor, picture: images.Image, box: np.ndarray
-) -> None:
-    (face,) = offline(picture, [box])
+def test_quality_does_not_change_with_the_size_of_the_face(model: Model, offline: Predictor, image: Image, box: np.ndarray) -> None:
+    (face,) = offline(image, [box])
     tripled = replace(face, box_xyxy=3 * face.box_xyxy, points_px=3 * face.points_px, expected_error_px=3 * face.expected_error_px)
     assert quality(tripled) == pytest.approx(quality(face))
     assert 0.3 < quality(face) < 1

@@ -32,8 +32,8 @@ from fkp.data.synthetic import render
 from fkp.predict import Predictor
 from fkp.scheme import EDGES, NUM_POINTS, REGIONS
 from fkp.serve.http.page_landmarks import page_landmarks
-from fkp.vision import image as images
 from fkp.vision.draw import REGION_COLOURS
+from fkp.vision.image import decode_image, read_image
 from tests.needs import missing
 
 REPO = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ class Service:
         if self.refusals:
             return self.refusals.pop(0)
         started = time.perf_counter()
-        image = images.decode(data)
+        image = decode_image(data)
         faces = [{**face.to_json(), "quality": 0.8} for face in self.predictor(image)]
         milliseconds = {"decode": 0.4, "detect": 5.0, "crop": 0.2, "network": 6.0, "total": 1000 * (time.perf_counter() - started)}
         answer = {
@@ -106,10 +106,10 @@ class Browser:
         return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(encoded.partition(",")[2]))).convert("RGB"))
 
     def colours_at(self, places_px: np.ndarray) -> np.ndarray:
-        """(N, 3) colours of the canvas at (N, 2) places in pixels of the picture."""
+        """(N, 3) colours of the canvas at (N, 2) places in pixels of the image."""
         answer = json.loads(self.find("#json").get_attribute("value"))
         canvas = self.canvas()
-        # Integers are pixel centres in the picture; each pixel of the canvas has its own middle.
+        # Integers are pixel centres in the image; each pixel of the canvas has its own middle.
         across, down = np.floor((places_px + 0.5) * canvas.shape[1] / answer["image"]["width"]).astype(int).T
         return canvas[down, across].astype(int)
 
@@ -134,7 +134,7 @@ def chromium() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, _, image, _ = render.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
     path = tmp_path_factory.mktemp("pictures") / name
     PIL.Image.fromarray(image).save(path, quality=95)
@@ -155,10 +155,10 @@ def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
 
 
 @pytest.fixture(scope="module")
-def driver(chromium: tuple[str, str], picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+def driver(chromium: tuple[str, str], image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     folder = tmp_path_factory.mktemp("chromium")
     film = folder / "camera.mjpeg"  # What chromium's fake camera shows: one face, over and over.
-    frame = PIL.Image.open(picture).resize((320, 384))
+    frame = PIL.Image.open(image).resize((320, 384))
     with film.open("wb") as handle:
         for _ in range(3):
             frame.save(handle, "JPEG", quality=95)
@@ -216,12 +216,10 @@ def test_the_tables_are_those_of_the_scheme() -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 6], ids=["upright", "turned by EXIF"])
-def test_a_picture_is_drawn_where_its_points_are(
-    browser: Browser, service: Service, picture: Path, tmp_path: Path, orientation: int
-) -> None:
+def test_a_image_is_drawn_where_its_points_are(browser: Browser, service: Service, image: Path, tmp_path: Path, orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
-    stored = PIL.Image.open(picture).rotate({1: 0, 6: 90}[orientation], expand=True)
+    stored = PIL.Image.open(image).rotate({1: 0, 6: 90}[orientation], expand=True)
     stored.save(tmp_path / "face.jpg", quality=95, exif=exif)
     browser.choose(tmp_path / "face.jpg")
     browser.wait_for("1 face found.")
@@ -233,18 +231,18 @@ def test_a_picture_is_drawn_where_its_points_are(
     points_px = np.array(face["keypoints"])
     wanted = np.array([COLOUR_OF_POINT[point] for point in range(NUM_POINTS)])
     assert np.abs(browser.colours_at(points_px) - wanted).max(axis=1).mean() < 4
-    # The line is thin and its borders are blended with the picture: one of the pixels about its middle is its colour.
+    # The line is thin and its borders are blended with the image: one of the pixels about its middle is its colour.
     about_px = (points_px[0] + points_px[1]) / 2 + np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)])
     assert np.abs(browser.colours_at(about_px) - COLOUR_OF_POINT[0]).max(axis=1).min() <= 8
     assert browser.find("#faces tbody").text.startswith("1 ")
     assert len(browser.driver.find_elements(By.CSS_SELECTOR, "#regions li")) == len(REGIONS)
 
 
-def test_everything_is_reached_by_keyboard(browser: Browser, picture: Path) -> None:
+def test_everything_is_reached_by_keyboard(browser: Browser, image: Path) -> None:
     _press(browser, Keys.TAB)
     assert _focused(browser) == "file"
     assert browser.find("label[for=file]").value_of_css_property("outline-style") == "solid"
-    browser.choose(picture)
+    browser.choose(image)
     browser.wait_for("1 face found.")
     before = browser.canvas()
     reached: list[str] = []
@@ -263,36 +261,36 @@ def test_everything_is_reached_by_keyboard(browser: Browser, picture: Path) -> N
     assert not np.array_equal(browser.canvas(), before), "the edges are still drawn"
 
 
-def test_layers_are_shown_and_hidden(browser: Browser, picture: Path) -> None:
-    browser.choose(picture)
+def test_layers_are_shown_and_hidden(browser: Browser, image: Path) -> None:
+    browser.choose(image)
     browser.wait_for("1 face found.")
     seen = [browser.canvas()]
     for name in ("edges", "points", "box", "errors"):
         browser.find(f"[name={name}]").click()
         seen.append(browser.canvas())
         assert (seen[-1] != seen[-2]).any(axis=2).sum() > 50, f"hiding {name} changed nothing"
-    plain = images.read(picture)
+    plain = read_image(image)
     shrunk = cv2.resize(seen[-1], plain.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.abs(shrunk.astype(int) - plain).mean() < 3, "with nothing drawn the picture is itself"
+    assert np.abs(shrunk.astype(int) - plain).mean() < 3, "with nothing drawn the image is itself"
 
 
-def test_the_drawing_is_saved_as_a_png(browser: Browser, picture: Path) -> None:
-    browser.choose(picture)
+def test_the_drawing_is_saved_as_a_png(browser: Browser, image: Path) -> None:
+    browser.choose(image)
     browser.wait_for("1 face found.")
     browser.find("#download").click()
     browser.wait_for("is saved.")
-    saved = browser.downloads / f"{picture.stem}.landmarks.png"
+    saved = browser.downloads / f"{image.stem}.landmarks.png"
     _until(saved.is_file)
     assert saved.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    drawn, plain = images.read(saved), images.read(picture)
+    drawn, plain = read_image(saved), read_image(image)
     assert drawn.shape == plain.shape
     assert (np.abs(drawn.astype(int) - plain).max(axis=2) > 40).sum() > 100
 
 
-def test_the_json_is_copied(browser: Browser, picture: Path) -> None:
+def test_the_json_is_copied(browser: Browser, image: Path) -> None:
     permission = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": browser.origin}
     browser.driver.execute_cdp_cmd("Browser.grantPermissions", permission)
-    browser.choose(picture)
+    browser.choose(image)
     browser.wait_for("1 face found.")
     browser.find("#copy").click()
     browser.wait_for("The JSON is copied.")
@@ -300,17 +298,17 @@ def test_the_json_is_copied(browser: Browser, picture: Path) -> None:
     assert json.loads(copied)["request_id"] == "abc"
 
 
-def test_a_picture_may_be_dropped(browser: Browser, picture: Path) -> None:
+def test_a_image_may_be_dropped(browser: Browser, image: Path) -> None:
     script = """
         const [bytes, name] = arguments, transfer = new DataTransfer();
         transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
         document.getElementById("stage").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
     """
-    browser.driver.execute_script(script, list(picture.read_bytes()), picture.name)
+    browser.driver.execute_script(script, list(image.read_bytes()), image.name)
     browser.wait_for("1 face found.")
 
 
-def test_the_camera_sends_one_picture_at_a_time_and_stops_in_a_hidden_tab(browser: Browser, service: Service) -> None:
+def test_the_camera_sends_one_image_at_a_time_and_stops_in_a_hidden_tab(browser: Browser, service: Service) -> None:
     driver = browser.driver
     browser.find("#camera").click()
     _until(lambda: len(service.answers) >= 4)
@@ -327,12 +325,12 @@ def test_the_camera_sends_one_picture_at_a_time_and_stops_in_a_hidden_tab(browse
     answered = len(service.answers)
     time.sleep(0.3)
     assert len(service.answers) == answered
-    # The last picture stays, and so does what can be done with it. The screen is a mirror; the file fits the JSON.
+    # The last image stays, and so does what can be done with it. The screen is a mirror; the file fits the JSON.
     browser.find("#download").click()
     browser.wait_for("camera.landmarks.png is saved.")
     saved = browser.downloads / "camera.landmarks.png"
     _until(saved.is_file)
-    drawn = images.read(saved).astype(int)
+    drawn = read_image(saved).astype(int)
     shown = cv2.resize(browser.canvas(), drawn.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shown[:, ::-1] - drawn).mean() < 8 < np.abs(shown - drawn).mean()
 
@@ -346,7 +344,7 @@ def test_a_busy_server_is_waited_for(browser: Browser, service: Service) -> None
     assert _complaints(browser, 503) == []
 
 
-def test_a_token_is_asked_for_once_and_not_stored(browser: Browser, service: Service, picture: Path) -> None:
+def test_a_token_is_asked_for_once_and_not_stored(browser: Browser, service: Service, image: Path) -> None:
     service.token = "s3cret"
     browser.driver.refresh()
     for given in ("wrong", "s3cret"):
@@ -355,23 +353,23 @@ def test_a_token_is_asked_for_once_and_not_stored(browser: Browser, service: Ser
         if given == "wrong":
             browser.wait_for("refused", "#token-note")
     browser.wait_for("champion", "#model")
-    browser.choose(picture)
+    browser.choose(image)
     browser.wait_for("1 face found.")
     stored = browser.driver.execute_script("return localStorage.length + sessionStorage.length + document.cookie.length")
     assert stored == 0
     assert _complaints(browser, 401) == []
 
 
-def test_errors_are_said_in_words(browser: Browser, service: Service, picture: Path, tmp_path: Path) -> None:
+def test_errors_are_said_in_words(browser: Browser, service: Service, image: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing more")
     browser.choose(tmp_path / "broken.jpg")
     browser.wait_for("cannot show broken.jpg")
     (tmp_path / "notes.txt").write_text("words")
     browser.choose(tmp_path / "notes.txt")
-    browser.wait_for("notes.txt is not a picture")
-    service.refusals += [(413, {"code": "too_many_pixels", "message": "Send a smaller picture.", "request_id": "r7"})]
-    browser.choose(picture)
-    browser.wait_for("Send a smaller picture. (413, request r7)")
+    browser.wait_for("notes.txt is not an image")
+    service.refusals += [(413, {"code": "too_many_pixels", "message": "Send a smaller image.", "request_id": "r7"})]
+    browser.choose(image)
+    browser.wait_for("Send a smaller image. (413, request r7)")
     assert not browser.find("#result").is_displayed()
     PIL.Image.new("RGB", (64, 64), "grey").save(tmp_path / "empty.png")
     browser.choose(tmp_path / "empty.png")
@@ -392,10 +390,10 @@ def test_the_card_is_text_and_its_metrics_stand_below(browser: Browser, service:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scroll_and_text_has_contrast(browser: Browser, picture: Path, tmp_path: Path, scheme: str) -> None:
+def test_a_phone_needs_no_sideways_scroll_and_text_has_contrast(browser: Browser, image: Path, tmp_path: Path, scheme: str) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     browser.narrow(360)
-    browser.choose(picture)
+    browser.choose(image)
     browser.wait_for("1 face found.")
     browser.find("#metrics summary").click()
     browser.driver.save_screenshot(str(tmp_path / f"phone-{scheme}.png"))

@@ -33,7 +33,7 @@ def bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
     metrics = {
         "data_digest": "d" * 64,
         "validation": {"nme_interocular_pct": 4.125, "faces": 30, "split_digest": "a" * 64},
-        "test": {"identity": {"raw": nme, "unshifted": {"nme_interocular_pct": 3.9}}, "published": {"raw": nme, "unshifted": nme}},
+        "test": {"identity": {"raw": nme, "corrected": {"nme_interocular_pct": 3.9}}, "published": {"raw": nme, "corrected": nme}},
     }
     return update_bundle(tmp_path / "bundle", metrics, "# Measured\n")
 
@@ -101,9 +101,9 @@ def test_a_version_tells_what_it_is_and_where_its_bundle_lies(
         "split_digest": "a" * 64,
         "val_nme_interocular_pct": "4.125",
         "test_identity_raw_nme_interocular_pct": "4.5",
-        "test_identity_unshifted_nme_interocular_pct": "3.9",
+        "test_identity_corrected_nme_interocular_pct": "3.9",
         "test_published_raw_nme_interocular_pct": "4.5",
-        "test_published_unshifted_nme_interocular_pct": "4.5",
+        "test_published_corrected_nme_interocular_pct": "4.5",
     }
     assert (version.number, version.run_id, version.val_nme_interocular_pct, version.test_nme_interocular_pct) == (1, run_id, 4.125, 3.9)
     assert registry.champion_number() is None, "registering promotes nothing"

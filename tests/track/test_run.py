@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fkp import track
-from fkp.config import build
+from fkp.config import build_config
 from fkp.errors import FkpError
 
 from .conftest import lost
@@ -18,7 +18,7 @@ from .conftest import lost
 
 def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("kept")
-    with track.recording(build({"optim.lr": 0.25}), {"data_digest": "abc"}) as record:
+    with track.recording(build_config({"optim.lr": 0.25}), {"data_digest": "abc"}) as record:
         record.log_metrics({"test_nme": 4.5})
         record.log_artifacts(tmp_path / "note.txt", "notes")
     run = store.get_run(record.run_id)
@@ -36,7 +36,7 @@ def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, 
 def test_system_metrics_are_recorded_also_after_the_store_was_away(store: MlflowClient, tmp_path: Path) -> None:
     import time
 
-    with track.recording(build(), {}, None) as record:
+    with track.recording(build_config(), {}, None) as record:
         with lost(tmp_path / "mlflow.db"):
             time.sleep(12)
         until = time.monotonic() + 30
@@ -54,7 +54,7 @@ def test_a_store_that_is_lost_is_one_sentence(
         raise OSError("the line is cut")
 
     def record_and_lose() -> None:
-        with track.recording(build(), {}) as record:
+        with track.recording(build_config(), {}) as record:
             for name in ("log_batch", "set_tag", "set_terminated"):
                 monkeypatch.setattr(record.client, name, lose)
             record.log_metrics({"nme": 4.0})
@@ -65,16 +65,16 @@ def test_a_store_that_is_lost_is_one_sentence(
 
 
 def test_a_resumed_run_is_the_same_run(store: MlflowClient) -> None:
-    with track.recording(build(), {}) as first:
+    with track.recording(build_config(), {}) as first:
         pass
-    with track.recording(build(), {}, first.run_id) as second:
+    with track.recording(build_config(), {}, first.run_id) as second:
         assert store.get_run(first.run_id).info.status == "RUNNING"
         assert second.run_id == first.run_id
     assert store.get_run(first.run_id).info.status == "FINISHED"
 
 
 def test_a_failure_is_recorded_with_its_reason(store: MlflowClient) -> None:
-    with pytest.raises(FkpError), track.recording(build(), {}) as record:
+    with pytest.raises(FkpError), track.recording(build_config(), {}) as record:
         raise FkpError("the reason")
     run = store.get_run(record.run_id)
     assert run.info.status == "FAILED"
@@ -85,7 +85,7 @@ def test_a_server_that_does_not_answer_is_one_sentence_at_once(monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with (
         pytest.raises(FkpError, match=r"cannot reach MLflow at http://127\.0\.0\.1:9 .*start the server or unset"),
-        track.recording(build(), {}),
+        track.recording(build_config(), {}),
     ):
         pass
 
@@ -93,7 +93,7 @@ def test_a_server_that_does_not_answer_is_one_sentence_at_once(monkeypatch: pyte
 def test_a_store_that_cannot_be_opened_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(FkpError, match="cannot use the MLflow store sqlite:"), track.recording(build(), {}):
+    with pytest.raises(FkpError, match="cannot use the MLflow store sqlite:"), track.recording(build_config(), {}):
         pass
 
 

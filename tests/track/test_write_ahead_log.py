@@ -98,7 +98,7 @@ def test_a_store_that_cannot_be_used_is_refused_at_the_start(monkeypatch: pytest
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(FkpError, match="cannot use the MLflow store sqlite:"):
         WriteAheadLog.open(tmp_path / "search.jsonl", "search")
-    assert not (tmp_path / "search.jsonl").exists(), "a refused start leaves nothing that a later start would go on with"
+    assert not (tmp_path / "search.jsonl").exists(), "a refused start leaves nothing that a later start would continue with"
 
 
 def test_a_lost_store_stops_nothing_and_loses_nothing(store: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints appear whole, and a run goes on from the newest that can be read."""
+"""Checkpoints appear whole, and a run resumes from the newest that can be read."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_run_whose_last_and_best_checkpoints_are_cut_off_ends_well(
         path.write_bytes(cut(path.read_bytes()))
     epochs: list[float] = []
     best = loop.fit_in_process(config, folder, lambda told: epochs.append(told["epoch"]), False)
-    assert sorted(set(epochs)) == [1, 2, 3], "it goes on from the first epoch, and not from nothing"
+    assert sorted(set(epochs)) == [1, 2, 3], "it resumes from the first epoch, and not from nothing"
     for path in (best, folder / LAST_CHECKPOINT):
         assert torch.load(path, weights_only=True)["state_dict"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fkp.config import Config, build
+from fkp.config import Config, build_config
 from fkp.errors import FkpError
 from fkp.model import losses
 from fkp.model.lightning_module import Net
@@ -97,9 +97,9 @@ def test_a_gpu_that_is_demanded_and_not_there_is_one_sentence(small_run: Callabl
 
 
 def test_the_global_batch_is_divided_by_the_workers() -> None:
-    assert loop.worker_batch_size(build({"optim.global_batch_size": 64}), 4) == 16
+    assert loop.worker_batch_size(build_config({"optim.global_batch_size": 64}), 4) == 16
     with pytest.raises(FkpError, match="does not divide by 3 workers"):
-        loop.worker_batch_size(build({"optim.global_batch_size": 64}), 3)
+        loop.worker_batch_size(build_config({"optim.global_batch_size": 64}), 3)
 
 
 def test_the_moving_average_follows_the_weights_from_the_first_steps_on() -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fkp.config import build
+from fkp.config import build_config
 from fkp.train import precision as precisions
 from fkp.train.precision import bf16_speedup, precision
 
 
 def test_a_set_precision_is_taken() -> None:
-    assert precision(build({"train.precision": "fp32"}), on_gpu=False) == "32-true"
-    assert precision(build({"train.precision": "bf16"}), on_gpu=False) == "bf16-mixed"
+    assert precision(build_config({"train.precision": "fp32"}), on_gpu=False) == "32-true"
+    assert precision(build_config({"train.precision": "bf16"}), on_gpu=False) == "bf16-mixed"
 
 
 @pytest.mark.parametrize(("speedup", "taken"), [(0.6, "32-true"), (1.0, "32-true"), (1.9, "bf16-mixed")])
 def test_auto_follows_the_measurement(monkeypatch: pytest.MonkeyPatch, speedup: float, taken: str) -> None:
     monkeypatch.setattr(precisions, "bf16_speedup", lambda: speedup)
-    assert precision(build({}), on_gpu=False) == taken
+    assert precision(build_config({}), on_gpu=False) == taken
 
 
 def test_the_measurement_is_repeatable_and_leaves_the_seed_alone() -> None:

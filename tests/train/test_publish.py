@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 
 from fkp.config import Config
-from fkp.data import labels
+from fkp.data.labels import load_labels
 from fkp.evaluation.evaluate import Evaluation
-from fkp.evaluation.leakage import Exposure
+from fkp.evaluation.leakage import Leakage
 from fkp.train.publish import run_metrics
 
 
 def measured(config: Config, split: str, bias_px: tuple[float, float]) -> Evaluation:
     """Predictions that miss each label by (2, 2) pixels."""
     data = config.data.updated({"split": split, "label_bias_px": bias_px})
-    catalog = labels.load(data)
+    catalog = load_labels(data)
     rows = catalog.rows("test", data)
     errors = np.full((len(rows), 68), 3, np.float32)
-    return Evaluation(catalog, data, rows, catalog.points_raw_px[rows] + 2, errors, Exposure("held out", 0, 0, 0))
+    return Evaluation(catalog, data, rows, catalog.points_raw_px[rows] + 2, errors, Leakage("held out", 0, 0, 0))
 
 
 @pytest.mark.parametrize("bias_px", [(0.0, 0.0), (1.0, 0.5)])
 def test_five_headlines_come_first_and_no_figure_stands_twice(tiny_config: Config, bias_px: tuple[float, float]) -> None:
     identity, published = (measured(tiny_config, split, bias_px) for split in ("identity", "published"))
-    metrics = run_metrics(replace(published, part="val"), identity, [identity, published])
+    metrics = run_metrics(replace(published, subset="val"), identity, [identity, published])
     groups = sorted({key.rpartition("/")[0] for key in metrics})
     raw = ["test_identity_raw", "test_published_raw"] if any(bias_px) else []
     assert groups == sorted(["headline", "test_identity", "test_published", *raw])

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fkp.config import Config, build
+from fkp.config import Config, build_config
 from fkp.errors import FkpError
 from fkp.train.run_dir import open_run
 
 
 def named(tmp_path: Path, **changes: object) -> Config:
-    return build({"track": {"storage": str(tmp_path), "run_name": "a"}}, {key.replace("__", "."): value for key, value in changes.items()})
+    return build_config(
+        {"track": {"storage": str(tmp_path), "run_name": "a"}}, {key.replace("__", "."): value for key, value in changes.items()}
+    )
 
 
 def test_an_unfinished_run_goes_on(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_two_processes_cannot_train_one_run(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_name_gets_one(tmp_path: Path) -> None:
-    config = build({"track.storage": str(tmp_path)})
+    config = build_config({"track.storage": str(tmp_path)})
     with open_run(config) as run:
         assert run.name.startswith("resnet-")
         assert json.loads((run.folder / "run.json").read_text())["config"]["track"]["run_name"] == run.name
@@ -54,7 +56,7 @@ def test_a_run_without_a_name_gets_one(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(FkpError, match=r"set track\.storage"), open_run(build({"track.storage": str(tmp_path / "file")})):
+    with pytest.raises(FkpError, match=r"set track\.storage"), open_run(build_config({"track.storage": str(tmp_path / "file")})):
         pass
 
 

@@ -17,7 +17,7 @@ def trial(number: int, state: State, *nme: float, reason: str = "", **sample: ob
 
 
 def shown(trials: list[Trial], planned: int = 40, seconds_left: float | None = None, width: int = 120) -> str:
-    """The last picture on a terminal, without its colours."""
+    """The last image on a terminal, without its colours."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40)
     table = LiveTable(planned, console)
     with table:

@@ -1,4 +1,4 @@
-"""A trial that goes on from another one's checkpoint trains with its own rate and decay."""
+"""A trial that resumes from another one's checkpoint trains with its own rate and decay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from fkp.config import Config
 from fkp.data.crop_cache import open_cache
 from fkp.train import loop
-from fkp.tune.pbt_callback import FollowSample
+from fkp.tune.pbt_callback import PBTCallback
 
 
 def train(config: Config, folder: Path, checkpoint: Path | None, *more: pl.Callback) -> dict[str, torch.Tensor]:
@@ -34,12 +34,12 @@ def test_rate_and_decay_are_the_samples_own_and_not_the_checkpoints(small_run: C
     settings = {"optim__schedule": "constant", "optim__ema_decay": 0, "augment__strength": 0.0}
     train(small_run(train__epochs=1, optim__lr=0.01, optim__weight_decay=0.1, **settings), tmp_path / "donor", None)
     donor = tmp_path / "donor/last.ckpt"
-    follower = small_run(train__epochs=2, optim__lr=1e-9, optim__weight_decay=0.3, **settings)
+    tracker = small_run(train__epochs=2, optim__lr=1e-9, optim__weight_decay=0.3, **settings)
 
-    without = train(follower, tmp_path / "without", donor)
+    without = train(tracker, tmp_path / "without", donor)
     assert without["optimizer_states"][0]["param_groups"][0]["lr"] == 0.01, "a checkpoint brings the rate of its former owner"
 
-    after = train(follower, tmp_path / "with", donor, FollowSample(follower))
+    after = train(tracker, tmp_path / "with", donor, PBTCallback(tracker))
     groups = after["optimizer_states"][0]["param_groups"]
     assert [group["lr"] for group in groups] == [1e-9, 1e-9]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
@@ -54,6 +54,6 @@ def test_rate_and_decay_are_the_samples_own_and_not_the_checkpoints(small_run: C
 def test_a_decay_of_nothing_is_no_hindrance_to_a_later_one(small_run: Callable[..., Config], tmp_path: Path) -> None:
     settings = {"optim__schedule": "constant", "optim__ema_decay": 0}
     train(small_run(train__epochs=1, optim__weight_decay=0.0, **settings), tmp_path / "donor", None)
-    follower = small_run(train__epochs=2, optim__weight_decay=0.3, **settings)
-    after = train(follower, tmp_path / "with", tmp_path / "donor/last.ckpt", FollowSample(follower))
+    tracker = small_run(train__epochs=2, optim__weight_decay=0.3, **settings)
+    after = train(tracker, tmp_path / "with", tmp_path / "donor/last.ckpt", PBTCallback(tracker))
     assert [group["weight_decay"] for group in after["optimizer_states"][0]["param_groups"]] == [0.3, 0.0]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from fkp.config import build
+from fkp.config import build_config
 from fkp.errors import FkpError
 from fkp.tune import resources
 from fkp.tune.options import Settings
@@ -45,13 +45,13 @@ def test_concurrent_follows_from_the_cluster_and_the_workers(
     cluster: Any, nodes: list[Mapping[str, float]], settings: Settings, cores: int, concurrent: int
 ) -> None:
     cluster(*nodes)
-    place = resources.place(settings, build({"scale.cpus_per_worker": cores}))
+    place = resources.place(settings, build_config({"scale.cpus_per_worker": cores}))
     assert (place.concurrent, place.gpus, place.cores) == (concurrent, 0, cores * settings.workers)
 
 
 def test_a_machine_that_is_gone_counts_for_nothing(cluster: Any) -> None:
     cluster({"CPU": 2}, dead={"CPU": 64})
-    assert resources.place(Settings(), build()).concurrent == 2
+    assert resources.place(Settings(), build_config()).concurrent == 2
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_a_machine_that_is_gone_counts_for_nothing(cluster: Any) -> None:
 )
 def test_a_fraction_of_a_gpu_lies_on_one_gpu(cluster: Any, gpus: float | None, have: int, concurrent: int) -> None:
     cluster({"CPU": 16, "GPU": have})
-    place = resources.place(Settings(gpus=gpus), build())
+    place = resources.place(Settings(gpus=gpus), build_config())
     assert place.concurrent == concurrent
     assert place.trial_resources == {"CPU": 1.0, **({"GPU": 1.0 if gpus is None else gpus} if gpus != 0 else {})}
 
 
 def test_the_process_that_drives_several_workers_takes_no_core(cluster: Any) -> None:
     cluster({"CPU": 2})
-    assert resources.place(Settings(workers=2), build()).trial_resources["CPU"] == 0
+    assert resources.place(Settings(workers=2), build_config()).trial_resources["CPU"] == 0
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_the_process_that_drives_several_workers_takes_no_core(cluster: Any) -> 
 def test_what_can_never_fit_is_refused(cluster: Any, settings: Settings, run: dict[str, Any], sentence: str) -> None:
     cluster({"CPU": 4})
     with pytest.raises(FkpError, match=sentence):
-        resources.place(settings, build(run))
+        resources.place(settings, build_config(run))
 
 
 def test_gpus_stay_unused_when_the_run_says_no(cluster: Any) -> None:
     cluster({"CPU": 4, "GPU": 1})
-    place = resources.place(Settings(), build({"scale.use_gpu": "no"}))
+    place = resources.place(Settings(), build_config({"scale.use_gpu": "no"}))
     assert (place.gpus, place.concurrent) == (0, 4)

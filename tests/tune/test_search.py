@@ -21,7 +21,7 @@ import yaml
 from pyarrow import fs
 
 from fkp.common import storage
-from fkp.config import build
+from fkp.config import build_config
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME
 from fkp.track.__main__ import main as track_main
@@ -103,7 +103,7 @@ def test_the_folder_and_the_terminal_say_the_same(halving: Searched) -> None:
     best = min((trial for trial in halving.trials if trial.epochs), key=lambda trial: min(trial.nme_by_epoch))
     assert f"best       trial {best.number}: validation NME {min(best.nme_by_epoch):.2f} % after 3 epochs" in halving.out
     written = yaml.safe_load((halving.folder / "best.yaml").read_text())
-    config = build(written)
+    config = build_config(written)
     assert (config.optim.lr, config.train.epochs, config.track.run_name) == (0.01, halving.config.train.epochs, None)
     with (halving.folder / "charts/trials.csv").open() as table:
         assert {row["number"]: row["state"] for row in csv.DictReader(table)} == {str(t.number): t.state for t in halving.trials}
@@ -119,7 +119,7 @@ def test_the_terminal_shows_a_line_a_trial_and_nothing_of_rays(halving: Searched
 def test_a_finished_search_is_not_begun_again(halving: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fkp.tune.space._check_network", lambda config, where: None)  # See `halving`.
     refusals = {
-        "exists: go on with it by --resume": {},
+        "exists: continue with it by --resume": {},
         "is finished: train its best by --resume --refit": {"resume": True},
         r"was begun with other settings: search\.epochs=5 \(was 3\)": {"resume": True, "epochs": 5},
     }
@@ -247,7 +247,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(run_search: Callable[.
             os.kill(os.getpid(), signal.SIGINT)
 
     broken = run_search(tmp_path, {"optim.lr": {"log": [0.005, 0.02]}}, press, trials=3, concurrent=1, scheduler="none")
-    assert str(broken.error) == "search small was interrupted: the same command with --name small --resume goes on with it"
+    assert str(broken.error) == "search small was interrupted: the same command with --name small --resume continues it"
     assert broken.runs()["small"].info.status in ("FAILED", "KILLED")
     begun = {name: run.info.run_id for name, run in broken.runs().items()}
     first = broken.trials[0]
@@ -257,7 +257,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(run_search: Callable[.
     assert done.error is None
     assert done.epochs_of(0) == [], "a finished trial is not run again"
     assert done.trials[0] == first
-    assert done.epochs_of(1)[0] > 1, "an unfinished one goes on from its checkpoint"
+    assert done.epochs_of(1)[0] > 1, "an unfinished one resumes from its checkpoint"
     assert [trial.epochs for trial in done.trials] == [3, 3, 3]
     runs = done.runs()
     assert {name: run.info.run_id for name, run in runs.items() if name in begun} == begun
@@ -353,7 +353,7 @@ def test_a_killed_driver_goes_on_with_resume(
     done = search_on(begun, resume=True)
     assert done.error is None
     assert done.epochs_of(0) == [], "a finished trial is not run again"
-    assert done.epochs_of(1)[0] > 1, "an unfinished one goes on from its checkpoint"
+    assert done.epochs_of(1)[0] > 1, "an unfinished one resumes from its checkpoint"
     assert [(trial.state, trial.epochs) for trial in done.trials] == [("finished", 12)] * 3
     runs = done.runs()
     assert {name: runs[name].info.run_id for name in before} == before
@@ -396,7 +396,7 @@ def test_a_search_in_a_bucket_leaves_there_what_it_needs_to_go_on(
 def test_what_can_never_work_is_refused_before_anything_starts(
     small_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fkp.cluster.ray_session.joined", lambda *given: pytest.fail("Ray was asked"))
+    monkeypatch.setattr("fkp.cluster.ray_session.connect", lambda *given: pytest.fail("Ray was asked"))
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(RATES))
     settings = Settings(space=str(tmp_path / "space.yaml"), name="small")
     with pytest.raises(FkpError, match=r"there is no search small in .*runs to resume: look at --name and --track\.storage"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fkp.config import build, known_paths
+from fkp.config import build_config, known_paths
 from fkp.errors import FkpError
 from fkp.tune.space import DEFAULT_SPACE, read_space
 
@@ -20,13 +20,13 @@ def write(folder: Path, space: Any) -> Path:
 
 
 def test_the_default_space_is_of_known_settings_and_holds_the_hand_set_run() -> None:
-    base = build()
+    base = build_config()
     space = read_space(DEFAULT_SPACE, base)
     assert {entry.path for entry in space.entries} <= set(known_paths())
     assert {"optim.lr", "optim.weight_decay", "model.arch", "model.width", "model.depth", "model.head", "loss.kind"} <= set(space.domains())
     first = space.first_sample(base)
     assert first["model.arch"] == "resnet"
-    assert build(base.model_dump(), first).optim.lr == 0.01
+    assert build_config(base.model_dump(), first).optim.lr == 0.01
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ def test_the_default_space_is_of_known_settings_and_holds_the_hand_set_run() -> 
 )
 def test_a_space_with_a_fault_is_one_sentence_that_names_it(tmp_path: Path, space: Any, sentence: str) -> None:
     with pytest.raises(FkpError, match=sentence) as caught:
-        read_space(write(tmp_path, space), build())
+        read_space(write(tmp_path, space), build_config())
     assert "\n" not in str(caught.value)
 
 
 def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     """YAML 1.1 reads 1e-3 as text."""
-    (entry,) = read_space(write(tmp_path, "optim.lr: {log: [1e-3, 1e-1], default: 1e-2}"), build()).entries
+    (entry,) = read_space(write(tmp_path, "optim.lr: {log: [1e-3, 1e-1], default: 1e-2}"), build_config()).entries
     assert (entry.low, entry.high, entry.default) == (0.001, 0.1, 0.01)
 
 
 def test_sections_may_be_nested(tmp_path: Path) -> None:
-    space = read_space(write(tmp_path, {"optim": {"lr": {"log": [0.1, 0.2]}, "warmup": {"uniform": [0.0, 0.5]}}}), build())
+    space = read_space(write(tmp_path, {"optim": {"lr": {"log": [0.1, 0.2]}, "warmup": {"uniform": [0.0, 0.5]}}}), build_config())
     assert [entry.path for entry in space.entries] == ["optim.lr", "optim.warmup"]
 
 
@@ -88,40 +88,40 @@ def test_a_grid_has_every_choice_and_both_ends_of_a_range(tmp_path: Path) -> Non
     path = write(
         tmp_path, {"optim.lr": {"log": [0.001, 0.1]}, "model.width": {"int": [8, 24], "step": 8}, "model.head": {"choice": ["direct"]}}
     )
-    space = read_space(path, build())
+    space = read_space(path, build_config())
     assert space.grid()["optim.lr"] == pytest.approx([0.001, 0.01, 0.1])
     assert space.grid()["model.width"] == [8, 16, 24]
     assert len(space.grid_points()) == 9
 
 
 def test_ranges_of_whole_numbers_include_their_upper_end(tmp_path: Path) -> None:
-    (entry,) = read_space(write(tmp_path, {"model.depth": {"int": [1, 3]}}), build()).entries
+    (entry,) = read_space(write(tmp_path, {"model.depth": {"int": [1, 3]}}), build_config()).entries
     assert {entry.domain().sample() for _ in range(200)} == {1, 2, 3}
     assert entry.distribution().high == 3
 
 
 def test_without_a_default_the_first_trial_takes_the_runs_own_value(tmp_path: Path) -> None:
     path = write(tmp_path, {"optim.lr": {"log": [0.001, 0.1]}, "model.width": {"int": [8, 64], "step": 8, "default": 16}})
-    space = read_space(path, build({"optim.lr": 0.02}))
-    assert space.first_sample(build({"optim.lr": 0.02})) == {"optim.lr": 0.02, "model.width": 16}
-    assert space.first_sample(build({"optim.lr": 0.5})) == {}, "a value outside the space is no trial of it"
+    space = read_space(path, build_config({"optim.lr": 0.02}))
+    assert space.first_sample(build_config({"optim.lr": 0.02})) == {"optim.lr": 0.02, "model.width": 16}
+    assert space.first_sample(build_config({"optim.lr": 0.5})) == {}, "a value outside the space is no trial of it"
 
 
 def test_crops_are_those_of_every_input_setting(tmp_path: Path) -> None:
     path = write(
         tmp_path, {"input": {"crop_scale": {"choice": [1.2, 1.4]}, "size_px": {"choice": [64, 96]}}, "optim.lr": {"log": [0.1, 0.2]}}
     )
-    settings = read_space(path, build()).crop_settings()
+    settings = read_space(path, build_config()).crop_settings()
     assert len(settings) == 4
     assert {"input.crop_scale": 1.4, "input.size_px": 64} in settings
 
 
 def test_what_is_never_drawn_need_not_be_valid(tmp_path: Path) -> None:
     """The upper end is not one of the steps."""
-    (entry,) = read_space(write(tmp_path, {"model.width": {"int": [8, 30], "step": 8}}), build()).entries
+    (entry,) = read_space(write(tmp_path, {"model.width": {"int": [8, 30], "step": 8}}), build_config()).entries
     assert entry.drawn()[-1] == 24
 
 
 def test_a_range_too_long_to_try_each_value(tmp_path: Path) -> None:
-    (entry,) = read_space(write(tmp_path, {"train.seed": {"int": [0, 2**31]}}), build()).entries
+    (entry,) = read_space(write(tmp_path, {"train.seed": {"int": [0, 2**31]}}), build_config()).entries
     assert len(entry.drawn()) < 3000

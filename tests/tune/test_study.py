@@ -16,7 +16,7 @@ from fkp.model.lightning_module import VAL_NME
 from fkp.tune import record
 from fkp.tune.options import Settings
 from fkp.tune.space import Entry, Space
-from fkp.tune.study import Study, TellStudy, WhenTimeIsOver, open_study
+from fkp.tune.study import Study, StudyCallback, TimeBudgetStopper, open_study
 from fkp.tune.trial import FAILED
 
 SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1),))
@@ -53,7 +53,7 @@ def test_a_trial_that_fails_before_it_begins_is_over_and_in_the_record(study: St
         def get_error(self) -> str:
             return "traceback\nthe process was lost"
 
-    TellStudy(study).on_trial_error(0, [Told()], Told())
+    StudyCallback(study).on_trial_error(0, [Told()], Told())
     (trial,) = study.ordered()
     assert (trial.state, trial.reason) == ("failed", "the process was lost")
 
@@ -94,7 +94,7 @@ def test_a_trial_that_took_over_the_weights_of_another_is_finished_at_the_last_e
 
 def test_a_trial_ends_with_its_last_epoch_whatever_the_scheduler_would_do_with_it(study: Study) -> None:
     """Population-based training would move it to other weights, with nothing left to train, and it never ended."""
-    stop = WhenTimeIsOver(study)
+    stop = TimeBudgetStopper(study)
     assert [stop("a", {"epochs": epochs}) for epochs in (0, 2, 3)] == [False, False, True]
     assert not stop.stop_all()
 
@@ -151,7 +151,7 @@ def test_a_resumed_search_knows_its_trials_and_its_time(small_run: Callable[...,
 @pytest.mark.parametrize(
     ("changes", "space", "sentence"),
     [
-        ({}, SPACE, r"search small exists: go on with it by --resume, or choose another --name"),
+        ({}, SPACE, r"search small exists: continue with it by --resume, or choose another --name"),
         ({"resume": True, "trials": 9}, SPACE, r"other settings: search\.trials=9 \(was 2\)"),
         ({"resume": True}, Space((Entry("optim.lr", "log", 0.001, 0.2),)), r"other settings: space\.optim\.lr\.log"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fkp.config import build
+from fkp.config import build_config
 from fkp.errors import FkpError
 from fkp.tune.options import Settings
 from fkp.tune.space import read_space
@@ -23,7 +23,7 @@ def raised_by_torch() -> RuntimeError:
 
 
 def test_the_budget_is_the_searchs_and_not_the_runs() -> None:
-    base = build({"train": {"epochs": 60, "max_minutes": 5.0, "early_stop_epochs": 3}, "scale.num_workers": 0})
+    base = build_config({"train": {"epochs": 60, "max_minutes": 5.0, "early_stop_epochs": 3}, "scale.num_workers": 0})
     run = trial_config(base, {"optim.lr": 0.02}, 9, 2)
     assert (run.train.epochs, run.train.max_minutes, run.train.early_stop_epochs, run.scale.num_workers) == (9, None, None, 2)
     assert run.optim.lr == 0.02
@@ -32,7 +32,7 @@ def test_the_budget_is_the_searchs_and_not_the_runs() -> None:
 @pytest.mark.parametrize(("batch", "size"), [({"int": [16, 18]}, 17), ({"choice": [64, 9]}, 9), ({"int": [15, 63], "step": 16}, 15)])
 def test_every_batch_that_can_be_drawn_divides_by_the_workers(tmp_path: Path, batch: dict[str, Any], size: int) -> None:
     (tmp_path / "space.yaml").write_text(json.dumps({"optim.global_batch_size": batch}))
-    base = build({"optim.global_batch_size": 64})
+    base = build_config({"optim.global_batch_size": 64})
     space = read_space(tmp_path / "space.yaml", base)
     check_batch(Settings(workers=1), base, space)
     with pytest.raises(FkpError, match=f"global_batch_size={size} does not divide by 2 workers"):
@@ -40,10 +40,10 @@ def test_every_batch_that_can_be_drawn_divides_by_the_workers(tmp_path: Path, ba
 
 
 def test_crops_are_named_by_the_settings_that_change_them() -> None:
-    base = build()
+    base = build_config()
     assert crops_key(trial_config(base, {"optim.lr": 0.02, "model.width": 8}, 9, 2)) == crops_key(base)
-    assert crops_key(build({"input.crop_scale": 1.5})) != crops_key(base)
-    assert crops_key(build({"data.val_fold": 2})) != crops_key(base)
+    assert crops_key(build_config({"input.crop_scale": 1.5})) != crops_key(base)
+    assert crops_key(build_config({"data.val_fold": 2})) != crops_key(base)
 
 
 @pytest.mark.parametrize(

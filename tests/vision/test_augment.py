@@ -44,13 +44,13 @@ def some_points(count: int, wide_px: int) -> Tensor:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_warp_is_opencv_s(channels: int) -> None:
-    pictures = smooth_batch(6, channels, 96)
+    images = smooth_batch(6, channels, 96)
     rng = np.random.default_rng(2)
-    crops = [Crop(tuple(rng.uniform(40, 56, 2)), float(rng.uniform(40, 64)), SIZE, float(rng.uniform(-40, 40))) for _ in pictures]
+    crops = [Crop(tuple(rng.uniform(40, 56, 2)), float(rng.uniform(40, 64)), SIZE, float(rng.uniform(-40, 40))) for _ in images]
     matrices = torch.from_numpy(np.stack([crop.matrix for crop in crops]).astype(np.float32))
-    ours = warp(torch.from_numpy(pictures), matrices, SIZE).numpy()
-    for picture, crop, mine in zip(pictures, crops, ours, strict=True):
-        theirs = cv2.warpAffine(picture.transpose(1, 2, 0), crop.matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    ours = warp(torch.from_numpy(images), matrices, SIZE).numpy()
+    for image, crop, mine in zip(images, crops, ours, strict=True):
+        theirs = cv2.warpAffine(image.transpose(1, 2, 0), crop.matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
         theirs = theirs.reshape(SIZE, SIZE, channels).transpose(2, 0, 1)
         inside = slice(3, -3)
         assert np.abs(mine - theirs.astype(np.float32))[:, inside, inside].max() <= 2
@@ -67,7 +67,7 @@ def test_warp_is_black_outside() -> None:
 
 
 def with_blobs(points_px: Tensor, which: list[int], wide_px: int) -> Tensor:
-    """One bright blob in each picture, on point `which[n]` of picture n."""
+    """One bright blob in each image, on point `which[n]` of image n."""
     y, x = np.mgrid[:wide_px, :wide_px]
     blobs = []
     for points, point in zip(points_px.numpy(), which, strict=True):
@@ -131,19 +131,19 @@ def test_mirroring_alone_is_exact() -> None:
 
 @pytest.mark.parametrize(("size", "tolerance"), [(SIZE, 1), (128, 1), (80, 6)])
 def test_strength_0_is_the_plain_crop(size: int, tolerance: int) -> None:
-    picture = smooth_batch(1, 3, 300, sigma=5)[0].transpose(1, 2, 0)
+    image = smooth_batch(1, 3, 300, sigma=5)[0].transpose(1, 2, 0)
     points_px = np.random.default_rng(4).uniform(110, 190, (1, NUM_POINTS, 2)).astype(np.float32)
     plain, wide = Crop((151.3, 148.8), 110, size), Crop((151.3, 148.8), 110 * WIDE, wide_size_px(size))
-    wide_u8 = torch.from_numpy(wide.apply(np.ascontiguousarray(picture), 1))[None]
+    wide_u8 = torch.from_numpy(wide.apply(np.ascontiguousarray(image), 1))[None]
     before = wide_u8.clone()
     crops, points = Augment(AugmentConfig(strength=0.0), size)(wide_u8, torch.from_numpy(wide.do(points_px)), seeded())
     assert torch.equal(wide_u8, before)
     assert (crops.dtype, crops.shape) == (torch.uint8, (1, 1, size, size))
-    assert np.abs(crops[0].numpy().astype(int) - plain.apply(np.ascontiguousarray(picture), 1)).max() <= tolerance
+    assert np.abs(crops[0].numpy().astype(int) - plain.apply(np.ascontiguousarray(image), 1)).max() <= tolerance
     np.testing.assert_allclose(points[0].numpy(), plain.do(points_px)[0], atol=2e-3)
 
 
-def test_wide_crops_show_picture_in_the_corners() -> None:
+def test_wide_crops_show_image_in_the_corners() -> None:
     white = torch.full((200, 1, wide_size_px(SIZE), wide_size_px(SIZE)), 255, dtype=torch.uint8)
     crops, _ = Augment(AugmentConfig(**CLEAR), SIZE)(white, some_points(200, wide_size_px(SIZE)), seeded())
     assert (crops == 0).float().mean() < 0.01
@@ -209,7 +209,7 @@ def test_each_setting_does_something_and_keeps_the_range(name: str) -> None:
     assert sum((changed[row] != plain[row]).float().mean() > 0.01 for row in range(8)) >= 6
 
 
-def test_blur_keeps_a_flat_picture_and_widens_a_point() -> None:
+def test_blur_keeps_a_flat_image_and_widens_a_point() -> None:
     flat = torch.full((3, 1, SIZE, SIZE), 93.0)
     assert torch.allclose(augments.blur(flat, seeded()), flat, atol=1e-3)
     point = torch.zeros(3, 1, SIZE, SIZE)
@@ -233,17 +233,17 @@ def test_jpeg_is_a_real_jpeg() -> None:
     twin = seeded(3)
     after = augments.jpeg(torch.from_numpy(before).float(), generator).round().clamp(0, 255).numpy()
     strengths = 0.4 * 10 ** torch.rand(6, 1, 1, 1, 1, 1, generator=twin).flatten().numpy()
-    for picture, ours, strength in zip(before[:, 0], after[:, 0], strengths, strict=True):
+    for image, ours, strength in zip(before[:, 0], after[:, 0], strengths, strict=True):
         # The quality whose tables are the standard's times `strength`, as the IJG's library defines it.
         quality = round(100 - 50 * strength) if strength < 1 else round(50 / strength)
-        real = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE)
-        loss = np.abs(real.astype(float) - picture).mean()
+        real = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE)
+        loss = np.abs(real.astype(float) - image).mean()
         # Its tables are whole numbers, ours are not; two unrelated errors of that size would differ by 1.4 times the loss.
         assert np.abs(ours - real).mean() < 0.8 * loss
-        assert np.abs(ours - picture).mean() == pytest.approx(loss, rel=0.25)
+        assert np.abs(ours - image).mean() == pytest.approx(loss, rel=0.25)
 
 
-def test_jpeg_of_high_quality_is_nearly_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jpeg_of_high_quality_is_nearly_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augments, "_JPEG_TABLE", torch.ones(8, 8))
     before = torch.from_numpy(smooth_batch(2, 3, SIZE)).float()
     assert (augments.jpeg(before, seeded()) - before).abs().mean() < 1

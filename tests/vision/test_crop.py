@@ -10,15 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from fkp import config as configs
 from fkp.bundle import Bundle
-from fkp.config import Config
-from fkp.data import labels as catalogs
+from fkp.config import Config, build_config
 from fkp.data import splits
 from fkp.data.crop_cache import open_cache
+from fkp.data.labels import DataConfig, load_labels
 from fkp.predict import Predictor
-from fkp.vision import image as images
 from fkp.vision.crop import Crop, box_of_points, roll_deg
+from fkp.vision.image import read_image
 from tests import faces
 
 
@@ -38,7 +37,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def test_matrix_by_hand() -> None:
     np.testing.assert_allclose(Crop((10, 20), 40, 20).matrix, [[0.5, 0, 4.5], [0, 0.5, -0.5]])
-    # Turned clockwise by 90 degrees, the window has its upper side on the picture's right.
+    # Turned clockwise by 90 degrees, the window has its upper side on the image's right.
     turned = Crop((10, 20), 40, 20, angle_deg=90)
     np.testing.assert_allclose(turned.do(np.array([[10.0, 20.0], [20.0, 20.0], [10.0, 30.0]])), [[9.5, 9.5], [9.5, 4.5], [14.5, 9.5]])
     assert turned.px_per_crop_px == 2
@@ -66,7 +65,7 @@ def test_do_and_undo_are_inverse(angle: float, side: float) -> None:
 
 @pytest.mark.parametrize("angle", [0.0, 12.5, -70.0, 179.0])
 def test_a_turned_face_stands_upright_in_its_crop(angle: float, synthetic_root: Path) -> None:
-    drawn_px = catalogs.load(catalogs.DataConfig(source="folder", root=str(synthetic_root))).points_px[3]
+    drawn_px = load_labels(DataConfig(source="folder", root=str(synthetic_root))).points_px[3]
     turned_px = Crop((50.0, 60.0), 1.0, 1, -angle).do(drawn_px)  # Turning the window to the left turns the face to the right.
     assert roll_deg(turned_px) == pytest.approx(roll_deg(drawn_px) + angle, abs=1e-3)
     crop = Crop.of_points(turned_px, 128, 1.3)
@@ -80,9 +79,9 @@ def test_a_turned_face_stands_upright_in_its_crop(angle: float, synthetic_root: 
 
 @pytest.mark.parametrize("angle", [0.0, 25.0])
 def test_a_mirrored_crop_is_the_crop_mirrored(angle: float) -> None:
-    picture = blurred_noise(120, 150)
+    image = blurred_noise(120, 150)
     plain, mirrored = Crop((70.3, 55.8), 90.0, 64, angle), Crop((70.3, 55.8), 90.0, 64, angle, mirrored=True)
-    assert difference(mirrored.apply(picture, 3), plain.apply(picture, 3)[..., ::-1]).max() <= 1
+    assert difference(mirrored.apply(image, 3), plain.apply(image, 3)[..., ::-1]).max() <= 1
     points_px = np.random.default_rng(2).uniform(20, 100, (68, 2)).astype(np.float32)
     np.testing.assert_allclose(mirrored.do(points_px), plain.do(points_px) * [-1, 1] + [63, 0], atol=1e-3)
     np.testing.assert_allclose(mirrored.undo(mirrored.do(points_px)), points_px, atol=1e-3)
@@ -108,10 +107,10 @@ def test_bad_boxes_are_refused(box: list[float]) -> None:
 
 
 def test_identity_is_byte_equal() -> None:
-    picture = blurred_noise(48, 48, sigma=0.5)
+    image = blurred_noise(48, 48, sigma=0.5)
     crop = Crop((23.5, 23.5), 48, 48)
-    np.testing.assert_array_equal(crop.apply(picture, 3), picture.transpose(2, 0, 1))
-    np.testing.assert_array_equal(crop.apply(picture, 1)[0], cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+    np.testing.assert_array_equal(crop.apply(image, 3), image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(crop.apply(image, 1)[0], cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 def test_grey_is_luma() -> None:
@@ -122,31 +121,31 @@ def test_grey_is_luma() -> None:
 
 
 def test_points_follow_the_pixels() -> None:
-    picture = np.zeros((200, 240, 3), np.uint8)
+    image = np.zeros((200, 240, 3), np.uint8)
     place = np.array([131.0, 77.0])
-    cv2.circle(picture, (131, 77), 9, (255, 255, 255), -1)
+    cv2.circle(image, (131, 77), 9, (255, 255, 255), -1)
     for crop in (Crop((120, 90), 100, 64), Crop((110.3, 80.8), 91.5, 128, 25), Crop((125, 75), 300, 64, -70)):
-        pixels = crop.apply(picture, 1)[0].astype(float)
+        pixels = crop.apply(image, 1)[0].astype(float)
         y, x = np.mgrid[: crop.size_px, : crop.size_px]
         centroid = np.array([(pixels * x).sum(), (pixels * y).sum()]) / pixels.sum()
         assert np.abs(centroid - crop.do(place)).max() < 0.1
 
 
-def test_mirrored_picture_and_box_give_the_mirrored_crop() -> None:
-    picture = blurred_noise(150, 201)
+def test_mirrored_image_and_box_give_the_mirrored_crop() -> None:
+    image = blurred_noise(150, 201)
     box = np.array([61.5, 30.25, 130.0, 111.0])
     mirrored_box = np.array([200 - box[2], box[1], 200 - box[0], box[3]])
     for size_px in (32, 128):
-        crop = Crop.of_box(box, size_px, 1.3).apply(picture, 3)
-        mirrored = Crop.of_box(mirrored_box, size_px, 1.3).apply(np.ascontiguousarray(picture[:, ::-1]), 3)
+        crop = Crop.of_box(box, size_px, 1.3).apply(image, 3)
+        mirrored = Crop.of_box(mirrored_box, size_px, 1.3).apply(np.ascontiguousarray(image[:, ::-1]), 3)
         assert difference(crop[:, :, ::-1], mirrored).max() <= 2
 
 
 @pytest.mark.parametrize("factor", [2, 3.3, 7])
 def test_shrinking_averages(factor: float) -> None:
     board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    picture = np.repeat(board[..., None], 3, axis=-1)
-    crop = Crop((127.5, 127.5), 30 * factor, 30).apply(picture, 1)[0]
+    image = np.repeat(board[..., None], 3, axis=-1)
+    crop = Crop((127.5, 127.5), 30 * factor, 30).apply(image, 1)[0]
     # A checkerboard finer than the crop's pixels is grey; without averaging it would be stripes.
     assert abs(crop.mean() - 127.5) < 3
     assert crop.std() < 25
@@ -162,11 +161,11 @@ def test_outside_is_black() -> None:
 
 
 def test_a_face_twice_as_large_gives_the_same_crop() -> None:
-    picture = blurred_noise(160, 200, sigma=4)
-    larger = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    image = blurred_noise(160, 200, sigma=4)
+    larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     box = np.array([60.0, 40.0, 130.0, 115.0])
     for size_px in (48, 96):
-        crop = Crop.of_box(box, size_px, 1.3).apply(picture, 3)
+        crop = Crop.of_box(box, size_px, 1.3).apply(image, 3)
         same = Crop.of_box(box * 2 + 0.5, size_px, 1.3).apply(larger, 3)
         assert difference(crop, same).mean() < 1.5
         assert difference(crop, same).max() <= 10
@@ -174,11 +173,11 @@ def test_a_face_twice_as_large_gives_the_same_crop() -> None:
 
 
 def test_a_face_elsewhere_gives_the_same_crop() -> None:
-    picture = blurred_noise(160, 200)
+    image = blurred_noise(160, 200)
     moved = np.zeros((300, 300, 3), np.uint8)
-    moved[90:250, 70:270] = picture
+    moved[90:250, 70:270] = image
     box = np.array([60.0, 40.0, 130.0, 115.0])
-    crop = Crop.of_box(box, 64, 1.2).apply(picture, 3)
+    crop = Crop.of_box(box, 64, 1.2).apply(image, 3)
     same = Crop.of_box(box + np.array([70, 90, 70, 90]), 64, 1.2).apply(moved, 3)
     assert difference(crop, same).max() <= 1
 
@@ -211,17 +210,17 @@ def test_golden_crop(crop: Crop, digest: str) -> None:
 def test_training_and_prediction_make_the_same_bytes(
     tmp_path: Path, write_frames: Callable[..., Path], tiny_config: Config, tiny_bundle: Bundle, shift_px: tuple[float, float]
 ) -> None:
-    picture = golden_picture()
+    image = golden_picture()
     points_px = faces.face(55, 38, 24, seed=3) + (0.3, 0.1)
-    # One person a fold, the same picture for all.
-    frames = {f"{name}_00.jpg": (picture, points_px + shift_px) for name in persons_of_all_folds()}
+    # One person a fold, the same image for all.
+    frames = {f"{name}_00.jpg": (image, points_px + shift_px) for name in persons_of_all_folds()}
     root = write_frames(tmp_path / "set", frames, {})
-    config = configs.build(
+    config = build_config(
         tiny_config.model_dump(mode="json"),
         {"data": {"source": "folder", "root": str(root), "cache_dir": str(tmp_path / "cache"), "label_bias_px": shift_px}},
     )
     cache = open_cache(config)
-    catalog = catalogs.load(config.data)
+    catalog = load_labels(config.data)
     received: list[np.ndarray] = []
 
     class Recorder(Predictor):
@@ -230,7 +229,7 @@ def test_training_and_prediction_make_the_same_bytes(
             return super().run(crops_u8)
 
     box_xyxy = box_of_points(catalog.points_px[cache.val.rows[0]])
-    (found,) = Recorder(tiny_bundle)(images.read(catalog.path(cache.val.rows[0])), [box_xyxy])
+    (found,) = Recorder(tiny_bundle)(read_image(catalog.path(cache.val.rows[0])), [box_xyxy])
     assert received[0].shape == (1, 1, 64, 64)
     assert received[0].std() > 20
     assert received[0].tobytes() == cache.val.crops_u8.tobytes()

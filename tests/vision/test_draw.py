@@ -16,9 +16,9 @@ def scattered_points() -> np.ndarray:
 
 
 def test_each_point_has_its_region_s_colour() -> None:
-    picture = np.zeros((380, 380, 3), np.uint8)
+    image = np.zeros((380, 380, 3), np.uint8)
     points_px = scattered_points()
-    drawn = draw_face(picture, points_px)
+    drawn = draw_face(image, points_px)
     assert set(REGION_COLOURS) == set(REGIONS)
     for region, points in REGIONS.items():
         for point in points:
@@ -26,18 +26,18 @@ def test_each_point_has_its_region_s_colour() -> None:
             np.testing.assert_array_equal(drawn[y, x], REGION_COLOURS[region], err_msg=f"point {point}")
 
 
-def test_the_picture_is_not_changed() -> None:
-    picture = np.full((380, 380, 3), 77, np.uint8)
-    drawn = draw_face(picture, scattered_points(), np.array([5, 5, 300, 300]), scattered_points() + 3)
-    assert (picture == 77).all()
-    assert drawn.shape == picture.shape
+def test_the_image_is_not_changed() -> None:
+    image = np.full((380, 380, 3), 77, np.uint8)
+    drawn = draw_face(image, scattered_points(), np.array([5, 5, 300, 300]), scattered_points() + 3)
+    assert (image == 77).all()
+    assert drawn.shape == image.shape
     assert (drawn != 77).any()
 
 
 def test_truth_and_box_are_white() -> None:
-    picture = np.zeros((380, 380, 3), np.uint8)
+    image = np.zeros((380, 380, 3), np.uint8)
     points_px = scattered_points()
-    drawn = draw_face(picture, points_px, box_xyxy=np.array([2.0, 4.0, 370.0, 372.0]), truth_px=points_px + np.array([12, 9]))
+    drawn = draw_face(image, points_px, box_xyxy=np.array([2.0, 4.0, 370.0, 372.0]), truth_px=points_px + np.array([12, 9]))
     assert (drawn[29, 32] > 200).all()
     np.testing.assert_array_equal(drawn[200, 2], [255, 255, 255])
     np.testing.assert_array_equal(drawn[4, 200], [255, 255, 255])
@@ -45,9 +45,9 @@ def test_truth_and_box_are_white() -> None:
 
 @pytest.mark.parametrize("place", [-1e9, 1e9, -50.0])
 def test_points_far_outside_do_no_harm(place: float) -> None:
-    picture = np.zeros((40, 60, 3), np.uint8)
+    image = np.zeros((40, 60, 3), np.uint8)
     points_px = np.full((NUM_POINTS, 2), place, np.float32)
-    assert (draw_face(picture, points_px) == 0).all()
+    assert (draw_face(image, points_px) == 0).all()
 
 
 def test_larger_faces_get_larger_points() -> None:

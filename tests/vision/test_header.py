@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as Pillow
 
 from fkp.errors import FkpError
-from fkp.vision import image as images
 from fkp.vision.header import Header, burden, read_header
+from fkp.vision.image import decode_image
 
 WIDTH, HEIGHT = 57, 43
 
@@ -55,14 +55,14 @@ FILES = {
 @pytest.mark.parametrize("case", FILES)
 def test_the_header_says_what_the_decoder_finds(case: str) -> None:
     assert read_header(FILES[case]) == Header(case.split()[0], WIDTH, HEIGHT)  # type: ignore[arg-type]
-    decoded = images.decode(FILES[case])
+    decoded = decode_image(FILES[case])
     assert decoded.shape == (HEIGHT, WIDTH, 3)
     assert decoded.dtype == np.uint8
 
 
 @pytest.mark.parametrize("case", ["png animated", "webp animated"])
 def test_of_an_animation_the_first_frame_is_decoded(case: str) -> None:
-    assert abs(float(images.decode(FILES[case]).mean()) - 20) < 3
+    assert abs(float(decode_image(FILES[case]).mean()) - 20) < 3
 
 
 def test_size_is_as_stored_before_the_orientation() -> None:
@@ -70,7 +70,7 @@ def test_size_is_as_stored_before_the_orientation() -> None:
     exif[0x0112] = 6
     data = encode("JPEG", exif=exif)
     assert read_header(data) == Header("jpeg", WIDTH, HEIGHT)
-    assert images.decode(data).shape == (WIDTH, HEIGHT, 3)
+    assert decode_image(data).shape == (WIDTH, HEIGHT, 3)
 
 
 def test_a_few_bytes_may_promise_many_pixels() -> None:
@@ -121,7 +121,7 @@ def test_no_size_is_a_broken_header(data: bytes) -> None:
 
 
 def test_what_takes_far_longer_than_its_size_tells_is_refused() -> None:
-    """A thousand scans over one picture, and texts that are inflated one by one: each a few bytes of the file."""
+    """A thousand scans over one image, and texts that are inflated one by one: each a few bytes of the file."""
     data = encode("JPEG", progressive=True)
     begin = data.rindex(b"\xff\xda")
     assert burden(data) is None
@@ -135,7 +135,7 @@ def test_what_takes_far_longer_than_its_size_tells_is_refused() -> None:
     assert burden(plain[:33] + 16 * chunk + plain[33:]) is None
     assert burden(plain[:33] + 17 * chunk + plain[33:]) == "17 compressed texts and profiles"
     with pytest.raises(FkpError, match=r"^frame 7 has 17 compressed texts and profiles: save it anew$"):
-        images.decode(plain[:33] + 17 * chunk + plain[33:], "frame 7")
+        decode_image(plain[:33] + 17 * chunk + plain[33:], "frame 7")
 
 
 def test_no_size_is_smuggled_past_a_stuffed_byte() -> None:
@@ -147,6 +147,6 @@ def test_no_size_is_smuggled_past_a_stuffed_byte() -> None:
     false = frame[:5] + struct.pack(">HH", 1, 1) + frame[9:]
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(false)) + false
     smuggled = b"\xff\xd8\xff\x00" + struct.pack(">H", 2 + len(frame) + 4) + frame + comment + data[2:begin] + data[begin + 2 + length :]
-    assert images.decode(smuggled).shape == (HEIGHT, WIDTH, 3), "a decoder reads the real one"
+    assert decode_image(smuggled).shape == (HEIGHT, WIDTH, 3), "a decoder reads the real one"
     with pytest.raises(FkpError, match="has a broken header"):
         read_header(smuggled)

@@ -27,7 +27,7 @@ from fkp.errors import FkpError
 __all__ = ["on_ray", "ray_session"]
 
 #: Part of the object store that all pipelines together may fill; the rest is for what they hand over, and for everybody else.
-_STORE_PART = 0.5
+_STORE_FRACTION = 0.5
 
 
 def on_ray(decoders: int, pipelines: int) -> DecodeAll:
@@ -47,7 +47,7 @@ def _run(decoders: int, pipelines: int, decode: Decode, pieces: Sequence[np.ndar
     context.raise_original_map_exception = True
     options = context.execution_options
     options.preserve_order = True
-    store = ray.cluster_resources()["object_store_memory"] * _STORE_PART / pipelines
+    store = ray.cluster_resources()["object_store_memory"] * _STORE_FRACTION / pipelines
     options.resource_limits = ExecutionResources.for_limits(cpu=decoders, object_store_memory=store)
     with ray.data.DataContext.current(context):
         blocks = ray.data.range(len(pieces), override_num_blocks=len(pieces)).map_batches(

@@ -3,7 +3,7 @@
 Which face comes when follows from seed, epoch and number of workers alone. An epoch takes the groups of frames of the shards
 in a new order, throws some hundreds of neighbouring frames together and shuffles them; then every worker has its share of
 that sequence, cut into the same number of batches whose sizes differ by one face at most. So each face comes exactly once
-in an epoch, over all workers, and a run that goes on from a checkpoint sees what the unbroken one would have seen. Ray Data's
+in an epoch, over all workers, and a run that resumes from a checkpoint sees what the unbroken one would have seen. Ray Data's
 own way to split a dataset among workers cannot promise the two together: it gives a block to whoever has the fewest rows,
 and to make the shares equal it leaves rows out.
 
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from fkp.config import Config, DataConfig, InputConfig
-from fkp.data import labels as catalogs
 from fkp.data import splits
 from fkp.data.face_crop import crop_face, crop_size_px
+from fkp.data.labels import decode_frame, label_bias, place_of, remove_label_bias
 from fkp.data.packed_set import FRAMES_PER_GROUP, PackedSet, open_packed
 from fkp.errors import FkpError
 from fkp.scheme import NUM_POINTS
@@ -45,7 +45,7 @@ class Decode:
 
     def __init__(self, packed: PackedSet, data: DataConfig, config: InputConfig) -> None:
         self.packed = packed
-        self.shift_px = catalogs.label_bias(data)
+        self.shift_px = label_bias(data)
         self.config = config
 
     def __call__(self, places: np.ndarray) -> Faces:
@@ -72,8 +72,8 @@ class Decode:
         raw_px = raw.combine_chunks().flatten().to_numpy().reshape(-1, NUM_POINTS, 2)
         for place in chosen.tolist():
             name = f"{self.packed.place}: {part[place]}/{file[place]}"
-            frame = catalogs.decode_frame(data[place].as_buffer(), raw_px[place], name)
-            yield crop_face(self.config, frame, catalogs.remove_label_bias(raw_px[place], self.shift_px), wide=True)
+            frame = decode_frame(data[place].as_buffer(), raw_px[place], name)
+            yield crop_face(self.config, frame, remove_label_bias(raw_px[place], self.shift_px), wide=True)
 
 
 DecodeAll = Callable[[Decode, Sequence[np.ndarray]], Iterator[Faces]]
@@ -95,7 +95,7 @@ class FaceStream:
     """
 
     def __init__(self, config: Config, batch_size: int, workers: int, rank: int, decode_all: DecodeAll = map) -> None:
-        packed = open_packed(catalogs.place_of(config.data))
+        packed = open_packed(place_of(config.data))
         self.places = train_places(packed, config.data)
         if len(self.places) < workers:
             raise FkpError(f"{packed.place} has {len(self.places)} training faces for {workers} workers: lower scale.num_workers")
@@ -164,7 +164,7 @@ def train_places(packed: PackedSet, data: DataConfig) -> np.ndarray:
         places.append(np.stack([np.full(len(chosen), shard), chosen], axis=1))
     order = np.argsort(np.concatenate(rows))
     if not len(order):
-        raise FkpError(f"the train part of the {data.split} split of {packed.place} is empty: add persons or choose other folds")
+        raise FkpError(f"the train subset of the {data.split} split of {packed.place} is empty: add persons or choose other folds")
     return np.concatenate(places)[order][: data.limit]
 
 

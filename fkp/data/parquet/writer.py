@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from fkp.common import storage
 from fkp.config import DataConfig
-from fkp.data import labels as catalogs
-from fkp.data.labels import Catalog
+from fkp.data.labels import Catalog, load_labels, read_frame
 from fkp.data.packed_set import FRAMES_PER_GROUP, MANIFEST, SCHEMA, PackedSet, Shard, is_packed, open_packed, to_json
 from fkp.errors import FkpError
 
@@ -33,7 +32,7 @@ def pack(data: DataConfig, place: str, shard_mib: float) -> PackedSet:
     """
     if is_packed(place):
         raise FkpError(f"{place} holds a packed set already: choose another --out, or remove it first")
-    catalog = catalogs.load(data)
+    catalog = load_labels(data)
     shards: list[Shard] = []
     with tqdm(total=len(catalog), desc="pack", unit="frame", disable=None) as bar, ThreadPoolExecutor() as pool:
         for part, fold, rows in _unrelated(catalog):
@@ -60,7 +59,7 @@ def _unrelated(catalog: Catalog) -> Iterator[tuple[str, int, np.ndarray]]:
 def _group(catalog: Catalog, rows: np.ndarray, pool: ThreadPoolExecutor) -> pa.Table:
     """Frames that are read at once."""
     # Decoding leaves the interpreter's lock.
-    data = [content for _, content in pool.map(lambda row: catalogs.read_frame(catalog, row), rows)]
+    data = [content for _, content in pool.map(lambda row: read_frame(catalog, row), rows)]
     table = catalog.table.iloc[rows]
     columns = {
         "row": rows,
@@ -76,7 +75,7 @@ def _shards(groups: Iterator[pa.Table], limit_bytes: float) -> Iterator[tuple[by
     """Files of whole groups, and how many frames each holds. One is in memory at a time."""
     for group in groups:
         sink, frames = io.BytesIO(), 0
-        # Pictures are compressed already.
+        # Images are compressed already.
         with pq.ParquetWriter(sink, SCHEMA, compression="none", use_dictionary=False, write_statistics=False) as writer:
             while True:
                 writer.write_table(group, row_group_size=FRAMES_PER_GROUP)

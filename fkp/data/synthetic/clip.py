@@ -1,4 +1,4 @@
-"""A synthetic face as a clip with exact labels: one painted picture, seen through a window that moves."""
+"""A synthetic face as a clip with exact labels: one painted image, seen through a window that moves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Motion:
 
     Attributes:
         sway_boxes: Farthest way from the middle to the side, in longer sides of the face's box.
-        turn_deg: Farthest turn in the picture.
+        turn_deg: Farthest turn in the image.
         period_s: Time of one to and fro.
     """
 
@@ -34,7 +34,7 @@ def frames(
     """Yield the frames of a clip of one synthetic face, half as large as the frame.
 
     Args:
-        index: Of the picture, see `synthetic.frame_of`.
+        index: Of the image, see `synthetic.frame_of`.
         seed: Likewise; the noise depends on both alone.
         count: Frames.
         fps: Frames a second.
@@ -45,9 +45,9 @@ def frames(
     Yields:
         (size_px, size_px, 3) uint8 RGB and the true (68, 2) float32 points in its pixels.
     """
-    _, _, picture, points_px = render.frame_of(index, seed)
-    border = max(picture.shape[:2])
-    picture = np.pad(picture, ((border, border), (border, border), (0, 0)), mode="edge")
+    _, _, image, points_px = render.frame_of(index, seed)
+    border = max(image.shape[:2])
+    image = np.pad(image, ((border, border), (border, border), (0, 0)), mode="edge")
     box = box_of_points(points_px + border)
     center, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
     rng = np.random.default_rng([seed, index])
@@ -55,5 +55,5 @@ def frames(
         phase = math.sin(2 * math.pi * number / fps / motion.period_s)
         # The window goes the other way, so that the face goes this one.
         window = Crop((center[0] - motion.sway_boxes * side * phase, center[1]), 2 * side, size_px, -motion.turn_deg * phase)
-        frame = window.apply(picture, 3).transpose(1, 2, 0) + rng.normal(0, noise, (size_px, size_px, 3))
+        frame = window.apply(image, 3).transpose(1, 2, 0) + rng.normal(0, noise, (size_px, size_px, 3))
         yield np.clip(np.round(frame), 0, 255).astype(np.uint8), window.do(points_px + border)

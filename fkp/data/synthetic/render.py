@@ -16,9 +16,9 @@ import numpy as np
 from fkp.data.synthetic.face import SUPERSAMPLING, Expression, Identity, Painter, View, any_colour, curve, mirrored, mix, points_of, shade
 from fkp.errors import FkpError
 from fkp.scheme import NUM_POINTS
-from fkp.vision.image import Image, decode
+from fkp.vision.image import Image, decode_image
 
-#: Goes up with every change that alters a picture or a label: sets of different versions are different sets.
+#: Goes up with every change that alters an image or a label: sets of different versions are different sets.
 VERSION = 1
 
 FRAMES_PER_PERSON = 10
@@ -400,7 +400,7 @@ def _light_up(image: Image, lit_u8: np.ndarray, view: View, p: np.ndarray, light
 
 def _photograph(image: Image, lit_u8: np.ndarray, rng: np.random.Generator) -> Image:
     """Exposure, colour cast, blur, noise and compression of a cheap camera. Nothing here moves a feature."""
-    # A camera exposes for the person, though not fully: the whole range of skins stays within the range of the picture.
+    # A camera exposes for the person, though not fully: the whole range of skins stays within the range of the image.
     exposure = (110 / max(float(np.mean(cv2.mean(image, lit_u8)[:3])), 15)) ** 0.65 * rng.uniform(0.7, 1.2)
     ramp = np.linspace(0, 1, 256)[:, None] ** np.exp(rng.normal(0, 0.15))
     table = 255 * exposure * np.exp(rng.normal(0, 0.05, 3)) * ramp + rng.uniform(0, 20)
@@ -422,7 +422,7 @@ def _photograph(image: Image, lit_u8: np.ndarray, rng: np.random.Generator) -> I
     noise = (noise - 2**15) * np.float32(rng.exponential(5.0) / 2**15)
     image = cv2.add(image, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
     if rng.random() < 0.3:
-        image = decode(_jpeg(image, int(rng.integers(25, 90))))
+        image = decode_image(_jpeg(image, int(rng.integers(25, 90))))
     return image
 
 

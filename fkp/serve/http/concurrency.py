@@ -29,7 +29,7 @@ class ConcurrencyLimiter:
 
     Args:
         app: The routes.
-        limit: Returns how many requests with pictures may be in progress.
+        limit: Returns how many requests with images may be in progress.
         burst: For a moment, so many times more.
     """
 

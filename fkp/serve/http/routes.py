@@ -45,21 +45,19 @@ ROUTES = (
     "/",
 )
 
-_ABOUT = (
-    "Finds faces and 68 facial keypoints (iBUG order) in pictures. All lengths are pixels of the displayed picture. Pictures are not kept."
-)
+_ABOUT = "Finds faces and 68 facial keypoints (iBUG order) in images. All lengths are pixels of the displayed image. Images are not kept."
 _MIB = limits.BODY_BYTES // 2**20
 _CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Error, "description": about}
     for status, about in {
-        400: "No picture in the request, or a form that cannot be read.",
+        400: "No image in the request, or a form that cannot be read.",
         401: "A token is required.",
         408: "The request took too long.",
-        413: f"The body is longer than {_MIB} MiB, or the picture larger than {limits.PIXELS // 10**6} megapixels "
+        413: f"The body is longer than {_MIB} MiB, or the image larger than {limits.PIXELS // 10**6} megapixels "
         f"or {limits.SIDE_PX} pixels a side.",
         415: "Not a JPEG, PNG or WebP file.",
-        422: "A broken picture or a parameter out of range.",
+        422: "A broken image or a parameter out of range.",
         429: "Too many requests: try again after the header Retry-After. This answer may be plain text.",
     }.items()
 }
@@ -68,7 +66,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 def _body(several: bool = False) -> dict[str, Any]:
     one = {"type": "string", "format": "binary"}
-    part = {"type": "array", "items": one, "maxItems": limits.PICTURES} if several else one
+    part = {"type": "array", "items": one, "maxItems": limits.IMAGES} if several else one
     form = {"multipart/form-data": {"schema": {"type": "object", "properties": {FIELD: part}, "required": [FIELD]}}}
     raw = {} if several else {"image/jpeg": _BINARY, "image/png": _BINARY, "image/webp": _BINARY}
     return {"required": True, "content": {**raw, **form}}
@@ -84,11 +82,11 @@ class Engine(Protocol):
     model: Model | None
 
     async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
-        """Find the faces of one encoded picture."""
+        """Find the faces of one encoded image."""
         ...
 
     async def draw(self, found: Found) -> bytes:
-        """Draw the faces into their picture, as a PNG file."""
+        """Draw the faces into their image, as a PNG file."""
         ...
 
     async def metrics_text(self) -> str:
@@ -118,7 +116,7 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     """
     api = FastAPI(title="fkp", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     _add_errors(api, engine)
-    keypoints = _add_pictures(api, engine)
+    keypoints = _add_images(api, engine)
     _add_state(api, engine)
     _add_page(api)
     app = _Direct(api, engine, keypoints)
@@ -157,7 +155,7 @@ class _Direct:
         await response(scope, receive, send)
 
 
-def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
+def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
 
     @api.post(
         "/v1/keypoints",
@@ -166,7 +164,7 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         openapi_extra={"requestBody": _body(), "x-curl": _curl("/v1/keypoints?max_faces=5")},
     )
     async def keypoints(request: Request, params: Annotated[schemas.KeypointsParams, Query()]) -> Response:
-        """Faces and points of one picture: the raw bytes of a JPEG, PNG or WebP file, or a form's part `file`."""
+        """Faces and points of one image: the raw bytes of a JPEG, PNG or WebP file, or a form's part `file`."""
         began = time.perf_counter()
         options = _options(params, params.box, params.points)
         (upload,) = await read_uploads(request)
@@ -185,11 +183,11 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
     @api.post(
         "/v1/annotate",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}, "description": "The picture with points, lines and boxes, as PNG."}, **_ERRORS},
+        responses={200: {"content": {"image/png": {}}, "description": "The image with points, lines and boxes, as PNG."}, **_ERRORS},
         openapi_extra={"requestBody": _body(), "x-curl": _curl("/v1/annotate", "--data-binary @photo.jpg -o annotated.png")},
     )
     async def annotate(request: Request, params: Annotated[schemas.AnnotateParams, Query()]) -> Response:
-        """Draw the faces of one picture into it."""
+        """Draw the faces of one image into it."""
         options = _options(params, params.box)
         (upload,) = await read_uploads(request)
         model = _model(engine)
@@ -201,16 +199,16 @@ def _add_pictures(api: FastAPI, engine: Engine) -> Keypoints:
         "/v1/keypoints:batch",
         response_model=schemas.Batch,
         responses=_ERRORS,
-        description=f"Faces and points of up to {limits.PICTURES} pictures, one part `file` each, {_MIB} MiB together. A broken one costs "
+        description=f"Faces and points of up to {limits.IMAGES} images, one part `file` each, {_MIB} MiB together. A broken one costs "
         "only itself.",
         openapi_extra={"requestBody": _body(several=True), "x-curl": _curl("/v1/keypoints:batch", "-F file=@a.jpg -F file=@b.jpg")},
     )
     async def batch(request: Request, params: Annotated[schemas.BatchParams, Query()]) -> Response:
         began = time.perf_counter()
         options = _options(params, points=params.points)
-        uploads = await read_uploads(request, limits.PICTURES)
+        uploads = await read_uploads(request, limits.IMAGES)
         model = _model(engine)
-        # One after the other: other requests get their turn between them, and one picture at a time is in memory.
+        # One after the other: other requests get their turn between them, and one image at a time is in memory.
         entries = [await _entry(engine, model, upload, options, request.state.request_id) for upload in uploads]
         answer = {
             "request_id": request.state.request_id,

@@ -1,4 +1,4 @@
-"""What the endpoint is asked and answers: the models behind the OpenAPI document. Every length is in pixels of the displayed picture."""
+"""What the endpoint is asked and answers: the models behind the OpenAPI document. Every length is in pixels of the displayed image."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class ImageParams(BaseModel):
-    """Parameters of every route of pictures; others are ignored."""
+    """Parameters of every route of images; others are ignored."""
 
     max_faces: int = Field(20, ge=1, le=100, description="at most so many faces, the best first")
     min_score: float = Field(0.0, ge=0, le=1, description="detected faces below it are left out; the detector's own floor is 0.6")
 
 
 class AnnotateParams(ImageParams):
-    """Where a picture's faces are known."""
+    """Where an image's faces are known."""
 
     box: list[str] = Field([], max_length=32, description="x0,y0,x1,y1: box roughly around a face's points; repeatable; replaces detection")
 
@@ -49,7 +49,7 @@ class Error(_Answer):
 
 
 class ImageSize(_Answer):
-    """Size of the picture as displayed: its EXIF orientation is applied."""
+    """Size of the image as displayed: its EXIF orientation is applied."""
 
     width: int
     height: int
@@ -107,7 +107,7 @@ class Keypoints(_Answer):
 
 
 class BatchEntry(_Answer):
-    """One picture of a batch: faces, or why there are none."""
+    """One image of a batch: faces, or why there are none."""
 
     name: str = Field(description="file name it was sent under")
     image: ImageSize | None = None
@@ -117,7 +117,7 @@ class BatchEntry(_Answer):
 
 
 class Batch(_Answer):
-    """Answer of /v1/keypoints:batch, in the order of the pictures. A broken picture costs only itself."""
+    """Answer of /v1/keypoints:batch, in the order of the images. A broken image costs only itself."""
 
     request_id: str
     pictures: list[BatchEntry]

@@ -146,7 +146,7 @@ class SecurityMiddleware:
         except TimeoutError:
             caught = too_slow(self.timeout_s)
         except Exception:
-            # The trace is for the log alone; it holds no part of a picture.
+            # The trace is for the log alone; it holds no part of an image.
             logger.exception("request %s failed", request_id)
             caught = Refusal(500, "internal_error", "this is a defect of the server: report the request id")
         if self.count_error is not None:
@@ -228,12 +228,12 @@ async def refuse(refusal: Refusal, request_id: str, send: Send, bare: bool = Fal
 
 def too_large(limit_bytes: int) -> Refusal:
     """The refusal of a long body."""
-    return Refusal(413, "body_too_large", f"the body is longer than {limit_bytes} bytes: send a smaller picture")
+    return Refusal(413, "body_too_large", f"the body is longer than {limit_bytes} bytes: send a smaller image")
 
 
 def too_slow(timeout_s: float) -> Refusal:
     """The refusal of what takes too long."""
-    return Refusal(408, "timeout", f"the request took more than {timeout_s:g} s: send a smaller picture or try again")
+    return Refusal(408, "timeout", f"the request took more than {timeout_s:g} s: send a smaller image or try again")
 
 
 def overloaded(reason: str) -> Refusal:

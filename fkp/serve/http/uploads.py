@@ -1,4 +1,4 @@
-"""The pictures of a request: its raw body, or the `file` parts of a form. They stay in memory and are never written."""
+"""The images of a request: its raw body, or the `file` parts of a form. They stay in memory and are never written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIELD = "file"
 
 @dataclass(frozen=True)
 class Upload:
-    """One picture as it was sent; nothing is known of it yet.
+    """One image as it was sent; nothing is known of it yet.
 
     Attributes:
         name: The client's file name, for the answer only: nothing is opened by it.
@@ -28,22 +28,22 @@ class Upload:
 
 
 async def read_uploads(request: Request, most: int = 1) -> list[Upload]:
-    """Read the pictures of a request.
+    """Read the images of a request.
 
     Args:
         request: With a raw body (any content type) or multipart/form-data with parts named `file`.
-        most: How many pictures it may hold.
+        most: How many images it may hold.
 
     Raises:
-        Refusal: No picture, too many, or a broken form.
+        Refusal: No image, too many, or a broken form.
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         return [Upload("", await request.body())]
     uploads = await _read_form(request, most)
     if not uploads:
-        raise Refusal(400, "empty_body", f"the form has no part named `{FIELD}`: send the picture in one")
+        raise Refusal(400, "empty_body", f"the form has no part named `{FIELD}`: send the image in one")
     if len(uploads) > most:
-        raise Refusal(422, "too_many_pictures", f"the form holds more than {most} pictures: send fewer")
+        raise Refusal(422, "too_many_pictures", f"the form holds more than {most} images: send fewer")
     return uploads
 
 
@@ -60,7 +60,7 @@ async def _read_form(request: Request, most: int) -> list[Upload]:
     except (MultiPartException, LookupError, ValueError) as error:  # The client also names the encoding of its names.
         reason = getattr(error, "message", "its names are in no encoding that is known")
         if "Too many files" in reason:
-            raise Refusal(422, "too_many_pictures", f"the form holds more than {most} pictures: send fewer") from error
+            raise Refusal(422, "too_many_pictures", f"the form holds more than {most} images: send fewer") from error
         raise Refusal(400, "invalid_multipart", f"the form cannot be read ({reason}): send multipart/form-data or the raw bytes") from error
     try:
         parts = form.getlist(FIELD)

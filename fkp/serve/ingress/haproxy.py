@@ -42,12 +42,12 @@ SETTINGS = {
     # A datagram to a Python process for each request; /metrics has these numbers without it.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # Ray's own figures, which /metrics does not need, and how often its controller looks around when nothing happens: together
-    # 0.4 ms of the 5.2 ms that a picture cost on two cores. Autoscaling has figures of its own.
+    # 0.4 ms of the 5.2 ms that an image cost on two cores. Autoscaling has figures of its own.
     "RAY_enable_metrics_collection": "0",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
-    # A request can be sent again even when its replica died over it: the same picture has the same answer. It has to fit
-    # into the buffer for that; larger pictures are retried only where the replica could not be reached.
+    # A request can be sent again even when its replica died over it: the same image has the same answer. It has to fit
+    # into the buffer for that; larger images are retried only where the replica could not be reached.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(256 * 1024),
     "RAY_SERVE_HAPROXY_MAXCONN": "1024",
@@ -78,7 +78,7 @@ def settings(folder: Path, max_in_progress: int) -> dict[str, str]:
     """The profile's variables.
 
     Args:
-        folder: From `claimed`.
+        folder: From `exclusive`.
         max_in_progress: See `Settings`. HAProxy keeps this number to its end; the replicas follow a change.
 
     Raises:
@@ -127,7 +127,7 @@ def refused(socket_path: str) -> int:
 
 
 @contextlib.contextmanager
-def claimed(port: int) -> Iterator[Path]:
+def exclusive(port: int) -> Iterator[Path]:
     """Hold the one right to serve on this port, and end what a killed server left there.
 
     Returns:

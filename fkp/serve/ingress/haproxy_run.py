@@ -28,7 +28,7 @@ _MARK = "    # fkp\n"
 _OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in a moment")
 _CLOSED = ("not_found", "/-/routes: Not Found; /docs lists what there is")
 _ERRORS = {
-    408: ("timeout", "the request did not arrive in time: send a smaller picture or try again"),
+    408: ("timeout", "the request did not arrive in time: send a smaller image or try again"),
     502: ("internal_error", "a replica ended in the middle of this request: try again"),
     503: ("not_ready", "no replica answers yet: try again in a few seconds"),
     504: ("timeout", "no replica answered in time: try again"),

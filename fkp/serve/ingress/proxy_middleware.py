@@ -33,7 +33,7 @@ _CLOSED_PATHS = frozenset({"/-/routes"})
 
 
 #: What Ray is told inside of a replica: neither watch the clock, which SecurityMiddleware does, nor wait for the client to
-#: leave, which saves no more than the few milliseconds of one picture. Both cost each request two tasks and a queue.
+#: leave, which saves no more than the few milliseconds of one image. Both cost each request two tasks and a queue.
 RAY_OVERRIDES = {b"x-request-timeout-seconds": b"0", b"x-request-disconnect-disabled": b"?1"}
 
 

@@ -19,7 +19,7 @@ export class Camera {
     return this.#stream !== null;
   }
 
-  /** Whether the picture shows the person in front of the screen, who expects a mirror. */
+  /** Whether the image shows the person in front of the screen, who expects a mirror. */
   get facesUser() {
     return this.#stream?.getVideoTracks()[0].getSettings().facingMode !== "environment";
   }
@@ -43,7 +43,7 @@ export class Camera {
     this.#video.srcObject = null;
   }
 
-  /** Take one picture: what to show and the same pixels as a JPEG. */
+  /** Take one image: what to show and the same pixels as a JPEG. */
   async take() {
     const canvas = document.createElement("canvas");
     canvas.width = this.#video.videoWidth;

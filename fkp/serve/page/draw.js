@@ -1,7 +1,7 @@
-// A picture and its faces on a canvas.
+// An image and its faces on a canvas.
 
 /**
- * Draw the picture over the whole canvas and the layers that are wanted on top.
+ * Draw the image over the whole canvas and the layers that are wanted on top.
  *
  * @param {HTMLCanvasElement} canvas already sized
  * @param {object} scene picture (anything drawImage takes), answer (of v1/keypoints, or null), tables (of v1/landmarks)

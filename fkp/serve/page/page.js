@@ -12,7 +12,7 @@ const camera = new Camera(find("video"));
 
 /** What is on the canvas; null before the first picture. */
 let scene = null;
-/** Ends the request of the picture before. */
+/** Ends the request of the image before. */
 let running = new AbortController();
 
 // ---- pictures ----
@@ -20,7 +20,7 @@ let running = new AbortController();
 async function openPicture(file) {
   stopCamera();
   const { signal } = startTask();
-  if (!file.type.startsWith("image/")) return fail(new Error(`${file.name} is not a picture: choose a JPEG, PNG or WebP file.`));
+  if (!file.type.startsWith("image/")) return fail(new Error(`${file.name} is not an image: choose a JPEG, PNG or WebP file.`));
   try {
     say(`Reading ${file.name}.`, "busy");
     const picture = await decode(file);
@@ -34,7 +34,7 @@ async function openPicture(file) {
   }
 }
 
-/** The picture as displayed: browsers and the server both apply its EXIF orientation. */
+/** The image as displayed: browsers and the server both apply its EXIF orientation. */
 async function decode(file) {
   try {
     return await createImageBitmap(file, { imageOrientation: "from-image" });
@@ -43,7 +43,7 @@ async function decode(file) {
   }
 }
 
-/** Ask the server about an encoded picture and show its answer on `next`, by default on the picture that is there. */
+/** Ask the server about an encoded picture and show its answer on `next`, by default on the image that is there. */
 async function ask(encoded, signal, next = scene) {
   const started = performance.now();
   const [tables, answer] = await Promise.all([api.landmarks(), api.keypoints(encoded, signal)]);
@@ -82,7 +82,7 @@ async function startCamera() {
   }
 }
 
-/** One picture at a time: the next is taken when the answer to the last one is on the screen. */
+/** One image at a time: the next is taken when the answer to the last one is on the screen. */
 async function follow(signal) {
   while (!signal.aborted) {
     const { picture, jpeg } = await camera.take();
@@ -130,7 +130,7 @@ function show(next) {
   paint();
 }
 
-/** Fit the picture into the stage, in pixels of the screen, so that lines stay sharp. */
+/** Fit the image into the stage, in pixels of the screen, so that lines stay sharp. */
 function paint() {
   if (!scene) return;
   const { picture, mirrored } = scene;
@@ -165,14 +165,14 @@ function fail(error) {
 
 // ---- taking it away ----
 
-/** The drawing in the picture's own pixels, as a PNG; never mirrored, so that it fits the JSON. */
+/** The drawing in the image's own pixels, as a PNG; never mirrored, so that it fits the JSON. */
 async function download() {
   const canvas = document.createElement("canvas");
   canvas.width = scene.picture.width;
   canvas.height = scene.picture.height;
   draw(canvas, scene, { layers: layers(), mirrored: false, hairline: Math.max(1, Math.max(canvas.width, canvas.height) / 1000) });
   const png = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  if (!png) return say("This browser cannot save a picture of this size: choose a smaller one.", "error");
+  if (!png) return say("This browser cannot save an image of this size: choose a smaller one.", "error");
   const link = Object.assign(document.createElement("a"), {
     href: URL.createObjectURL(png),
     download: `${scene.name.replace(/\.[^.]*$/, "")}.landmarks.png`,
@@ -252,7 +252,7 @@ document.addEventListener("paste", (event) => {
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
-    event.preventDefault(); // Also beside the stage: else the browser would leave the page for the picture.
+    event.preventDefault(); // Also beside the stage: else the browser would leave the page for the image.
     find("stage").classList.toggle("over", kind === "dragover");
     const [file] = kind === "drop" ? event.dataTransfer.files : [];
     if (file) openPicture(file);

@@ -5,7 +5,7 @@ import { element } from "./card.js";
 /** What was found, as one sentence. */
 export function describe(answer) {
   const count = answer.faces.length;
-  if (!count) return "No face was found: try a picture in which a face is larger or turned more to the camera.";
+  if (!count) return "No face was found: try an image in which a face is larger or turned more to the camera.";
   return `${count} ${count === 1 ? "face" : "faces"} found.`;
 }
 

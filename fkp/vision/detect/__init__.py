@@ -1,7 +1,7 @@
 """Where the faces are in a photograph.
 
 `open_detector` makes a `FaceDetector` of one of three networks: BlazeFace (the default), dlib's, or a YuNet file of the
-user's. What they share is here once: the windows a picture is seen through, one box of each face, and the affine to the
+user's. What they share is here once: the windows an image is seen through, one box of each face, and the affine to the
 box the landmark network was trained with.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fkp.vision.detect.box_map import AS_DETECTED, BoxMap
     from fkp.vision.detect.candidates import Candidates, iou, merge
-    from fkp.vision.detect.detector import Detection, FaceDetector, Finder
+    from fkp.vision.detect.detector import Detection, DetectorBackend, FaceDetector
 
 __all__ = [
     "AS_DETECTED",
@@ -25,8 +25,8 @@ __all__ = [
     "BoxMap",
     "Candidates",
     "Detection",
+    "DetectorBackend",
     "FaceDetector",
-    "Finder",
     "iou",
     "merge",
     "open_detector",
@@ -34,7 +34,7 @@ __all__ = [
 
 BLAZEFACE = "blazeface"
 DLIB = "dlib"
-#: After the name of a detector: it sees a picture as a whole only.
+#: After the name of a detector: it sees an image as a whole only.
 WHOLE = ":whole"
 CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOLE} after it no small faces are looked for in large ones"
 
@@ -43,7 +43,7 @@ CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOL
 _HOMES = {
     **dict.fromkeys(("AS_DETECTED", "BoxMap"), "box_map"),
     **dict.fromkeys(("Candidates", "iou", "merge"), "candidates"),
-    **dict.fromkeys(("Detection", "FaceDetector", "Finder"), "detector"),
+    **dict.fromkeys(("Detection", "FaceDetector", "DetectorBackend"), "detector"),
 }
 
 
@@ -58,7 +58,7 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
 
     Args:
         name: See `CHOICES`.
-        box_maps: The rows of a `BoxMap` by the finder's name, as a bundle keeps them; for one that is missing the built-in
+        box_maps: The rows of a `BoxMap` by the backend's name, as a bundle keeps them; for one that is missing the built-in
             calibration holds.
 
     Raises:
@@ -67,14 +67,16 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
     from fkp.vision.detect.box_map import BoxMap
     from fkp.vision.detect.detector import FaceDetector
 
-    finder = _finder(name.removesuffix(WHOLE))
-    given = (box_maps or {}).get(finder.name)
+    backend = _finder(name.removesuffix(WHOLE))
+    given = (box_maps or {}).get(backend.name)
     return FaceDetector(
-        finder, finder.box_map if given is None else BoxMap.from_json(given, finder.name, finder.facial_points), not name.endswith(WHOLE)
+        backend,
+        backend.box_map if given is None else BoxMap.from_json(given, backend.name, backend.facial_points),
+        not name.endswith(WHOLE),
     )
 
 
-def _finder(name: str) -> Finder:
+def _finder(name: str) -> DetectorBackend:
     # Each brings a library of its own.
     if name == BLAZEFACE:
         from fkp.vision.detect.blazeface import BlazeFace

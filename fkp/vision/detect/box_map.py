@@ -23,7 +23,7 @@ class BoxMap:
     """The affine from a detector's box and facial points to the tight box of the 68 points.
 
     A shape is seen from the middle of its box in units of the box's mean side; the same numbers then hold for every face
-    size, place and picture.
+    size, place and image.
 
     Attributes:
         rows: Four rows (shift of the centre in x and y, width, height), each a constant and then a weight for x and y of

@@ -1,4 +1,4 @@
-"""A picture of any size to its faces, with whatever finds faces in a small square one."""
+"""An image of any size to its faces, with whatever finds faces in a small square one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fkp.vision.detect.candidates import Candidates, merge
 from fkp.vision.detect.windows import ZOOM, tile_levels, whole
 from fkp.vision.image import Image
 
-#: The first window is the picture itself, the second one twice as long, with a black border.
+#: The first window is the image itself, the second one twice as long, with a black border.
 _PLAIN, _PADDED = 1.0, 2.0
 
-#: A face longer than this part of the picture is left to the second window. On 196 training frames cut to the label's
+#: A face longer than this part of the image is left to the second window. On 196 training frames cut to the label's
 #: box, scores from 0.5 (recall, median IoU): second window only where nothing was found 38 %, 0.44; this rule 99 %, 0.84.
 _LARGE = 0.4
 
-#: A tile's box may lie so near to a border inside the picture, as part of the tile's side, before it counts as cut off.
+#: A tile's box may lie so near to a border inside the image, as part of the tile's side, before it counts as cut off.
 _EDGE = 0.01
 
 #: From this turn on the first crop is turned, too. Up to 45 degrees an upright first pass is enough for the second one; at 60
@@ -44,7 +44,7 @@ class Detection:
     roll_deg: float = 0.0
 
 
-class Finder(Protocol):
+class DetectorBackend(Protocol):
     """Finds faces in a square window of one size; may be called from several threads.
 
     Attributes:
@@ -76,28 +76,28 @@ class Finder(Protocol):
 
 
 class FaceDetector:
-    """Finds any number of faces in a picture of any size. May be called from several threads.
+    """Finds any number of faces in an image of any size. May be called from several threads.
 
-    The first window is the whole picture. A face that fills most of it is found badly, because its surroundings are
-    missing: if nothing is found, or a face longer than `_LARGE` of the picture, a second window of twice the size decides
-    about the faces of that length. Pictures with enough pixels are then seen in tiles a third as long, for small faces,
+    The first window is the whole image. A face that fills most of it is found badly, because its surroundings are
+    missing: if nothing is found, or a face longer than `_LARGE` of the image, a second window of twice the size decides
+    about the faces of that length. Images with enough pixels are then seen in tiles a third as long, for small faces,
     and in tiles of a ninth if the tiles found some or nothing has been found: who is small is seldom small alone.
     """
 
-    def __init__(self, finder: Finder, box_map: BoxMap | None = None, tiles: bool = True) -> None:
+    def __init__(self, backend: DetectorBackend, box_map: BoxMap | None = None, tiles: bool = True) -> None:
         """Compose it.
 
         Args:
-            finder: The network.
+            backend: The network.
             box_map: What becomes of its boxes; by default the built-in calibration.
-            tiles: Whether to look for small faces in large pictures.
+            tiles: Whether to look for small faces in large images.
         """
-        self.finder = finder
-        self._box_map = finder.box_map if box_map is None else box_map
+        self.backend = backend
+        self._box_map = backend.box_map if box_map is None else box_map
         self._tiles = tiles
 
     def detect(self, image: Image) -> list[Detection]:
-        """Find the faces of a picture, best first; no face is an empty list.
+        """Find the faces of an image, best first; no face is an empty list.
 
         Args:
             image: (H, W, 3) uint8 RGB of any size and shape.
@@ -113,19 +113,19 @@ class FaceDetector:
     def find(self, image: Image) -> Candidates:
         """Like `detect`, as the network tells it: in image pixels, before the calibration."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"a picture is (H, W, 3) uint8 with some pixels, got {image.shape} {image.dtype}")
+            raise ValueError(f"an image is (H, W, 3) uint8 with some pixels, got {image.shape} {image.dtype}")
         height, width = image.shape[:2]
-        found = self._look(image, whole(width, height, self.finder.size_px, _PLAIN))
+        found = self._look(image, whole(width, height, self.backend.size_px, _PLAIN))
         large = found.lengths_px > _LARGE * max(width, height)
         if large.any() or not len(found):
-            padded = self._look(image, whole(width, height, self.finder.size_px, _PADDED))
+            padded = self._look(image, whole(width, height, self.backend.size_px, _PADDED))
             found = Candidates.join([found[~large], padded])
         found = merge(found)
         return self._find_small(image, found) if self._tiles else found
 
     def _roll_deg(self, shapes_px: np.ndarray) -> np.ndarray:
         """(N,) turn of the eyes' line, where it is large."""
-        if self.finder.facial_points < 2:
+        if self.backend.facial_points < 2:
             return np.zeros(len(shapes_px))
         x, y = (shapes_px[:, 3] - shapes_px[:, 2]).T
         roll_deg = np.degrees(np.arctan2(y, x))
@@ -143,11 +143,11 @@ class FaceDetector:
         return np.concatenate([center - half, center + half], axis=1)
 
     def _find_small(self, image: Image, found: Candidates) -> Candidates:
-        """Add the faces that are too small for the whole picture."""
+        """Add the faces that are too small for the whole image."""
         height, width = image.shape[:2]
         # A face that a tile may cut is at least found by the level above.
-        overlap = ZOOM * self.finder.smallest
-        for tiles in tile_levels(width, height, self.finder.size_px, overlap):
+        overlap = ZOOM * self.backend.smallest
+        for tiles in tile_levels(width, height, self.backend.size_px, overlap):
             known = len(found)
             parts = [self._look_into(image, tile, overlap) for tile in tiles]
             found = merge(Candidates.join([found, *parts]))
@@ -160,16 +160,16 @@ class FaceDetector:
         found = self._look(image, tile)
         size = np.array(image.shape[1::-1])
         low, high = (np.array(tile.center_px) + sign * tile.side_px / 2 for sign in (-1, 1))
-        # Where the tile ends with the picture there is nothing to be cut off.
+        # Where the tile ends with the image there is nothing to be cut off.
         margin = _EDGE * tile.side_px
         low, high = np.where(low <= 0, -np.inf, low + margin), np.where(high >= size - 1, np.inf, high - margin)
         whole_ones = (found.shapes_px[:, 0] > low).all(axis=1) & (found.shapes_px[:, 1] < high).all(axis=1)
         small = found.lengths_px < overlap * tile.side_px
-        return found[whole_ones & small & (found.scores >= self.finder.tile_score)]
+        return found[whole_ones & small & (found.scores >= self.backend.tile_score)]
 
     def _look(self, image: Image, window: Crop) -> Candidates:
         """Candidates of one window, in image pixels."""
-        found = self.finder.look(np.ascontiguousarray(window.apply(image, 3).transpose(1, 2, 0)))
+        found = self.backend.look(np.ascontiguousarray(window.apply(image, 3).transpose(1, 2, 0)))
         return Candidates(window.undo(found.shapes_px).astype(np.float64), found.scores)
 
 

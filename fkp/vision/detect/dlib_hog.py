@@ -18,7 +18,7 @@ _INSTALL = "install it with `pip install dlib-bin==20.0.1.post1`"
 
 
 class DlibHog:
-    """See `Finder`. Its faces are 80 pixels long or longer, upright and seen from the front.
+    """See `DetectorBackend`. Its faces are 80 pixels long or longer, upright and seen from the front.
 
     Raises:
         FkpError: dlib is not installed.
@@ -29,7 +29,7 @@ class DlibHog:
     smallest = 0.16
     tile_score = 0.5
     facial_points = 0
-    #: Of 1,174 frames of the training folds (2 to 4) of the YouTube-Faces set, labels unshifted. On the validation fold 97 %
+    #: Of 1,174 frames of the training folds (2 to 4) of the YouTube-Faces set, labels corrected. On the validation fold 97 %
     #: are found, with a median IoU of 0.745.
     box_map = BoxMap(((-0.0081,), (0.1004,), (0.9945,), (0.9598,)))
 
@@ -39,10 +39,10 @@ class DlibHog:
         except ImportError as error:
             raise FkpError(f"the face detector dlib is not installed (package dlib-bin): {_INSTALL}") from error
         self._detector = dlib.get_frontal_face_detector()
-        self._lock = threading.Lock()  # It keeps the picture's pyramid in itself.
+        self._lock = threading.Lock()  # It keeps the image's pyramid in itself.
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
-        """See `Finder.look`. The score is the logistic of the margin: from 0.5 on, not a probability."""
+        """See `DetectorBackend.look`. The score is the logistic of the margin: from 0.5 on, not a probability."""
         with self._lock:
             boxes, margins, _ = self._detector.run(pixels_u8, 0, 0.0)
         corners = [[(box.left(), box.top()), (box.right(), box.bottom())] for box in boxes]

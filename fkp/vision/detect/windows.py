@@ -1,4 +1,4 @@
-"""The square windows through which a detector sees a picture."""
+"""The square windows through which a detector sees an image."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from fkp.vision.crop import Crop
 #: A tile's side is the one of the level above divided by this.
 ZOOM = 3
 
-#: Network runs on the tiles of one picture. Two levels of BlazeFace on a picture of 3:2 are 129.
+#: Network runs on the tiles of one image. Two levels of BlazeFace on an image of 3:2 are 129.
 MAX_TILES = 200
 
 
 def whole(width: int, height: int, size_px: int, padding: float) -> Crop:
-    """The whole picture in a square of `padding` times its longer side; what is around it is black."""
+    """The whole image in a square of `padding` times its longer side; what is around it is black."""
     return Crop(((width - 1) / 2, (height - 1) / 2), max(width, height) * padding, size_px)
 
 
 def tile_levels(width: int, height: int, size_px: int, overlap: float) -> list[list[Crop]]:
-    """Tiles that cover the picture, coarse levels first.
+    """Tiles that cover the image, coarse levels first.
 
-    There are as many levels as the picture has pixels for, and as `MAX_TILES` allows.
+    There are as many levels as the image has pixels for, and as `MAX_TILES` allows.
 
     Args:
-        width: Of the picture, in pixels.
+        width: Of the image, in pixels.
         height: Likewise.
         size_px: Side of the detector's input. A tile that shows less than so many pixels would show nothing new.
         overlap: What neighbours have in common, as part of a tile's side.
@@ -43,7 +43,7 @@ def tile_levels(width: int, height: int, size_px: int, overlap: float) -> list[l
 
 
 def _middles(length: int, side: float, overlap: float) -> list[float]:
-    """Evenly spread middles of tiles, the first and the last of them flush with the picture's borders."""
+    """Evenly spread middles of tiles, the first and the last of them flush with the image's borders."""
     if side >= length:
         return [(length - 1) / 2]
     count = math.ceil((length - side) / (side * (1 - overlap))) + 1

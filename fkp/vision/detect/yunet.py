@@ -23,7 +23,7 @@ _BOX_OF_POINTS = 2.0
 
 
 class YuNet:
-    """See `Finder`.
+    """See `DetectorBackend`.
 
     Its five points (eyes, tip of the nose, corners of the mouth) name features that the 68 labels have, too. The labels
     therefore calibrate them without the weights, and its own box, which they cannot, is not used.
@@ -65,7 +65,7 @@ class YuNet:
             raise FkpError(f"{path} is not a YuNet file that OpenCV can run: name another one, or write blazeface") from error
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
-        """See `Finder.look`."""
+        """See `DetectorBackend.look`."""
         with self._lock:
             _, rows = self._detector.detect(cv2.cvtColor(pixels_u8, cv2.COLOR_RGB2BGR))
         # Columns: x, y, width, height, five points, score.

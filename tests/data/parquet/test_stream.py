@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from fkp.config import Config
-from fkp.data import labels as catalogs
 from fkp.data.crop_cache import CropCache, open_cache
 from fkp.data.datamodule import FacesDataModule
+from fkp.data.labels import load_labels
 from fkp.data.packed_set import open_packed
 from fkp.data.parquet.stream import FaceStream, _Ahead, epoch_order, train_places
 from fkp.errors import FkpError
@@ -78,7 +78,7 @@ def test_the_training_faces_are_those_of_the_catalog(config: Config, packed_root
     faces = {}
     for name, change in {"all": {}, "few": {"limit": 7}, "files": {"split": "published"}, "share": {"val_share": 0.5}}.items():
         data = config.data.updated(change)
-        catalog = catalogs.load(data)
+        catalog = load_labels(data)
         assert catalog.shard_index is not None
         places = train_places(packed, data)
         np.testing.assert_array_equal(places, catalog.shard_index[catalog.rows("train", data)])
@@ -97,7 +97,7 @@ def test_lightning_is_given_the_epoch_it_tells(config: Config, in_memory: CropCa
     module.setup("fit")
     loader: Any = module.train_dataloader()
     try:
-        for epoch in (0, 1, 2, 1):  # The last one: a run that goes on from an earlier checkpoint.
+        for epoch in (0, 1, 2, 1):  # The last one: a run that resumes from an earlier checkpoint.
             loader.sampler.set_epoch(epoch)
             assert faces(iter(loader), in_memory) == faces(FaceStream(config, 16, 1, 0).batches(epoch), in_memory)
     finally:

@@ -8,7 +8,7 @@ from fkp.data.synthetic.clip import Motion, frames
 from fkp.vision.crop import box_of_points
 
 
-def test_labels_follow_the_picture() -> None:
+def test_labels_follow_the_image() -> None:
     clip = list(frames(0, 7, 9, 8, Motion(sway_boxes=0.25, turn_deg=10, period_s=1), noise=0))
     first, truth_px = clip[0]
     assert (first.shape, first.dtype, truth_px.shape) == ((240, 240, 3), np.uint8, (68, 2))

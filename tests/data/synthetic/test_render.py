@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import labels, splits
+from fkp.data import splits
+from fkp.data.labels import CSV_FILES, check_label, load_labels
 from fkp.data.synthetic.face import SHAPES, SUPERSAMPLING, Expression, Identity, Painter, View, points_of
 from fkp.data.synthetic.render import _photograph, frame_of, place_points, render, write_set
 from fkp.errors import FkpError
 from fkp.scheme import MIRROR, REGIONS
-from fkp.vision import image as vision_image
 from fkp.vision.crop import box_of_points
+from fkp.vision.image import read_image
 
 FACES, SEED = 60, 7
 
@@ -210,17 +211,17 @@ def test_faces_vary_too_much_for_a_mean_shape(many_points_px: np.ndarray) -> Non
 
 def test_the_catalog_reads_the_set(root: Path) -> None:
     data = DataConfig(source="synthetic", root=str(root))
-    read = labels.load(data)
+    read = load_labels(data)
     assert len(read) == FACES
     assert set(read.table["fold"]) == set(range(splits.NUM_FOLDS))
     assert np.array_equal(read.points_px, read.points_raw_px)
     share = (read.table["part"] == "test").mean()
     assert 0.1 < share < 0.3
-    persons = [set(read.table["identity"][read.table["part"] == part]) for part in labels.PARTS]
+    persons = [set(read.table["identity"][read.table["part"] == part]) for part in CSV_FILES]
     assert persons[0] & persons[1]
     for row in (0, FACES - 1):
-        picture = vision_image.read(read.path(row))
-        labels.check_label(read.points_px[row], *picture.shape[:2], name=str(row))
+        image = read_image(read.path(row))
+        check_label(read.points_px[row], *image.shape[:2], name=str(row))
     truth = {frame_of(index, SEED)[0]: frame_of(index, SEED)[3] for index in range(3)}
     for name, points_px in truth.items():
         row = read.table.index[read.table["file"] == name][0]
@@ -229,9 +230,9 @@ def test_the_catalog_reads_the_set(root: Path) -> None:
 
 def test_the_smallest_set_has_persons_in_all_folds(tmp_path: Path) -> None:
     write_set(tmp_path / "tiny", 10, 0)
-    read = labels.load(DataConfig(source="synthetic", root=str(tmp_path / "tiny")))
+    read = load_labels(DataConfig(source="synthetic", root=str(tmp_path / "tiny")))
     assert set(read.table["fold"]) == set(range(splits.NUM_FOLDS))
-    assert set(read.table["part"]) == set(labels.PARTS)
+    assert set(read.table["part"]) == set(CSV_FILES)
 
 
 def test_the_header_is_the_upstream_one(root: Path) -> None:

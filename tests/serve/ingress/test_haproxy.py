@@ -180,8 +180,8 @@ def test_headers_that_trickle_in_are_cut(configuration: Path, tmp_path: Path) ->
 
 def test_one_server_a_port_and_what_a_killed_one_left_is_ended(configuration: Path) -> None:
     port = port_of(configuration)
-    with haproxy.claimed(port) as folder:
-        with pytest.raises(FkpError, match=f"^port {port} is served by process {os.getpid()} already"), haproxy.claimed(port):
+    with haproxy.exclusive(port) as folder:
+        with pytest.raises(FkpError, match=f"^port {port} is served by process {os.getpid()} already"), haproxy.exclusive(port):
             pass
         (folder / "pids").mkdir()
         with started([get_haproxy_binary(), "-db", "-f", str(configuration)]) as left, started(["sleep", "60"]) as other:
@@ -207,7 +207,7 @@ def test_where_it_cannot_be_used(host: str, address: str, reason: str, monkeypat
 def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) -> None:
     """The default profile, in a cluster of its own: it starts over what a killed one left, answers, ends and leaves nothing."""
     port = port_of(configuration)
-    with haproxy.claimed(port) as folder:
+    with haproxy.exclusive(port) as folder:
         pass
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "FKP_API_TOKEN", "MLFLOW_"))}
     command = [sys.executable, "-m", "fkp", "serve", "--port", str(port), "--replicas", "1", "--bundle", str(champion.path)]

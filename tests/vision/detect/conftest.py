@@ -1,4 +1,4 @@
-"""Faces for the detectors, and a finder that needs no weights."""
+"""Faces for the detectors, and a backend that needs no weights."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data import labels as catalog
-from fkp.vision import image
+from fkp.data.labels import load_labels
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import AS_DETECTED, Candidates, FaceDetector, open_detector
+from fkp.vision.image import Image, read_image
 
 
 class RedSquares:
-    """A finder of one red square in a window, if it is 12 pixels long or longer there and nothing cuts it."""
+    """A backend of one red square in a window, if it is 12 pixels long or longer there and nothing cuts it."""
 
     name = "red"
     size_px = 100
@@ -47,8 +47,8 @@ def blazeface() -> FaceDetector:
 
 
 @pytest.fixture(scope="session")
-def real(real_root: Path) -> tuple[list[image.Image], np.ndarray]:
+def real(real_root: Path) -> tuple[list[Image], np.ndarray]:
     """60 frames spread over the set and the boxes of their labels (60, 4)."""
-    labels = catalog.load(DataConfig(source="ytfaces", root=str(real_root)))
+    labels = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     rows = np.linspace(0, len(labels) - 1, 60).astype(int)
-    return [image.read(labels.path(row)) for row in rows], box_of_points(labels.points_px[rows]).astype(np.float64)
+    return [read_image(labels.path(row)) for row in rows], box_of_points(labels.points_px[rows]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""From a picture of any size to its faces: windows and tiles with a finder made for the test, and BlazeFace on real frames."""
+"""From an image of any size to its faces: windows and tiles with a backend made for the test, and BlazeFace on real frames."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from fkp.vision import image
 from fkp.vision.crop import Crop
 from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector
 from fkp.vision.detect.blazeface import MIN_SCORE
 from fkp.vision.detect.candidates import Candidates
+from fkp.vision.image import Image
 
 # --- windows and tiles, with squares for faces
 
 
-def picture(width: int, height: int, *boxes_xyxy: tuple[int, int, int, int]) -> image.Image:
+def image(width: int, height: int, *boxes_xyxy: tuple[int, int, int, int]) -> Image:
     canvas = np.full((height, width, 3), 200, np.uint8)
     for x0, y0, x1, y1 in boxes_xyxy:
         canvas[y0:y1, x0:x1] = [255, 0, 0]
@@ -29,11 +29,11 @@ def picture(width: int, height: int, *boxes_xyxy: tuple[int, int, int, int]) -> 
     [
         pytest.param((20, 30, 50, 60), 1, id="one window"),
         pytest.param((10, 0, 89, 79), 2, id="a large face needs the wider window"),
-        pytest.param((0, 0, 99, 99), 2, id="one that fills the picture too"),
+        pytest.param((0, 0, 99, 99), 2, id="one that fills the image too"),
     ],
 )
 def test_windows(red: Any, box: tuple[int, int, int, int], looks: int) -> None:
-    (found,) = FaceDetector(red).detect(picture(99, 99, box))
+    (found,) = FaceDetector(red).detect(image(99, 99, box))
     assert red.looks == looks
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=2)
     assert found.box_xyxy.dtype == np.float32
@@ -41,7 +41,7 @@ def test_windows(red: Any, box: tuple[int, int, int, int], looks: int) -> None:
 
 @pytest.mark.parametrize("box", [(500, 333, 530, 363), (0, 0, 30, 30), (870, 570, 900, 600), (300, 200, 340, 240), (590, 390, 615, 415)])
 def test_tiles_find_small_faces_once_wherever_they_are(red: Any, box: tuple[int, int, int, int]) -> None:
-    canvas = picture(900, 600, box)
+    canvas = image(900, 600, box)
     assert FaceDetector(red, tiles=False).detect(canvas) == []
     (found,) = FaceDetector(red).detect(canvas)
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=3)
@@ -51,15 +51,15 @@ def test_tiles_are_switched_off_by_the_name(monkeypatch: pytest.MonkeyPatch) -> 
     looks = []
     for name in ("blazeface", "blazeface:whole"):
         detector = open_detector(name)
-        monkeypatch.setattr(detector.finder, "look", Mock(side_effect=detector.finder.look))
+        monkeypatch.setattr(detector.backend, "look", Mock(side_effect=detector.backend.look))
         detector.detect(np.zeros((1200, 1800, 3), np.uint8))
-        looks.append(detector.finder.look.call_count)  # type: ignore[attr-defined]
+        looks.append(detector.backend.look.call_count)  # type: ignore[attr-defined]
     assert looks[0] > 10 > 4 > looks[1]
 
 
-def test_a_face_that_the_picture_shows_is_not_lost_in_tiles(red: Any) -> None:
+def test_a_face_that_the_image_shows_is_not_lost_in_tiles(red: Any) -> None:
     box = (100, 50, 400, 350)
-    (found,) = FaceDetector(red).detect(picture(900, 600, box))
+    (found,) = FaceDetector(red).detect(image(900, 600, box))
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=9)
 
 
@@ -69,7 +69,7 @@ def test_deep_tiles_are_looked_at_only_for_a_reason(red: Any) -> None:
     looks = []
     for boxes in ((large,), (small,), ()):
         red.looks = 0
-        detector.detect(picture(2700, 1800, *boxes))
+        detector.detect(image(2700, 1800, *boxes))
         looks.append(red.looks)
     # 300 pixels a tile of the second level: with the one face that the first window shows it is not reached.
     assert looks[0] < 30 < looks[1] <= 202
@@ -80,7 +80,7 @@ def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
     built_in, own = open_detector(), open_detector(box_maps={"blazeface": [[0.5], [0.0], [1.0], [1.0]], "dlib": [[0.0]] * 4})
     shape = np.array([[[0.0, 0], [10, 10], [3, 4], [7, 4], [5, 6], [5, 8]]])
     np.testing.assert_allclose(own._box_map(shape), [[5, 0, 15, 10]])
-    np.testing.assert_allclose(built_in._box_map(shape), built_in.finder.box_map(shape))
+    np.testing.assert_allclose(built_in._box_map(shape), built_in.backend.box_map(shape))
 
 
 class Leaning:
@@ -131,15 +131,15 @@ def test_noise_has_no_face(blazeface: FaceDetector) -> None:
 @pytest.mark.parametrize(
     "wrong", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8), np.zeros((9, 9, 4), np.uint8)]
 )
-def test_what_is_no_picture_is_refused(blazeface: FaceDetector, wrong: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="a picture is"):
+def test_what_is_no_image_is_refused(blazeface: FaceDetector, wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="an image is"):
         blazeface.detect(wrong)
 
 
 # --- real faces
 
 
-def test_real_faces_are_found_where_they_are(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray]) -> None:
+def test_real_faces_are_found_where_they_are(blazeface: FaceDetector, real: tuple[list[Image], np.ndarray]) -> None:
     frames, truth = real
     faces = [blazeface.detect(frame) for frame in frames]
     best = np.stack([found[0].box_xyxy if found else np.zeros(4) for found in faces])
@@ -154,7 +154,7 @@ def test_real_faces_are_found_where_they_are(blazeface: FaceDetector, real: tupl
         assert all(face.score >= MIN_SCORE and face.box_xyxy.dtype == np.float32 for face in found)
 
 
-def test_faces_that_fill_the_picture(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray]) -> None:
+def test_faces_that_fill_the_image(blazeface: FaceDetector, real: tuple[list[Image], np.ndarray]) -> None:
     overlap = []
     for frame, box in zip(real[0][::2], real[1][::2], strict=True):
         x0, y0, x1, y1 = (max(int(v), 0) for v in box)
@@ -164,7 +164,7 @@ def test_faces_that_fill_the_picture(blazeface: FaceDetector, real: tuple[list[i
     assert np.median(overlap) > 0.75
 
 
-def test_three_faces_in_one_picture(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray]) -> None:
+def test_three_faces_in_one_image(blazeface: FaceDetector, real: tuple[list[Image], np.ndarray]) -> None:
     canvas = np.zeros((700, 900, 3), np.uint8)
     truth = []
     for number, (x, y) in zip((0, 20, 40), ((10, 20), (480, 60), (200, 400)), strict=True):
@@ -178,14 +178,14 @@ def test_three_faces_in_one_picture(blazeface: FaceDetector, real: tuple[list[im
 
 
 @pytest.mark.parametrize("turns", [1, 3])
-def test_faces_that_lie_on_their_side(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray], turns: int) -> None:
+def test_faces_that_lie_on_their_side(blazeface: FaceDetector, real: tuple[list[Image], np.ndarray], turns: int) -> None:
     off_deg, overlap = [], []
     for frame, box in zip(real[0][::2], real[1][::2], strict=True):
         (upright, *_) = blazeface.detect(frame)
         found = blazeface.detect(np.ascontiguousarray(np.rot90(frame, -turns)))  # Clockwise.
         if found:
             off_deg.append((found[0].roll_deg - 90 * turns - upright.roll_deg + 180) % 360 - 180)
-            # Back into the upright picture.
+            # Back into the upright image.
             center = (found[0].box_xyxy[:2] + found[0].box_xyxy[2:]) / 2
             half = (found[0].box_xyxy[2:] - found[0].box_xyxy[:2]) / 2
             height, width = frame.shape[:2]
@@ -198,7 +198,7 @@ def test_faces_that_lie_on_their_side(blazeface: FaceDetector, real: tuple[list[
 
 
 @pytest.mark.parametrize("number", [3, 17, 31, 45])
-def test_place_and_size_do_not_matter(blazeface: FaceDetector, real: tuple[list[image.Image], np.ndarray], number: int) -> None:
+def test_place_and_size_do_not_matter(blazeface: FaceDetector, real: tuple[list[Image], np.ndarray], number: int) -> None:
     frame = real[0][number]
     height, width = frame.shape[:2]
     box = blazeface.detect(frame)[0].box_xyxy

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fkp.errors import FkpError
-from fkp.vision import image
 from fkp.vision.detect import iou, open_detector
+from fkp.vision.image import Image
 
 
 def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         open_detector("dlib")
 
 
-def test_real_faces_are_found_where_they_are(real: tuple[list[image.Image], np.ndarray]) -> None:
+def test_real_faces_are_found_where_they_are(real: tuple[list[Image], np.ndarray]) -> None:
     pytest.importorskip("dlib", reason="needs dlib: pip install -r requirements-dev.txt")
     detector = open_detector("dlib")
     hits = 0

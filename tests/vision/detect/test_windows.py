@@ -1,4 +1,4 @@
-"""Tiles cover a picture, and their number is bounded."""
+"""Tiles cover an image, and their number is bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from fkp.vision.detect.windows import MAX_TILES, tile_levels, whole
 
 
-def test_the_whole_picture_stands_in_the_middle() -> None:
+def test_the_whole_image_stands_in_the_middle() -> None:
     window = whole(300, 100, 256, 2.0)
     np.testing.assert_allclose(window.undo(np.array([[-0.5, -0.5], [255.5, 255.5]])), [[-150.5, -250.5], [449.5, 349.5]], atol=1e-3)
 

@@ -61,31 +61,31 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_face_is_where_its_points_are(file: Path) -> None:
-    finder = YuNet(file)
-    picture = np.zeros((640, 640, 3), np.uint8)
-    picture[200:208, 320:328] = 255
-    found = finder.look(picture)
+    backend = YuNet(file)
+    image = np.zeros((640, 640, 3), np.uint8)
+    image[200:208, 320:328] = 255
+    found = backend.look(image)
     np.testing.assert_allclose(found.shapes_px[0, 2:], np.array([320, 200]) + 8 * np.array(FIVE), atol=1e-3)
     np.testing.assert_allclose(found.shapes_px[0, :2], [[304, 184], [336, 216]], atol=1e-3)
     np.testing.assert_allclose(found.scores, [1.0], atol=1e-3)
-    assert len(finder.look(np.zeros((640, 640, 3), np.uint8))) == 0
+    assert len(backend.look(np.zeros((640, 640, 3), np.uint8))) == 0
 
 
 def test_it_looks_through_the_same_windows(file: Path) -> None:
     detector = open_detector(str(file))
-    picture = np.zeros((960, 1280, 3), np.uint8)
-    picture[400:416, 640:656] = 255
-    found = detector.find(picture)
+    image = np.zeros((960, 1280, 3), np.uint8)
+    image[400:416, 640:656] = 255
+    found = detector.find(image)
     assert len(found) == 1
     np.testing.assert_allclose(found.shapes_px[0, 4], [640, 400], atol=2)
 
 
 def test_the_built_in_calibration_finds_the_box_of_labelled_points(real: tuple[object, np.ndarray], real_root: Path) -> None:
     from fkp.config import DataConfig
-    from fkp.data import labels as catalog
+    from fkp.data.labels import load_labels
     from fkp.vision.crop import box_of_points
 
-    labels = catalog.load(DataConfig(source="ytfaces", root=str(real_root)))
+    labels = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     points = labels.points_px[::20].astype(np.float64)
     five = np.stack([points[:, 36:42].mean(1), points[:, 42:48].mean(1), points[:, 30], points[:, 48], points[:, 54]], axis=1)
     boxes = YuNet.box_map(shapes_of_points(five))
