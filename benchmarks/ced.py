@@ -1,6 +1,6 @@
 """Cumulative error of bundles side by side, as an image: what part of the faces has at most which error.
 
-python benchmarks/ced.py BUNDLE [BUNDLE ...] [--root DIR] [--part test|val] [--out docs/ced.png]
+python benchmarks/ced.py BUNDLE [BUNDLE ...] [--root DIR] [--subset test|val] [--out docs/ced.png]
 
 Identity split, box from the label, corrected labels. The legend says the mean and the failures at 8 %.
 """
@@ -14,7 +14,7 @@ from fkp.common.files import write
 from fkp.config import DataConfig
 from fkp.data.labels import load_labels
 from fkp.errors import run_command
-from fkp.evaluation.evaluate import PARTS, evaluate
+from fkp.evaluation.evaluate import SUBSETS, evaluate
 from fkp.evaluation.metrics import failure_pct
 from fkp.evaluation.report import cumulative_figure
 from fkp.predict import Predictor
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
-    parser.add_argument("--part", choices=PARTS, default="test")
+    parser.add_argument("--subset", "--part", choices=SUBSETS, default="test")
     parser.add_argument("--out", type=Path, default=Path("out/ced.png"), help="default: %(default)s")
     arguments = parser.parse_args()
     data = DataConfig(source="ytfaces", root=arguments.root)
@@ -33,10 +33,10 @@ def main() -> None:
     curves = {}
     for path in arguments.bundles:
         predictor = Predictor(path)
-        nme = evaluate(predictor, catalog, data, predictor.bundle, arguments.part).nme_interocular_pct()
+        nme = evaluate(predictor, catalog, data, predictor.bundle, arguments.subset).nme_interocular_pct()
         curves[f"{Path(path).resolve().name}: NME {nme.mean():.2f} %, failures {failure_pct(nme, 8.0):.1f} %"] = nme
     print("\n".join(curves))
-    write(arguments.out, cumulative_figure(curves, f"Cumulative error, identity split, {len(nme)} {arguments.part} faces"))
+    write(arguments.out, cumulative_figure(curves, f"Cumulative error, identity split, {len(nme)} {arguments.subset} faces"))
 
 
 if __name__ == "__main__":

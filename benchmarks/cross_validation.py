@@ -20,7 +20,7 @@ import numpy as np
 from fkp.bundle import open_bundle
 from fkp.common.files import check_same
 from fkp.config import Config, config_from_args
-from fkp.data.labels import NUM_FOLDS
+from fkp.data.splits import NUM_FOLDS
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.metrics import NORMALISER
 

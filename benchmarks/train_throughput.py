@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from fkp.config import Config, DataConfig, config_from_args
 from fkp.data.crop_cache import open_cache
 from fkp.data.datamodule import FacesDataModule
-from fkp.data.labels import PARTS, load_labels, root_of
+from fkp.data.labels import CSV_FILES, load_labels, root_of
 from fkp.errors import FkpError, run_command
 from fkp.model import seed_recipe
 from fkp.model.lightning_module import Net
@@ -114,7 +114,7 @@ def prepare(config: Config, scratch: Path) -> Config:
     if config.data.cache_dir == DataConfig().cache_dir:
         changes["data"] = {"cache_dir": str(scratch / "cache")}
     config = with_absolute_paths(config.updated(changes))
-    csv = root_of(config.data) / f"{PARTS[0]}_frames_keypoints.csv"
+    csv = root_of(config.data) / f"{CSV_FILES[0]}_frames_keypoints.csv"
     absent = config.data.source == "ytfaces" and not csv.is_file()
     if absent:
         print(f"The YouTube-Faces set is not at {config.data.root}: SYNTHETIC faces instead. Name its folder with --data.root.")

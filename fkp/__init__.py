@@ -13,9 +13,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if TYPE_CHECKING:
     from fkp.model.lightning_module import Net
     from fkp.predict import Predictor
+    from fkp.vision.image import read_image
 
 __version__ = "0.1.0"
-__all__ = ["Net", "Predictor", "__version__"]
+__all__ = ["Net", "Predictor", "__version__", "read_image"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from fkp.predict import Predictor
 
         return Predictor
+    if name == "read_image":
+        from fkp.vision.image import read_image
+
+        return read_image
     raise AttributeError(f"module 'fkp' has no attribute {name!r}")

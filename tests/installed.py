@@ -102,7 +102,7 @@ def try_installed(python: str, wheel: Path, environment: Path, work: Path, with_
     (found,) = json.loads((empty / "out/faces.json").read_text())["pictures"]
     expect(len(found["faces"]) == 1, "out/faces.json has one face")
     limit("fkp predict --help", best_s([fkp, "predict", "--help"], empty), HELP_S, "s")
-    code = "from fkp import Predictor; from fkp.vision.image import read; print(len(Predictor()(read('photo.jpg'))))"
+    code = "from fkp import Predictor, read_image; print(len(Predictor()(read_image('photo.jpg'))))"
     expect(run([str(environment / "bin/python"), "-c", code], empty) == "1\n", "Predictor()(image) finds one face")
     refused = subprocess.run([fkp, "train"], cwd=empty, capture_output=True, text=True, check=False)
     expect(refused.returncode == 1 and refused.stderr.endswith(" pip install 'fkp[train]'\n"), "fkp train names the extra that it needs")

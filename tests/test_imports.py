@@ -61,4 +61,4 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="module 'fkp' has no attribute 'Nett'"):
         _ = fkp.Nett
     assert fkp.__version__
-    assert set(fkp.__all__) == {"Net", "Predictor", "__version__"}
+    assert set(fkp.__all__) == {"Net", "Predictor", "__version__", "read_image"}

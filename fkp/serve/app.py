@@ -25,7 +25,7 @@ from fkp.errors import FkpError
 from fkp.predict.predictor import advance
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.http.concurrency import ConcurrencyLimiter
+from fkp.serve.concurrency import ConcurrencyLimiter
 from fkp.serve.http.routes import ROUTES, build_api
 from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy

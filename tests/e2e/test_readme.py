@@ -84,7 +84,7 @@ def typed(pattern: str) -> list[str]:
 def test_the_demo_says_where_everything_is(place: Path) -> None:
     lines = (place / "demo.out").read_text().splitlines()
     said = dict(line.split(maxsplit=1) for line in lines if re.match(r"(image|report|model|runs|endpoint) ", line))
-    assert (place / said["picture"]).stat().st_size > 1000
+    assert (place / said["image"]).stat().st_size > 1000
     assert (place / said["report"]).stat().st_size > 1000
     assert (place / said["model"] / "SHA256SUMS").is_file()
     assert said["runs"].startswith("sqlite:///")

@@ -168,8 +168,8 @@ def test_a_broken_picture_of_a_batch_costs_only_itself(endpoint: Endpoint, photo
     names = [("a.jpg", photo), ("b.jpg", b"junk"), ("c.jpg", photo[:3000]), ("d.jpg", photo)]
     answer = endpoint.post("/v1/keypoints:batch", files=[("file", named) for named in names])
     told = schemas.Batch.model_validate(answer.json())
-    assert [entry.name for entry in told.images] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    assert [entry.error and entry.error.code for entry in told.images] == [None, "unsupported_format", "broken_picture", None]
+    assert [entry.name for entry in told.pictures] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert [entry.error and entry.error.code for entry in told.pictures] == [None, "unsupported_format", "broken_picture", None]
     assert (
         told.pictures[0].faces == told.pictures[3].faces == schemas.Keypoints.model_validate(endpoint.post(KEYPOINTS, photo).json()).faces
     )

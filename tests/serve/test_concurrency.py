@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from fkp.serve.http.concurrency import ConcurrencyLimiter
+from fkp.serve.concurrency import ConcurrencyLimiter
 from fkp.serve.http.security import SecurityMiddleware
 from fkp.serve.limits import BURST, CROWDED_PER_S
 
