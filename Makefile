@@ -23,7 +23,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt pyproject.to
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and draw points into a picture
+demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and draw points into an image
 	$(PY) -m fkp demo
 
 champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion and saved_models/tiny again, into runs/

@@ -83,7 +83,7 @@ def _measured(config: Config, folder: Path) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(result, {**_train(config, folder), "config": config.model_dump(mode="json")})
     found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    check_same(config.model_dump(mode="json"), found["config"], f"variant {folder.name}")
+    check_same(config.model_dump(mode="json"), build_config(found["config"]).model_dump(mode="json"), f"variant {folder.name}")
     return found
 
 

@@ -61,7 +61,7 @@ class Frames:
 def main() -> None:
     """Print the calibrations and the three tables."""
     arguments, rest = _parse(sys.argv[1:])
-    data = config.from_args(rest, "benchmarks/detection.py", "Measure the face detectors.").data
+    data = config.config_from_args(rest, "benchmarks/detection.py", "Measure the face detectors.").data
     catalog = load_labels(data)
     predictor = Predictor(arguments.bundle)
     rows = held_out(catalog.rows("val", data), predictor.bundle, catalog, data)
@@ -118,7 +118,7 @@ def _print_boxes(predictor: Predictor, frames: Frames, detectors: list[FaceDetec
 
 def _print_turned(frames: Frames, bundle: Bundle, names: list[str]) -> None:
     """Whole photographs that are turned: what is found of every eighth face, and its error."""
-    images, truth_px = frames.pictures[::8], frames.truth_px[::8]
+    images, truth_px = frames.images[::8], frames.truth_px[::8]
     print(f"\n{len(images)} frames turned clockwise: % found, median NME %, failures % at 8 %, by the Predictor")
     print("detector  " + "  ".join(f"{degrees:>17d} deg" for degrees in TURNS_DEG))
     for name in names:
@@ -152,7 +152,7 @@ def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
     largest = _canvas(frames, FACE_PX[0], random, LARGEST_PX)[0]
     for plain in detectors:
         for tiles in (False, True):
-            detector = FaceDetector(plain.finder, tiles=tiles)
+            detector = FaceDetector(plain.backend, tiles=tiles)
             recalls, extra, seconds = [], 0, 0.0
             for size in FACE_PX:
                 hits = 0
@@ -168,7 +168,7 @@ def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
             detector.detect(largest)
             ms_largest, count = 1000 * (time.perf_counter() - began), CANVASES * len(FACE_PX)
             print(
-                f"{plain.finder.name:10s} {'yes' if tiles else 'no':5s}  "
+                f"{plain.backend.name:10s} {'yes' if tiles else 'no':5s}  "
                 + "  ".join(f"{recall:7.1f}" for recall in recalls)
                 + f"   {extra / count:12.2f}  {1000 * seconds / count:9.0f}  {ms_largest:10.0f}"
             )
@@ -177,7 +177,7 @@ def _print_sizes(frames: Frames, detectors: list[FaceDetector]) -> None:
 def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int = CANVAS_PX) -> tuple[Image, np.ndarray]:
     """A large image of a frame without its face, with faces of `size` pixels in it; also their boxes (FACES, 4)."""
     number = int(random.integers(len(frames.images)))
-    back = frames.pictures[number].copy()
+    back = frames.images[number].copy()
     x0, y0, x1, y1 = (max(int(v), 0) for v in frames.boxes_xyxy[number] + np.array([-20, -40, 20, 20]))
     back[y0:y1, x0:x1] = back.mean(axis=(0, 1)).astype(np.uint8)
     height, width = back.shape[:2]
@@ -193,7 +193,7 @@ def _canvas(frames: Frames, size: int, random: np.random.Generator, length: int 
         crop = Crop.of_box(frames.boxes_xyxy[face], window, window / size)
         x = cell % columns * cell_w + int(random.integers(cell_w - window + 1))
         y = cell // columns * cell_h + int(random.integers(cell_h - window + 1))
-        canvas[y : y + window, x : x + window] = crop.apply(frames.pictures[face], 3).transpose(1, 2, 0)
+        canvas[y : y + window, x : x + window] = crop.apply(frames.images[face], 3).transpose(1, 2, 0)
         boxes.append(crop.do(frames.boxes_xyxy[face].reshape(2, 2)).ravel() + [x, y, x, y])
     return canvas, np.array(boxes)
 

@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         render.write_set(Path(folder) / "set", arguments.images, seed=11)
         paths = list_images([str(Path(folder) / "set")])
-        parts = list(table.parts_of(paths, table.part_size(len(paths))))
+        parts = list(table.chunks_of(paths, table.part_size(len(paths))))
         print(f"{len(paths)} synthetic images in {len(parts)} parts\n")
         print(f"{'way':34s} {'images/s':>10s} {'steady':>8s} {'seconds':>8s}")
         _print("image by image, this process", len(paths), _alone(bundle, paths))

@@ -110,12 +110,12 @@ def measure(given: Config, workers: list[int], batches: list[int]) -> tuple[list
     Returns:
         The points, the cores that workers have in truth, and the hosts they are on.
     """
-    from fkp.cluster import capacity  # isort: skip  # Before ray: it sets what ray reads when it is imported.
+    from fkp.cluster import ray_session  # isort: skip  # Before ray: it sets what ray reads when it is imported.
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
     declared = {} if address else {"num_cpus": max(workers)}
-    ray.init(address or "local", namespace=capacity.NAMESPACE, log_to_driver=False, logging_level="WARNING", **declared)
+    ray.init(address or "local", namespace=ray_session.NAMESPACE, log_to_driver=False, logging_level="WARNING", **declared)
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         cores = int(sum(node["CPU"] for node in nodes)) if address else os.cpu_count() or 1

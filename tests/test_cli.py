@@ -77,7 +77,7 @@ def test_help_loads_nothing_heavy() -> None:
         assert done.stdout.endswith("\nset()\n"), (verb, done.stdout[-200:])
 
 
-def test_the_core_alone_annotates_a_image_in_an_empty_folder(tmp_path: Path) -> None:
+def test_the_core_alone_annotates_an_image_in_an_empty_folder(tmp_path: Path) -> None:
     image = REPO / "fkp/serve/golden/face.jpg"
     done = fkp("predict", str(image), "--out", "out", cwd=tmp_path, before=CORE_ONLY)
     assert (done.returncode, done.stderr) == (0, "")

@@ -136,10 +136,11 @@ def _aside(place: Path) -> Path:
 
 def _exchange(new: Path, place: Path) -> None:
     if sys.platform == "linux":
-        libc, here, exchange = ctypes.CDLL(None, use_errno=True), -100, 2  # linux/fcntl.h and linux/fs.h
-        if libc.renameat2(here, os.fsencode(new), here, os.fsencode(place), exchange) == 0:
+        here, exchange = -100, 2  # linux/fcntl.h and linux/fs.h
+        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # An older musl has none.
+        if renameat2 is not None and renameat2(here, os.fsencode(new), here, os.fsencode(place), exchange) == 0:
             return
-        if (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
+        if renameat2 is not None and (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), str(place))
     put_back(place)
     os.rename(place, _aside(place))

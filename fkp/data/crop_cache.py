@@ -27,7 +27,7 @@ from fkp.data.packed_set import open_packed
 from fkp.errors import FkpError
 from fkp.vision.augment import WIDE
 
-#: Subset of the cache's name; raise it when the crops' content changes for the same Config.
+#: Part of the cache's name; raise it when the crops' content changes for the same Config.
 _CACHE_VERSION = 3
 
 

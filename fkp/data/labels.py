@@ -110,7 +110,7 @@ class Catalog:
         return self.packed.read_frame(int(shard), int(index))
 
     def image(self, row: int) -> images.Image:
-        """A frame, decoded; see `vision.image.decode`."""
+        """A frame, decoded; see `vision.image.decode_image`."""
         return images.decode_image(self.read_bytes(row), f"frame {self.path(row)}")
 
     def rows(self, subset: str, data: DataConfig) -> np.ndarray:

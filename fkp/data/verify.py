@@ -106,7 +106,7 @@ def labelled(root: Path) -> list[str]:
     """The frames that a set's CSV files label, as paths relative to its folder.
 
     Raises:
-        FkpError: See `fkp.data.labels.load`.
+        FkpError: See `fkp.data.labels.load_labels`.
     """
     table = load_labels(DataConfig(source="folder", root=str(root))).table
     return [f"{part}/{file}" for part, file in zip(table["part"], table["file"], strict=True)]
@@ -175,7 +175,7 @@ def describe(data: DataConfig) -> Stats:
     """Measure a set; reads every frame.
 
     Raises:
-        FkpError: The labels cannot be read (see `fkp.data.labels.load`), or a frame is missing or no image.
+        FkpError: The labels cannot be read (see `fkp.data.labels.load_labels`), or a frame is missing or no image.
     """
     faces = load_labels(data)
     points_px = faces.points_raw_px
@@ -189,7 +189,7 @@ def describe(data: DataConfig) -> Stats:
     clip = faces.table["identity"] + "_" + faces.table["video"].astype(str)
     splits, shared = {}, {}
     for split in get_args(DataConfig.model_fields["split"].annotation):
-        train, val, test = (faces.rows(part, data.under_split(split)) for part in ("train", "val", "test"))
+        train, val, test = (faces.rows(subset, data.under_split(split)) for subset in ("train", "val", "test"))
         splits[split] = (len(train), len(val), len(test))
         known = np.concatenate([train, val])
         shared[split] = (_in_both(faces.table["identity"], test, known), _in_both(clip, test, known))

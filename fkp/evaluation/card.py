@@ -28,7 +28,7 @@ def card(config: Config, data_digest: str, validation: Evaluation, evaluations: 
         "",
         f"Test figures, NME in percent of the {NORMALISER}, box from the labels:",
         "",
-        "| split | faces | NME, corrected labels | NME, raw labels | failures at 8 %, without shift | what training saw |",
+        "| split | faces | NME, corrected labels | NME, raw labels | failures at 8 %, corrected labels | what training saw |",
         "|---|---|---|---|---|---|",
     ]
     for found in evaluations:

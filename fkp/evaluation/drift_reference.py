@@ -25,7 +25,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
         validation: What it answered for them.
 
     Returns:
-        The part, the number of faces, and for each figure of `drift.BOUNDS` its bounds and counts.
+        The subset, the number of faces, and for each figure of `drift.BOUNDS` its bounds and counts.
 
     Raises:
         FkpError: A frame is missing or broken.
@@ -41,7 +41,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
         values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
         values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))
     figures = {name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found)} for name, found in values.items()}
-    return {"part": "val", "faces": len(validation), "figures": figures}
+    return {"subset": "val", "faces": len(validation), "figures": figures}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -75,7 +75,7 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
 
 
 def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
-    """Draw some faces side by side: truth corrected in white, prediction in colours.
+    """Draw some faces side by side: corrected truth in white, prediction in colours.
 
     The faces are spread evenly over the set's order, so two models on the same split show the same ones.
 
@@ -102,7 +102,7 @@ def prediction_grid(evaluation: Evaluation, count: int = 24) -> Image:
 
 
 def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
-    """(size_px, size_px, 3) uint8 RGB: one face, its truth corrected in white, its prediction in colours.
+    """(size_px, size_px, 3) uint8 RGB: one face, its corrected truth in white, its prediction in colours.
 
     Raises:
         FkpError: The frame cannot be read any more.

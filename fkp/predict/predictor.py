@@ -106,7 +106,7 @@ class Predictor:
         Faces of the detector are refined, and those in given boxes that do not fit; see `search`.
 
         Args:
-            image: (H, W, 3) uint8 RGB, see `vision.image.decode`.
+            image: (H, W, 3) uint8 RGB, see `vision.image.decode_image`.
             boxes_xyxy: Boxes about tight around each face's points; without them the detector looks for faces.
 
         Returns:
@@ -199,7 +199,9 @@ class Predictor:
         Returns:
             points_px (N, 68, 2) and expected_error_px (N, 68), float32 in crop pixels.
         """
-        points_px, scale_px = self._session.run(crops_u8)
+        starts = range(0, max(len(crops_u8), 1), _MAX_CROPS)
+        answers = [self._session.run(crops_u8[first : first + _MAX_CROPS]) for first in starts]
+        points_px, scale_px = map(np.concatenate, zip(*answers, strict=True))
         return points_px, 2 * scale_px  # The expected radius under the head's density, see losses.radial_laplace_nll.
 
 
@@ -271,7 +273,5 @@ class _OnnxSession:
             raise FkpError(f"{bundle.onnx_path} cannot be run ({' '.join(str(error).split())[:160]}): export it again") from error
 
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts = range(0, len(crops_u8), _MAX_CROPS)
-        answers = [self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8[first : first + _MAX_CROPS]}) for first in starts]
-        points_px, scale_px = map(np.concatenate, zip(*answers, strict=True))
+        points_px, scale_px = self._session.run(["points_px", "scale_px"], {"crops_u8": crops_u8})
         return points_px, scale_px

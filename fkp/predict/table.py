@@ -155,7 +155,7 @@ def _keep(tables: Iterator[pa.Table], folder: Path, total: int, left: int, name:
     # Without a terminal (a log file) a line every half minute is enough.
     pause = 0.5 if sys.stderr.isatty() else 30.0
     errors = 0
-    with tqdm(total=total, initial=total - left, desc=name, unit="picture", mininterval=pause, dynamic_ncols=True) as bar:
+    with tqdm(total=total, initial=total - left, desc=name, unit="image", mininterval=pause, dynamic_ncols=True) as bar:
         try:
             for table in tables:
                 first = table["picture"][0].as_py()

@@ -53,7 +53,7 @@ class Landmarks:
     """One replica.
 
     Args:
-        digests: Of the valid tokens, see `guard.token_digests`.
+        digests: Of the valid tokens, see `http.security.token_digests`.
         timeout_s: Longest time of a request.
     """
 
@@ -262,7 +262,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     """Make the application; Ray calls this for `serve run` and `serve deploy`, with the `args` of config.yaml.
 
     Args:
-        args: bundle (see `Settings.bundle`), timeout_s, token_digests (see `guard.token_digests`; by default those of
+        args: bundle (see `Settings.bundle`), timeout_s, token_digests (see `http.security.token_digests`; by default those of
             FKP_API_TOKEN where this is called); all may be missing.
 
     Raises:

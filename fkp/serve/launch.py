@@ -118,7 +118,7 @@ def settings(
     deployment = deployment_of(config)
     deployment["user_config"]["bundle"] = bundle
     if replicas is not None:
-        # Not num_replicas: beside the autoscaling of `serve.app.build`, which Serve keeps, it would be without effect.
+        # Not num_replicas: beside the autoscaling of `fkp.serve.app.build`, which Serve keeps, it would be without effect.
         deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
     deployment["user_config"] |= {name: value for name, value in user_config.items() if value is not None}
     return config

@@ -110,7 +110,7 @@ def burden(data: bytes) -> str | None:
 def _png_burden(view: memoryview) -> str | None:
     """Walk over the chunks (PNG specification, 5.3).
 
-    OpenCV takes the memory that a chunk's length promises before it finds that the file ends: 4 GiB, and three seconds, for a
+    OpenCV takes the memory that a chunk's length promises before it finds that the file ends: 4 GiB, and three seconds, for an
     image of 96 x 96 pixels. And it inflates each text and profile up to 8 MB, which takes 40 ms and eight kilobytes of a file.
     """
     place = len(_PNG)

@@ -70,7 +70,7 @@ def _transformed(image: Image, steps: Sequence[tuple[bytes, memoryview]]) -> Ima
 
 
 def read_image(path: str | Path) -> Image:
-    """Read and decode one image file; see `decode`.
+    """Read and decode one image file; see `decode_image`.
 
     Raises:
         FkpError: The file is missing, unreadable or not an image.

@@ -40,7 +40,7 @@ def test_chance_alone_is_no_drift(name: str) -> None:
 
 def metrics(**figure: Any) -> dict[str, Any]:
     whole = {"bounds": list(BOUNDS[BRIGHTNESS]), "counts": [1] * 16}
-    return {drift.REFERENCE: {"part": "val", "faces": 16, "figures": {BRIGHTNESS: whole | figure}}}
+    return {drift.REFERENCE: {"subset": "val", "faces": 16, "figures": {BRIGHTNESS: whole | figure}}}
 
 
 def test_histograms_of_other_buckets_are_left_out() -> None:

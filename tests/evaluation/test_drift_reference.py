@@ -19,13 +19,13 @@ from fkp.vision.crop import box_of_points
 REPO = Path(__file__).resolve().parents[2]
 
 
-def served(predictor: Predictor, catalog: Catalog, rows: np.ndarray, leakage: float = 1.0) -> dict[str, list[int]]:
+def served(predictor: Predictor, catalog: Catalog, rows: np.ndarray, exposure: float = 1.0) -> dict[str, list[int]]:
     """What the endpoint would count for these frames, shown darker."""
     values: dict[str, list[float]] = {ERROR_RATIO: [], BRIGHTNESS: []}
     for row in rows:
         frame, _ = read_frame(catalog, row)
         box = box_of_points(catalog.points_px[row])
-        frame = (frame * leakage).astype(np.uint8)
+        frame = (frame * exposure).astype(np.uint8)
         (face,) = predictor(frame, [box])
         values[ERROR_RATIO].append(drift.error_ratio(face.expected_error_px, face.box_xyxy))
         values[BRIGHTNESS].append(drift.brightness(predictor.crop(box).apply(frame, predictor.config.input.channels)))

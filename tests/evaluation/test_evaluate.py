@@ -141,7 +141,7 @@ def test_the_honest_split_is_called_held_out(bundle: Bundle, catalog: Catalog) -
     assert seen.note == "held out: the bundle was trained on none of these 3 frames and on none of their persons (1)"
 
 
-def test_the_published_split_is_called_flattered(bundle: Bundle, catalog: Catalog) -> None:
+def test_the_published_split_is_called_contaminated(bundle: Bundle, catalog: Catalog) -> None:
     seen = leakage(bundle, catalog, _split(bundle, "published"))
     assert not seen.held_out
     assert seen.note == (

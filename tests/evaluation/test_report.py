@@ -106,7 +106,7 @@ def test_hostile_names_and_cards_are_text(tmp_path: Path, evaluation: Evaluation
     assert any("</pre><script>alert(1)</script>" in word for word in page.words)
 
 
-def test_report_shows_the_figures_the_exposure_and_the_model(tmp_path: Path, evaluation: Evaluation, bundle: Bundle) -> None:
+def test_report_shows_the_figures_the_leakage_and_the_model(tmp_path: Path, evaluation: Evaluation, bundle: Bundle) -> None:
     words = Page(write_report(tmp_path / "report.html", [evaluation], bundle).read_text(encoding="utf-8")).words
     for truth in ("raw", "corrected"):
         figures = evaluation.metrics(truth)
@@ -177,7 +177,7 @@ def test_prediction_grid_breaks_rows_and_leaves_cells_black(tmp_path: Path) -> N
         prediction_grid(evaluation, 0)
 
 
-def test_ced_figure_is_a_image(evaluation: Evaluation) -> None:
+def test_ced_figure_is_an_image(evaluation: Evaluation) -> None:
     data = ced_figure(evaluation)
     assert data.startswith(b"\x89PNG")
     image = decode_image(data)

@@ -124,7 +124,7 @@ def test_a_mirrored_image_mirrors_the_points(trained: Trained) -> None:
         last = face.image.shape[1] - 1
         x0, y0, x1, y1 = face.box_xyxy
         return (
-            np.ascontiguousarray(face.picture[:, ::-1]),
+            np.ascontiguousarray(face.image[:, ::-1]),
             np.array([last - x1, y0, last - x0, y1]),
             lambda p: p[list(MIRROR)] * (-1, 1) + (last, 0),
         )
@@ -149,7 +149,7 @@ def test_a_shifted_box_moves_little(trained: Trained, shift: tuple[float, float]
     assert moved_pct(trained, shifted) < 3.5
 
 
-def test_a_image_twice_as_large_has_its_points_twice_as_far(trained: Trained) -> None:
+def test_an_image_twice_as_large_has_its_points_twice_as_far(trained: Trained) -> None:
     def enlarged(face: Face) -> tuple[np.ndarray, np.ndarray, Back]:
         larger = cv2.resize(face.image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
         return larger, face.box_xyxy * 2 + 0.5, lambda points_px: (points_px - 0.5) / 2

@@ -81,7 +81,7 @@ def test_a_crop_may_be_the_whole_image() -> None:
     assert RandomCrop(224)(sample)["image"].shape == (224, 224, 3)
 
 
-def test_a_image_too_small_for_the_crop() -> None:
+def test_an_image_too_small_for_the_crop() -> None:
     with pytest.raises(ValueError, match="a 300 x 200 image is too small for a crop of 224 px: rescale it first"):
         RandomCrop(224)({"image": np.zeros((200, 300, 3), np.uint8), "keypoints": np.zeros((68, 2))})
 

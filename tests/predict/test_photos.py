@@ -111,7 +111,7 @@ def test_a_name_that_is_too_long(tmp_path: Path, tiny_bundle: Bundle, capsys: py
     assert "error: cannot read image aaa" in capsys.readouterr().err
 
 
-def test_a_image_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundle: Bundle) -> None:
+def test_an_image_without_a_face_is_written_as_it_is(tmp_path: Path, tiny_bundle: Bundle) -> None:
     image = np.full((120, 160, 3), 90, np.uint8)
     write_image(tmp_path / "wall.png", image)
     assert command(tiny_bundle, tmp_path / "out", tmp_path / "wall.png") == 0

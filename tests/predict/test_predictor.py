@@ -223,7 +223,7 @@ def test_refine_crops_around_the_points_of_before(predictor: Predictor, face: tu
     np.testing.assert_array_equal(third.box_xyxy, first.box_xyxy)
 
 
-def test_faces_that_lie_on_their_side_are_found_in_a_image(predictor: Predictor, real_root: Path) -> None:
+def test_faces_that_lie_on_their_side_are_found_in_an_image(predictor: Predictor, real_root: Path) -> None:
     catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     error_pct = []
     rows = catalog.rows("val", predictor.config.data)[::10]

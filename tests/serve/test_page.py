@@ -216,7 +216,7 @@ def test_the_tables_are_those_of_the_scheme() -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 6], ids=["upright", "turned by EXIF"])
-def test_a_image_is_drawn_where_its_points_are(browser: Browser, service: Service, image: Path, tmp_path: Path, orientation: int) -> None:
+def test_an_image_is_drawn_where_its_points_are(browser: Browser, service: Service, image: Path, tmp_path: Path, orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
     stored = PIL.Image.open(image).rotate({1: 0, 6: 90}[orientation], expand=True)
@@ -298,7 +298,7 @@ def test_the_json_is_copied(browser: Browser, image: Path) -> None:
     assert json.loads(copied)["request_id"] == "abc"
 
 
-def test_a_image_may_be_dropped(browser: Browser, image: Path) -> None:
+def test_an_image_may_be_dropped(browser: Browser, image: Path) -> None:
     script = """
         const [bytes, name] = arguments, transfer = new DataTransfer();
         transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));

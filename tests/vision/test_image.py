@@ -201,7 +201,7 @@ def test_rarer_formats(kind: str) -> None:
         (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(90), "is a video, which is not decoded here: end the name of --out in .mp4"),
     ],
 )
-def test_what_people_take_for_a_image_is_named(data: bytes, says: str) -> None:
+def test_what_people_take_for_an_image_is_named(data: bytes, says: str) -> None:
     with pytest.raises(FkpError, match=f"^frame 7 {says}"):
         decode_image(data, "frame 7")
 

@@ -111,7 +111,7 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
 
     Args:
         engine: Answers.
-        digests: Of the valid tokens, see `guard.token_digests`; by default those of the environment.
+        digests: Of the valid tokens, see `http.security.token_digests`; by default those of the environment.
         timeout_s: Longest time of a request.
     """
     api = FastAPI(title="fkp", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)

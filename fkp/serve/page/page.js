@@ -10,7 +10,7 @@ const find = (id) => document.getElementById(id);
 const api = new Api(askToken);
 const camera = new Camera(find("video"));
 
-/** What is on the canvas; null before the first picture. */
+/** What is on the canvas; null before the first image. */
 let scene = null;
 /** Ends the request of the image before. */
 let running = new AbortController();
@@ -43,7 +43,7 @@ async function decode(file) {
   }
 }
 
-/** Ask the server about an encoded picture and show its answer on `next`, by default on the image that is there. */
+/** Ask the server about an encoded image and show its answer on `next`, by default on the image that is there. */
 async function ask(encoded, signal, next = scene) {
   const started = performance.now();
   const [tables, answer] = await Promise.all([api.landmarks(), api.keypoints(encoded, signal)]);
@@ -52,7 +52,7 @@ async function ask(encoded, signal, next = scene) {
   show({ ...next, answer, tables });
 }
 
-/** A sentence where the two sides do not see the same picture, for then the points are elsewhere. */
+/** A sentence where the two sides do not see the same image, for then the points are elsewhere. */
 function doubt({ picture, answer: { image } }) {
   if (image.width === picture.width && image.height === picture.height) return "";
   const [theirs, ours] = [image, picture].map(({ width, height }) => `${width} × ${height}`);
