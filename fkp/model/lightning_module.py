@@ -71,7 +71,7 @@ class Net(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         crops_u8, truth_px = batch
         points_px, scale_px, encoding = self.network.with_encoding(crops_u8)
-        loss = losses.total(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
+        loss = losses.landmark_loss(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
         if self.config.loss.heatmap_weight:
             loss = loss + self.config.loss.heatmap_weight * self.network.head.heatmap_loss(encoding, truth_px)
         # One synchronisation an epoch, not one a step.
@@ -81,7 +81,7 @@ class Net(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         crops_u8, truth_px = batch
         points_px, scale_px = self(crops_u8)
-        loss = losses.total(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
+        loss = losses.landmark_loss(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
         self.log("val_loss", loss, sync_dist=True, batch_size=len(truth_px))
         self.log(VAL_NME, nme_interocular_pct(points_px, truth_px).mean(), sync_dist=True, batch_size=len(truth_px))
 

@@ -50,7 +50,7 @@ def radial_laplace_nll(error_pct: Tensor, scale_pct: Tensor) -> Tensor:
 POINT_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"smooth_l1": smooth_l1, "wing": wing, "mse": mse}
 
 
-def total(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tensor, size_px: int) -> Tensor:
+def landmark_loss(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tensor, size_px: int) -> Tensor:
     """Loss that trains points and scales.
 
     The likelihood always trains the scale. With `laplace` it trains the points too; with every other loss the points

@@ -29,7 +29,7 @@ from fkp.config import Config
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME
-from fkp.train import checkpoints, loop
+from fkp.train import checkpoint_list, loop
 from fkp.train.metric_log import MetricLog, WriteMetrics, left_by_earlier_version
 from fkp.train.run_dir import Run
 
@@ -131,8 +131,8 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
     parent, name = place.rsplit("/", 1)
     kept: list[Any] = []
     if not storage.is_uri(place):  # A bucket shows a list once all of it has arrived, and until then the one before.
-        checkpoints.mend(Path(place))
-        kept = [checkpoints.KeepSnapshot(Path(place))]
+        checkpoint_list.repair(Path(place))
+        kept = [checkpoint_list.KeepCheckpointList(Path(place))]
     scale = config.scale
     least, most = config.least_workers, scale.num_workers
     return TorchTrainer(

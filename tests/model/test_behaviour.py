@@ -82,7 +82,7 @@ def trained(tiny_config: Config) -> Trained:
     for _ in range(STEPS):
         parts = [augment(wide_u8, points_wide_px, generator) for augment in (plain, gentle)]
         crops_u8, truth_px = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        loss = losses.total("smooth_l1", *network(crops_u8), truth_px, config.input.size_px)
+        loss = losses.landmark_loss("smooth_l1", *network(crops_u8), truth_px, config.input.size_px)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

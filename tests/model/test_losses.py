@@ -68,7 +68,7 @@ def test_gradients_are_finite_at_zero_error(name: str) -> None:
     truth_px = torch.full((2, 68, 2), 30.0)
     points_px = truth_px.clone().requires_grad_()
     scale_px = torch.ones(2, 68, requires_grad=True)
-    loss = losses.total(name, points_px, scale_px, truth_px, size_px=64)
+    loss = losses.landmark_loss(name, points_px, scale_px, truth_px, size_px=64)
     loss.backward()
     assert loss.isfinite()
     assert points_px.grad.isfinite().all()
@@ -78,7 +78,7 @@ def test_gradients_are_finite_at_zero_error(name: str) -> None:
 @pytest.mark.parametrize("name", [*losses.POINT_LOSSES, "laplace"])
 def test_a_smaller_error_is_a_smaller_loss(name: str) -> None:
     truth_px, scale_px = torch.zeros(1, 68, 2), torch.ones(1, 68)
-    values = [losses.total(name, truth_px + error, scale_px, truth_px, size_px=64).item() for error in (0.0, 0.1, 1.0, 5.0, 30.0)]
+    values = [losses.landmark_loss(name, truth_px + error, scale_px, truth_px, size_px=64).item() for error in (0.0, 0.1, 1.0, 5.0, 30.0)]
     assert values == sorted(values)
     assert len(set(values)) == 5
 
@@ -88,8 +88,8 @@ def test_total_means_the_same_at_every_size(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     points_px, truth_px = (64 * torch.rand(2, 68, 2, generator=generator) for _ in range(2))
     scale_px = 1 + torch.rand(2, 68, generator=generator)
-    small = losses.total(name, points_px, scale_px, truth_px, 64)
-    torch.testing.assert_close(losses.total(name, points_px * 2, scale_px * 2, truth_px * 2, 128), small)
+    small = losses.landmark_loss(name, points_px, scale_px, truth_px, 64)
+    torch.testing.assert_close(losses.landmark_loss(name, points_px * 2, scale_px * 2, truth_px * 2, 128), small)
 
 
 def test_total_by_hand() -> None:
@@ -97,8 +97,10 @@ def test_total_by_hand() -> None:
     points_px = truth_px + torch.tensor([3.0, 4.0])  # 1.5 % and 2 % of 200 px, a radius of 2.5 %.
     scale_px = torch.full((1, 68), 4.0)  # 2 %
     likelihood = 2 * math.log(2) + 1.25
-    assert losses.total("laplace", points_px, scale_px, truth_px, 200).item() == pytest.approx(likelihood, rel=1e-5)
-    assert losses.total("smooth_l1", points_px, scale_px, truth_px, 200).item() == pytest.approx((1.0 + 1.5) / 2 + likelihood, rel=1e-5)
+    assert losses.landmark_loss("laplace", points_px, scale_px, truth_px, 200).item() == pytest.approx(likelihood, rel=1e-5)
+    assert losses.landmark_loss("smooth_l1", points_px, scale_px, truth_px, 200).item() == pytest.approx(
+        (1.0 + 1.5) / 2 + likelihood, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", [*losses.POINT_LOSSES, "laplace"])
@@ -106,11 +108,11 @@ def test_a_point_that_is_not_labelled_counts_nothing(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     points_px, truth_px = (64 * torch.rand(3, 68, 2, generator=generator) for _ in range(2))
     scale_px = 1 + torch.rand(3, 68, generator=generator)
-    inner = losses.total(name, points_px[:, 17:], scale_px[:, 17:], truth_px[:, 17:], 64)
+    inner = losses.landmark_loss(name, points_px[:, 17:], scale_px[:, 17:], truth_px[:, 17:], 64)
     truth_px[:, :17] = torch.nan
     points_px.requires_grad_()
     scale_px.requires_grad_()
-    loss = losses.total(name, points_px, scale_px, truth_px, 64)
+    loss = losses.landmark_loss(name, points_px, scale_px, truth_px, 64)
     torch.testing.assert_close(loss, inner)
     loss.backward()  # type: ignore[no-untyped-call]
     for gradient in (points_px.grad, scale_px.grad):

@@ -81,7 +81,7 @@ def test_every_parameter_learns(case: tuple[Config, Network]) -> None:
     truth_px = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(3)) * config.input.size_px
     network.zero_grad()
     points_px, scale_px = network(crops)
-    losses.total("smooth_l1", points_px, scale_px, truth_px, config.input.size_px).backward()
+    losses.landmark_loss("smooth_l1", points_px, scale_px, truth_px, config.input.size_px).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -98,7 +98,7 @@ def test_scales_do_not_move_the_points(case: tuple[Config, Network]) -> None:
         network.zero_grad()
         points_px, scale_px = network(crops)
         if with_scale:
-            loss = losses.total(name, points_px, scale_px, truth_px, config.input.size_px)
+            loss = losses.landmark_loss(name, points_px, scale_px, truth_px, config.input.size_px)
         else:
             loss = losses.POINT_LOSSES[name]((points_px - truth_px) * error_pct)
         loss.backward()

@@ -54,6 +54,14 @@ def application(bundle: Bundle, token: str | None = None) -> ProxyMiddleware:
 
 async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (), **query: Any) -> tuple[int, bytes]:
     """Send one request; its status and body."""
+    status, _, answer = await ask(app, "POST", path, body, headers, **query)
+    return status, answer
+
+
+async def ask(
+    app: Any, method: str, path: str, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = (), **query: Any
+) -> tuple[int, dict[str, str], bytes]:
+    """Send one request; its status, headers and body."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
     sent: list[dict[str, Any]] = []
 
@@ -68,7 +76,7 @@ async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, 
 
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
@@ -79,4 +87,5 @@ async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, 
         "server": ("127.0.0.1", 80),
     }
     await app(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+    answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:])

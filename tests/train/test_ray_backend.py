@@ -25,7 +25,7 @@ from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME, Net
 from fkp.train import loop
-from fkp.train.checkpoints import SNAPSHOT
+from fkp.train.checkpoint_list import SNAPSHOT
 from fkp.train.metric_log import writing_ahead
 from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run_dir import open_run

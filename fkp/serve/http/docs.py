@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_STYLE = "/docs.css"
+_STYLE = "docs.css"
 CSS = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1e21;background:#fff}
 h2{margin-top:2.5rem;border-top:1px solid #ccc;padding-top:1rem}code,pre{font:14px/1.4 ui-monospace,monospace}
 pre{background:#f4f4f4;padding:.8rem;overflow:auto;border-radius:4px}table{border-collapse:collapse}
@@ -22,7 +22,7 @@ def page(openapi: Mapping[str, Any]) -> str:
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<title>{_e(info["title"])}</title><link rel="stylesheet" href="{_STYLE}"></head><body><h1>{_e(info["title"])}</h1>',
-        f'<p>{_e(info["description"])}</p><p><a href="/openapi.json">openapi.json</a> · <a href="/">try it</a></p>',
+        f'<p>{_e(info["description"])}</p><p><a href="openapi.json">openapi.json</a> · <a href="./">try it</a></p>',
     ]
     schemas = openapi.get("components", {}).get("schemas", {})
     for path, methods in openapi["paths"].items():

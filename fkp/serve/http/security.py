@@ -127,8 +127,10 @@ class SecurityMiddleware:
         began = time.perf_counter()
         headers = {name.lower(): value for name, value in scope["headers"]}
         request_id = request_id_of(headers)
+        head_only = scope.get("method") == "HEAD"  # Monitors and proxies ask so; it is answered as GET is, without the body.
+        scope = {**scope, "method": "GET"} if head_only else scope
         scope.setdefault("state", {})["request_id"] = request_id
-        exchange = _Exchange(receive, send, request_id if self.tell_request_id else None, self.body_limit_bytes)
+        exchange = _Exchange(receive, send, request_id if self.tell_request_id else None, self.body_limit_bytes, head_only)
         try:
             await self._answer(scope, headers, exchange, request_id)
         finally:
@@ -161,6 +163,10 @@ class SecurityMiddleware:
             self._check_token(scope, headers)
         if declared_bytes(headers) > self.body_limit_bytes:
             raise too_large(self.body_limit_bytes)
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"", b"identity"):
+            message = f"the body is encoded as {encoding.decode('latin-1')[:40]}: send the image's own bytes, without Content-Encoding"
+            raise Refusal(415, "unsupported_format", message, (("Accept-Encoding", "identity"),))
 
     def _check_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if self.digests:
@@ -177,8 +183,8 @@ class SecurityMiddleware:
 class _Exchange:
     """The two ends of one request: counts what comes in, adds headers to what goes out."""
 
-    def __init__(self, receive: Receive, send: Send, request_id: str | None, limit_bytes: int) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, receive: Receive, send: Send, request_id: str | None, limit_bytes: int, head_only: bool) -> None:
+        self._receive, self._send, self._head_only = receive, send, head_only
         self._request_id, self._limit_bytes = request_id, limit_bytes
         self._received_bytes = 0
         self.status = 0
@@ -202,6 +208,8 @@ class _Exchange:
             if b"cache-control" not in given:
                 added.append((b"cache-control", b"no-store"))
             message = {**message, "headers": [*message.get("headers", ()), *added]}
+        elif self._head_only:
+            message = {**message, "body": b""}
         await self._send(message)
         self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 

@@ -35,10 +35,15 @@ async def read_uploads(request: Request, most: int = 1) -> list[Upload]:
         most: How many images it may hold.
 
     Raises:
-        Refusal: No image, too many, or a broken form.
+        Refusal: No image, too many, a broken form, or an image that is wrapped in text.
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
-        return [Upload("", await request.body())]
+        data = await request.body()
+        if data.lstrip()[:1] in (b"{", b"[", b'"') or data.startswith(b"data:"):
+            raise Refusal(
+                415, "unsupported_format", f"the body is JSON or a data URL: send the image's own bytes, or a form with a part `{FIELD}`"
+            )
+        return [Upload("", data)]
     uploads = await _read_form(request, most)
     if not uploads:
         raise Refusal(400, "empty_body", f"the form has no part named `{FIELD}`: send the image in one")

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: All others are for Ray, or for nobody: X-Request-Timeout-Seconds, X-Request-Disconnect-Disabled, X-Session-Id ...
-FORWARDED_HEADERS = frozenset({b"accept", b"authorization", b"content-length", b"content-type", b"host", b"x-request-id"})
+FORWARDED_HEADERS = frozenset(
+    {b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"x-request-id"}
+)
 #: Ray's own list of the applications, for which it wants no token. Load balancers need /-/healthz.
 _CLOSED_PATHS = frozenset({"/-/routes"})
 

@@ -19,7 +19,7 @@ from fkp.common.ray_private import TRAIN_SNAPSHOT as SNAPSHOT
 _KEPT = "checkpoint_manager_snapshot.kept.json"
 
 
-class KeepSnapshot(UserCallback):
+class KeepCheckpointList(UserCallback):
     """Copies the list after each report, in Ray's controller, which is the one that writes it.
 
     Args:
@@ -36,7 +36,7 @@ class KeepSnapshot(UserCallback):
             write(self._folder / _KEPT, text)
 
 
-def mend(folder: Path) -> None:
+def repair(folder: Path) -> None:
     """Put the kept list in the place of a torn one; without one the run begins anew, for it had not ended its first epoch."""
     torn = folder / SNAPSHOT
     if not torn.is_file() or _whole(torn) is not None:
