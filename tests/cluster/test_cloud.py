@@ -120,10 +120,15 @@ def launched(cloud: dict[str, Any], fate: Any) -> dict[str, int]:
     return {launch.instance_type: launch.count for launch in ResourceDemandScheduler(None).schedule(request).to_launch}
 
 
-def test_ray_does_not_turn_from_spot_machines_by_itself_and_what_helps(cloud: dict[str, Any]) -> None:
+def test_ray_does_not_turn_from_spot_machines_by_itself_and_what_helps(
+    cloud: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What cluster.yaml says of it. Ray's provider for Google Cloud raises where there is no machine: a launch that failed."""
     from ray.core.generated.instance_manager_pb2 import Instance
 
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("f" * 64)  # Ray reads what the file mounts name.
     spot = cloud["available_node_types"]["gpu_spot"]
     assert launched(cloud, Instance.RAY_RUNNING) == {"gpu_spot": 8}
     assert launched(cloud, Instance.ALLOCATION_FAILED) == {"gpu_spot": 8}

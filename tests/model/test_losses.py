@@ -92,7 +92,7 @@ def test_total_means_the_same_at_every_size(name: str) -> None:
     torch.testing.assert_close(losses.landmark_loss(name, points_px * 2, scale_px * 2, truth_px * 2, 128), small)
 
 
-def test_total_by_hand() -> None:
+def test_landmark_loss_by_hand() -> None:
     truth_px = torch.zeros(1, 68, 2)
     points_px = truth_px + torch.tensor([3.0, 4.0])  # 1.5 % and 2 % of 200 px, a radius of 2.5 %.
     scale_px = torch.full((1, 68), 4.0)  # 2 %
