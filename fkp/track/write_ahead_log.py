@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -33,6 +34,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 _KIND = "fkp outbox 1"  # The log's name when the format was made.
 _START = f'{{"kind": "{_KIND}"'.encode()
 _LONGEST_WAIT_S = 5.0
+#: Whoever waits longer for the end of a delivery is told what for.
+_SILENT_S = 2.0
 #: The log tries again by itself. MLflow's own seven attempts would hold a delivery, and the end of the process, for
 #: four minutes. The timeout is for a server that hangs; storing a large artifact must fit into it. And MLflow would print
 #: two lines into the progress of a search whenever a trial ends.
@@ -235,9 +238,13 @@ class WriteAheadLog:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        seen, until = self._state.delivered, time.monotonic() + timeout_s
+        seen, until, say_at = self._state.delivered, time.monotonic() + timeout_s, time.monotonic() + _SILENT_S
         while self._thread.is_alive() and time.monotonic() < until:
             self._thread.join(min(0.1, timeout_s))
+            if time.monotonic() > say_at:
+                told = self.undelivered, without_password(self.uri), timeout_s
+                _LOG.warning("%d entries wait for MLflow at %s; without an answer for %g s they stay in the file", *told)
+                say_at = math.inf
             if self._state.delivered > seen:
                 seen, until = self._state.delivered, time.monotonic() + timeout_s
         self._stop.set()

@@ -27,6 +27,8 @@ WriteMetrics = Callable[[int, int, Mapping[str, float]], None]
 
 #: Key of the run in its log.
 _KEY = "run"
+#: A training that ends waits so long for a store that does not answer: a server that is started again takes a minute or two.
+_AT_END_S = 120.0
 #: An error, or Ctrl-C, waits no longer than this for a store that does not answer; the log keeps what is left.
 _AFTER_ERROR_S = 3.0
 
@@ -83,7 +85,7 @@ def writing_ahead(run: Run, record: Record) -> Iterator[WriteMetrics]:
     except BaseException:
         log.close(_AFTER_ERROR_S)
         raise
-    if left := log.close():
+    if left := log.close(_AT_END_S):
         raise FkpError(
             f"MLflow does not answer, {left} entries of run {run.name} are only in {log.path}: start it and run the same command again"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,6 @@ from fkp import track
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.lightning_module import VAL_NME
-from fkp.track import WriteAheadLog
 from fkp.track.write_ahead_log import upload
 from fkp.train import loop
 from fkp.train.metric_log import WriteMetrics, left_by_earlier_version, writing_ahead
@@ -122,11 +122,31 @@ def test_a_store_that_is_away_in_the_middle_gets_every_epoch_later(
         assert len(history(run_id, key)) == 6
 
 
+@pytest.mark.over_5s("a store that is away for four seconds")
+def test_a_store_that_comes_back_after_the_last_epoch_gets_everything(
+    small_run: Callable[..., Config], database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_run(train__epochs=3)
+    away, timers = contextlib.ExitStack(), list[threading.Timer]()
+
+    def lose(progress: Mapping[str, float]) -> None:
+        if progress["epoch"] == 1 and not timers:
+            away.enter_context(lost(database))
+            timers.append(threading.Timer(4.0, away.close))
+            timers[0].start()
+
+    with away:
+        fit(config, lose)
+    run_id = json.loads((Path(config.track.storage) / "small/run.json").read_text())["mlflow_run_id"]
+    assert len(history(run_id, VAL_NME)) == 3
+    assert "entries wait for MLflow at sqlite:" in caplog.text and caplog.text.count("answers again") == 1
+
+
 @pytest.mark.parametrize("command", ["again", "upload"])
 def test_a_store_that_is_away_at_the_end_is_one_sentence_and_loses_nothing(
     small_run: Callable[..., Config], database: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(WriteAheadLog.close, "__defaults__", (0.5,))
+    monkeypatch.setattr("fkp.train.metric_log._AT_END_S", 0.5)
     config = small_run(train__epochs=3)
     away = contextlib.ExitStack()
 
