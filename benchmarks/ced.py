@@ -16,7 +16,7 @@ from fkp.data.labels import load_labels
 from fkp.errors import run_command
 from fkp.evaluation.evaluate import SUBSETS, evaluate
 from fkp.evaluation.metrics import failure_pct
-from fkp.evaluation.report import cumulative_figure
+from fkp.evaluation.report import cumulative_plot
 from fkp.predict import Predictor
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         nme = evaluate(predictor, catalog, data, predictor.bundle, arguments.subset).nme_interocular_pct()
         curves[f"{Path(path).resolve().name}: NME {nme.mean():.2f} %, failures {failure_pct(nme, 8.0):.1f} %"] = nme
     print("\n".join(curves))
-    write(arguments.out, cumulative_figure(curves, f"Cumulative error, identity split, {len(nme)} {arguments.subset} faces"))
+    write(arguments.out, cumulative_plot(curves, f"Cumulative error, identity split, {len(nme)} {arguments.subset} faces"))
 
 
 if __name__ == "__main__":

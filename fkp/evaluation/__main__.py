@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         evaluation = evaluate(finder, catalog, data.under_split(split), predictor.bundle, arguments.subset)
         print(format_table(evaluation), end="\n\n", flush=True)
         evaluations.append(evaluation)
-    figures = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
+    written = write_json(arguments.out / "metrics.json", to_json(evaluations, predictor.bundle))
     report = write_report(arguments.out / "report.html", evaluations, predictor.bundle)
-    print(f"figures: {figures}\nreport:  {report}")
+    print(f"metrics: {written}\nreport:  {report}")
     return 0
 
 

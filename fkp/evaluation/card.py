@@ -10,7 +10,7 @@ from fkp.evaluation.metrics import NORMALISER
 
 
 def card(config: Config, data_digest: str, validation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
-    """What a reader of the bundle must know, with the figures as measured."""
+    """What a reader of the bundle must know, with the metrics as measured."""
     colour = "grey" if config.input.channels == 1 else "RGB"
     lines = [
         f"# {config.track.run_name}",
@@ -26,7 +26,7 @@ def card(config: Config, data_digest: str, validation: Evaluation, evaluations: 
         f"Validation NME, by which models of this split are compared: {validation.metrics()['nme_interocular_pct']:.3f} %",
         f"({len(validation)} faces, box from the labels, corrected labels).",
         "",
-        f"Test figures, NME in percent of the {NORMALISER}, box from the labels:",
+        f"Test metrics, NME in percent of the {NORMALISER}, box from the labels:",
         "",
         "| split | faces | NME, corrected labels | NME, raw labels | failures at 8 %, corrected labels | what training saw |",
         "|---|---|---|---|---|---|",

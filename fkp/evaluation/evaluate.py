@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fkp.predict import Face
     from fkp.vision.image import Image
 
-#: The subsets of a split that can be measured. Figures of "val" choose; figures of "test" are reported and decide nothing.
+#: The subsets of a split that can be measured. Metrics of "val" choose; those of "test" are reported and decide nothing.
 Subset = Literal["test", "val"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
 SPLITS: tuple[str, ...] = get_args(DataConfig.model_fields["split"].annotation)
@@ -201,7 +201,7 @@ def evaluate(
 
 
 def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]:
-    """Content of metrics.json: for each split its size, its leakage and the figures against both truths."""
+    """Content of metrics.json: for each split its size, its leakage and the metrics against both truths."""
     return {
         "model": bundle.digest,
         "normaliser": NORMALISER,

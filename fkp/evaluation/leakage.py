@@ -1,4 +1,4 @@
-"""What of the evaluated faces a bundle's training has used: whether its figures are held out or contaminated."""
+"""What of the evaluated faces a bundle's training has used: whether its metrics are held out or contaminated."""
 
 from __future__ import annotations
 

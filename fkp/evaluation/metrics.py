@@ -135,7 +135,7 @@ def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
     """
     nme = nme_interocular_pct(points_px, truth_px)
     _check_errors(nme, limit_pct=8.0)
-    figures = {
+    result = {
         "nme_interocular_pct": float(nme.mean()),
         "nme_inner51_interocular_pct": float(nme_interocular_pct(points_px, truth_px, INNER_51).mean()),
         "median_nme_interocular_pct": float(np.median(nme)),
@@ -146,8 +146,8 @@ def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
     for region, points in REGIONS.items():
         found = nme_interocular_pct(points_px, truth_px, points)
         if not np.isnan(found).all():
-            figures[f"nme_{region}_interocular_pct"] = float(np.nanmean(found))
-    return figures
+            result[f"nme_{region}_interocular_pct"] = float(np.nanmean(found))
+    return result
 
 
 def coverage(

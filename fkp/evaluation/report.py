@@ -114,15 +114,15 @@ def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
     return draw_face(pixels, crop.do(evaluation.points_px[face]), truth_px=crop.do(truth_px))
 
 
-def ced_figure(evaluation: Evaluation) -> bytes:
+def ced_plot(evaluation: Evaluation) -> bytes:
     """PNG: fraction of faces whose error is at most the abscissa, against both truths, with the area in the legend."""
     errors = {truth: evaluation.nme_interocular_pct(truth) for truth in TRUTHS}
     labels = {truth: f"{TRUTHS[truth]}: AUC@{_AUC_LIMIT_PCT:g} % = {auc_pct(nme, _AUC_LIMIT_PCT):.1f}" for truth, nme in errors.items()}
     title = f"Cumulative error, {evaluation.data.split} split, {len(evaluation)} faces"
-    return cumulative_figure({labels[truth]: nme for truth, nme in errors.items()}, title, [_COLOURS[truth] for truth in errors])
+    return cumulative_plot({labels[truth]: nme for truth, nme in errors.items()}, title, [_COLOURS[truth] for truth in errors])
 
 
-def cumulative_figure(errors: Mapping[str, np.ndarray], title: str, colours: Sequence[str] = ()) -> bytes:
+def cumulative_plot(errors: Mapping[str, np.ndarray], title: str, colours: Sequence[str] = ()) -> bytes:
     """PNG: fraction of faces whose error is at most the abscissa, a curve each.
 
     Args:
@@ -144,10 +144,10 @@ def cumulative_figure(errors: Mapping[str, np.ndarray], title: str, colours: Seq
         axes.set_title(title, fontsize=11)
         axes.legend(loc="lower right", frameon=False)
 
-    return _figure_png(draw)
+    return _plot_png(draw)
 
 
-def calibration_figure(evaluation: Evaluation) -> bytes:
+def calibration_plot(evaluation: Evaluation) -> bytes:
     """PNG: how many points lie inside the radius that should hold a stated part of them, against both truths."""
 
     def draw(axes: Axes) -> None:
@@ -159,10 +159,10 @@ def calibration_figure(evaluation: Evaluation) -> bytes:
         axes.set_title("Calibration of the predicted error", fontsize=11)
         axes.legend(loc="upper left", frameon=False)
 
-    return _figure_png(draw)
+    return _plot_png(draw)
 
 
-def _figure_png(draw: Callable[[Axes], None]) -> bytes:
+def _plot_png(draw: Callable[[Axes], None]) -> bytes:
     # Agg canvas and Figure by hand: pyplot would keep global state and look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -192,8 +192,8 @@ def _section(evaluation: Evaluation) -> dict[str, Any]:
         "shift": f"({shift[0]:g}, {shift[1]:g}) px",
         "summary": evaluation.summary_rows(),
         "regions": evaluation.breakdown_rows(),
-        "ced": _data_url(ced_figure(evaluation), "png"),
-        "calibration": _data_url(calibration_figure(evaluation), "png"),
+        "ced": _data_url(ced_plot(evaluation), "png"),
+        "calibration": _data_url(calibration_plot(evaluation), "png"),
         "galleries": [
             (f"{count} worst faces", [_card(evaluation, face, nme[face]) for face in order[:count]]),
             (f"{count} best faces", [_card(evaluation, face, nme[face]) for face in order[::-1][:count]]),

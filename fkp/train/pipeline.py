@@ -1,4 +1,4 @@
-"""A training from start to finish: crops, workers, the best checkpoint as a bundle, its figures, the record."""
+"""A training from start to finish: crops, workers, the best checkpoint as a bundle, its metrics, the record."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     from fkp.evaluation.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
     from fkp.evaluation.leakage import LABELS_DIGEST
     from fkp.evaluation.metrics import error_radii
-    from fkp.evaluation.report import ced_figure, prediction_grid, write_report
+    from fkp.evaluation.report import ced_plot, prediction_grid, write_report
     from fkp.model.calibrate import calibrate_scale
     from fkp.model.lightning_module import Net
     from fkp.predict import Predictor
@@ -75,11 +75,11 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     splits = [run.config.data.under_split(split) for split in SPLITS]
     # A set of one's own may have nothing in one of its CSV files, and so no test subset of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
-    figures = to_json(evaluations, bundle)
-    bundle = update_bundle(run.bundle_path, {**known, "test": figures["splits"]}, card(given, cache.digest, validation, evaluations))
+    measured = to_json(evaluations, bundle)
+    bundle = update_bundle(run.bundle_path, {**known, "test": measured["splits"]}, card(given, cache.digest, validation, evaluations))
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
-    write(run.folder / "ced.png", ced_figure(own))
+    write(run.folder / "ced.png", ced_plot(own))
     write_image(run.folder / "predictions.png", prediction_grid(own))
     _log(run, record, bundle, run_metrics(validation, own, evaluations), evaluations)
     return Outcome(run.place, run.bundle_path, report_path, record.uri, record.run_id, evaluations, minutes)
@@ -94,12 +94,12 @@ def run_metrics(validation: Evaluation, own: Evaluation, evaluations: Sequence[E
         evaluations: All test subsets.
 
     Returns:
-        `headline/`: the five to look at first. `test_<split>/`: all figures against labels without their bias, and where there is
+        `headline/`: the five to look at first. `test_<split>/`: all metrics against labels without their bias, and where there is
         a bias `test_<split>_raw/`: those against the labels as they are.
     """
-    figures = own.metrics()
+    of_own = own.metrics()
     found = {"headline/val_nme_interocular_pct": validation.metrics()["nme_interocular_pct"]}
-    found |= {f"headline/test_{key}": figures[key] for key in _HEADLINES}
+    found |= {f"headline/test_{key}": of_own[key] for key in _HEADLINES}
     for evaluation in evaluations:
         found |= {f"test_{evaluation.data.split}/{key}": value for key, value in evaluation.metrics().items()}
         if evaluation.catalog.label_bias_px.any():

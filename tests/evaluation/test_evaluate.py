@@ -286,7 +286,7 @@ def test_command_writes_both_files_without_the_heavy_packages(bundle: Bundle, ca
     assert "HEAVY []" in done.stdout
     assert "held out: " in done.stdout
     assert "contaminated: " in done.stdout
-    assert "figures: results/metrics.json\nreport:  results/report.html\n" in done.stdout
+    assert "metrics: results/metrics.json\nreport:  results/report.html\n" in done.stdout
     assert "data:image/jpeg" in (tmp_path / "results/report.html").read_text()
     figures = json.loads((tmp_path / "results/metrics.json").read_text())
     data = bundle.config.data

@@ -18,7 +18,7 @@ from fkp.data.labels import Catalog
 from fkp.errors import FkpError
 from fkp.evaluation.evaluate import Evaluation
 from fkp.evaluation.leakage import Leakage
-from fkp.evaluation.report import ced_figure, draw_evaluated, prediction_grid, write_report
+from fkp.evaluation.report import ced_plot, draw_evaluated, prediction_grid, write_report
 from fkp.vision.image import decode_image
 
 HOSTILE = "<img src=x onerror=alert(1)>_00.jpg"
@@ -177,13 +177,13 @@ def test_prediction_grid_breaks_rows_and_leaves_cells_black(tmp_path: Path) -> N
         prediction_grid(evaluation, 0)
 
 
-def test_ced_figure_is_an_image(evaluation: Evaluation) -> None:
-    data = ced_figure(evaluation)
+def test_ced_plot_is_an_image(evaluation: Evaluation) -> None:
+    data = ced_plot(evaluation)
     assert data.startswith(b"\x89PNG")
     image = decode_image(data)
     assert image.shape[1] > 600
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
-    assert ced_figure(evaluation) == data
+    assert ced_plot(evaluation) == data
 
 
 def test_a_failed_write_leaves_the_old_report(
