@@ -18,7 +18,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "filelock": ("bulk", "train", "tune", "serve", "all"),
     **dict.fromkeys(
         ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
-        + ("matplotlib", "jinja2", "markupsafe", "sqlalchemy"),
+        + ("matplotlib", "jinja2", "sqlalchemy"),
         ("train", "tune", "all"),
     ),
     **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
