@@ -42,23 +42,14 @@ def test_the_error_falls_and_the_best_checkpoint_is_kept(small_run: Callable[...
     ids=["plain", "plateau and dropout", "averaged", "streamed"],
 )
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    small_run: Callable[..., Config], packed_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+    small_run: Callable[..., Config], packed_root: Path, tmp_path: Path, break_off: Callable[..., None], changes: dict[str, object]
 ) -> None:
     """Epoch, step, optimiser, schedule, averaged weights, order, augmentation and dropout all go on."""
     root = {"data__root": str(packed_root)} if changes.get("data__backend") == "stream" else {}
     config = small_run(train__epochs=4, **changes, **root)
     fit(config, tmp_path / "unbroken")
 
-    class Killed(Exception):
-        pass
-
-    def break_off(progress: Mapping[str, float]) -> None:
-        if progress["epoch"] == 2:
-            raise Killed
-
-    monkeypatch.setattr(loop.ProgressReport, "EVERY_S", 0.0)
-    with pytest.raises(Killed):
-        loop.fit_in_process(config, tmp_path / "broken", break_off)
+    break_off(config, tmp_path / "broken")
     fit(config, tmp_path / "broken")
     unbroken, broken = (
         torch.load(tmp_path / name / LAST_CHECKPOINT, weights_only=True, map_location="cpu") for name in ("unbroken", "broken")
