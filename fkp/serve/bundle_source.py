@@ -119,18 +119,16 @@ def download(address: str, cache: Path) -> Source:
     parts = _ADDRESS.fullmatch(address)
     assert parts is not None
     registry = Registry(parts["name"])
-    number = int(parts["number"]) if parts["number"] else registry.champion_number()
-    if number is None:
-        raise FkpError(f"no version of {parts['name']} is the champion: `fkp track promote VERSION`")
-    version = registry.version(number)
-    run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
-    place = _kept(
-        cache,
-        version.tags["bundle_digest"],
-        f"version {number} of {parts['name']}",
-        lambda part: Path(registry.client.download_artifacts(run_id, path, str(part))),
-    )
-    return Source(str(place), str(number))
+    version = registry.version(int(parts["number"])) if parts["number"] else registry.champion()
+
+    def fetch(part: Path) -> Path:
+        fetched = registry.fetch(version, part)
+        if not _holds(fetched, digest):
+            raise registry.lost(version, "damaged")
+        return fetched
+
+    digest = version.digest
+    return Source(str(_kept(cache, digest, f"version {version.number} of {parts['name']}", fetch)), str(version.number))
 
 
 def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
+from fkp.track.trouble import deleted, unusable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,24 +40,30 @@ def log_model(client: MlflowClient, uri: str, bundle: Bundle, run_id: str) -> tu
     Raises:
         FkpError: There is no such run, or it holds another bundle.
     """
+    run = _find_run(client, uri, run_id)
+    artifacts = hold_bundle(client, bundle, run_id)
+    # Not mlflow.onnx.log_model: it knows no run but the active one, and to activate a run is to change its status. Nor
+    # may MLflow make the model itself: it would put it into the default experiment, in the working folder.
+    model = client.create_logged_model(run.info.experiment_id, MODEL, run_id, params=run.data.params)
+    write_model(uri, bundle, run_id, model.model_id)
+    return model.model_id, artifacts
+
+
+def write_model(uri: str, bundle: Bundle, run_id: str, model_id: str) -> None:
+    """Write the files of an MLflow model, also where they were lost; see `log_model`."""
     import mlflow
     import mlflow.onnx
     import onnx
     import onnxruntime
     from mlflow.models import Model
 
-    run = _find_run(client, run_id)
-    artifacts = _hold_bundle(client, bundle, run_id)
     mlflow.set_tracking_uri(uri)
-    # Not mlflow.onnx.log_model: it knows no run but the active one, and to activate a run is to change its status. Nor
-    # may MLflow make the model itself: it would put it into the default experiment, in the working folder.
-    model = client.create_logged_model(run.info.experiment_id, MODEL, run_id, params=run.data.params)
     Model.log(
         artifact_path=None,
         name=MODEL,
         flavor=mlflow.onnx,
         run_id=run_id,
-        model_id=model.model_id,
+        model_id=model_id,
         onnx_model=onnx.load(bundle.onnx_path),
         signature=signature(bundle),
         input_example=input_example(bundle),
@@ -65,7 +72,40 @@ def log_model(client: MlflowClient, uri: str, bundle: Bundle, run_id: str) -> tu
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
-    return model.model_id, artifacts
+
+
+def mend(client: MlflowClient, uri: str, bundle: Bundle, address: str, model_id: str | None) -> bool:
+    """Put back what the store has lost of a registered bundle.
+
+    Args:
+        client: Talks to the store.
+        uri: Of the store.
+        bundle: The very bundle that was registered.
+        address: Of the bundle, `runs:/<run>/bundle`.
+        model_id: Of the MLflow model.
+
+    Returns:
+        Whether all is there; False where the run itself is gone, or the model.
+
+    Raises:
+        FkpError: The run is deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    run_id, _, folder = address.removeprefix("runs:/").partition("/")
+    try:
+        run = client.get_run(run_id)
+        model = client.get_logged_model(model_id) if model_id else None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    _check_active(uri, run)
+    if not _holds(client, bundle, run_id, folder):
+        client.log_artifacts(run_id, str(bundle.path), folder)
+    if model is not None and "MLmodel" not in {entry.path for entry in client.list_logged_model_artifacts(model.model_id)}:
+        write_model(uri, bundle, run_id, model.model_id)
+    return True
 
 
 def signature(bundle: Bundle) -> ModelSignature:
@@ -91,24 +131,31 @@ def input_example(bundle: Bundle) -> dict[str, Any]:
     return {"crops_u8": np.full((_EXAMPLE_FACES, channels, side, side), 128, np.uint8)}
 
 
-def _find_run(client: MlflowClient, run_id: str) -> Run:
+def _find_run(client: MlflowClient, uri: str, run_id: str) -> Run:
     """Find the run.
 
     Raises:
-        FkpError: There is no such run.
+        FkpError: There is no such run, or it is deleted.
     """
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id)
+        run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise FkpError(f"there is no MLflow run {run_id}: name the run that made the bundle, or none") from error
         raise
+    _check_active(uri, run)
+    return run
 
 
-def _hold_bundle(client: MlflowClient, bundle: Bundle, run_id: str) -> str:
-    """Make sure that a run holds this very bundle.
+def _check_active(uri: str, run: Run) -> None:
+    if run.info.lifecycle_stage == "deleted":
+        raise unusable(uri, deleted(uri, "run", run.info.run_id))
+
+
+def hold_bundle(client: MlflowClient, bundle: Bundle, run_id: str) -> str:
+    """Make sure that a run holds this very bundle, and return its address.
 
     Raises:
         FkpError: It holds another bundle.
@@ -122,3 +169,20 @@ def _hold_bundle(client: MlflowClient, bundle: Bundle, run_id: str) -> str:
     if hashlib.sha256(held).hexdigest() != bundle.digest:
         raise FkpError(f"MLflow run {run_id} holds another bundle than {bundle.path}: register it without naming a run")
     return f"runs:/{run_id}/{BUNDLE_FOLDER}"
+
+
+def _holds(client: MlflowClient, bundle: Bundle, run_id: str, folder: str) -> bool:
+    """Whether a run holds every file of a bundle, byte for byte."""
+    from mlflow.exceptions import MlflowException
+
+    from fkp.bundle import open_bundle
+
+    with tempfile.TemporaryDirectory() as draft:
+        try:
+            return open_bundle(client.download_artifacts(run_id, folder, draft)).digest == bundle.digest
+        except FkpError:  # It is damaged.
+            return False
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise

@@ -26,7 +26,8 @@ _HEADLINES = ("nme_interocular_pct", "auc_08_pct", "failure_08_pct", "coverage_6
 class Outcome:
     """Where a finished training left its results, and how long this process trained, workers' start-up included.
 
-    `place` is where they are kept; bundle and report are on this machine, too.
+    `place` is where they are kept; bundle and report are on this machine, too. `undelivered` says in one sentence what MLflow has
+    not got of them, and what to do; empty where it has everything.
     """
 
     place: str
@@ -36,6 +37,7 @@ class Outcome:
     mlflow_run_id: str
     evaluations: list[Evaluation]
     minutes: float
+    undelivered: str = ""
 
 
 def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:

@@ -59,9 +59,8 @@ def make_version(registry: Registry) -> Callable[..., Version]:
 
     def make(nme: float | None, split: str = "a" * 64) -> Version:
         figures = {} if nme is None else {"val_nme_interocular_pct": repr(nme), "split_digest": split}
-        return registry.version(
-            int(registry.client.create_model_version("fkp", "file:///nowhere", tags={"arch": "resnet", **figures}).version)
-        )
+        tags = {"arch": "resnet", "bundle_artifacts": "runs:/nowhere/bundle", "bundle_digest": "none", **figures}
+        return registry.version(int(registry.client.create_model_version("fkp", "file:///nowhere", tags=tags).version))
 
     return make
 
