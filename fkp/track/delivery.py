@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fkp.track.store import MAX_TAG
-from fkp.track.trouble import diagnose
+from fkp.track.trouble import Trouble, deleted, diagnose
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,6 +70,17 @@ class Delivery:
             self._try(do[kind], self.runs[key], **fields)
         if self._refused:
             raise Refused("; ".join(self._refused))
+
+    def explain(self, error: Exception) -> Trouble:
+        """What the error of a delivery means: where the whole experiment is deleted, its runs are, too, and come back with it."""
+        trouble = diagnose(error, self.uri)
+        if trouble.kind != "deleted run":
+            return trouble
+        try:
+            stage = self.client.get_experiment(self.experiment).lifecycle_stage
+        except Exception as unanswered:  # Then the store has just gone away altogether.
+            return diagnose(unanswered, self.uri)
+        return deleted(self.uri, "experiment", self.experiment) if stage == "deleted" else trouble
 
     def _try(self, call: Callable[..., object], *arguments: Any, **fields: Any) -> bool:
         """Whether a call was done; False where the store refuses it for ever."""

@@ -184,7 +184,6 @@ def _begin(client: MlflowClient, experiment: str, config: Config, run_id: str | 
 
 def _monitor(record: Record) -> SystemMetricsMonitor:
     """What measures the machine while a run is recorded."""
-    import mlflow
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     class Monitor(SystemMetricsMonitor):
@@ -203,5 +202,4 @@ def _monitor(record: Record) -> SystemMetricsMonitor:
                     return
                 self._logging_step += 1
 
-    mlflow.set_tracking_uri(record.uri)  # It has no address of its own.
-    return Monitor(record.run_id, resume_logging=True)
+    return Monitor(record.run_id, resume_logging=True, tracking_uri=record.uri)

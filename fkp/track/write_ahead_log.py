@@ -36,7 +36,7 @@ from fkp.track.store import (
     open_client,
     tracking_uri,
 )
-from fkp.track.trouble import Trouble, diagnose, without_password
+from fkp.track.trouble import Trouble, without_password
 
 _LOG = logging.getLogger(__name__)
 
@@ -346,7 +346,7 @@ class WriteAheadLog:
             # Whatever it is, the operation stays first in the file and the warning names the error: an artifact store
             # raises what its own library raises.
             except Exception as error:
-                trouble = diagnose(error, self.uri)
+                trouble = self._delivery.explain(error)
                 if self._trouble is None or trouble.kind != self._trouble.kind:
                     told = without_password(self.uri), trouble, self.path
                     _LOG.warning("MLflow at %s: %s; going on, the record is kept in %s", *told)
