@@ -12,7 +12,7 @@ from fkp.track.trouble import deleted, unusable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
     from mlflow.models import ModelSignature
 
     from fkp.bundle import Bundle
@@ -40,41 +40,37 @@ def log_model(client: MlflowClient, uri: str, bundle: Bundle, run_id: str) -> tu
     Raises:
         FkpError: There is no such run, or it holds another bundle.
     """
+    import mlflow
+    import mlflow.onnx
+    from mlflow.models import Model
+
     run = _find_run(client, uri, run_id)
     artifacts = hold_bundle(client, bundle, run_id)
     # Not mlflow.onnx.log_model: it knows no run but the active one, and to activate a run is to change its status. Nor
     # may MLflow make the model itself: it would put it into the default experiment, in the working folder.
     model = client.create_logged_model(run.info.experiment_id, MODEL, run_id, params=run.data.params)
-    write_model(uri, bundle, run_id, model.model_id)
+    mlflow.set_tracking_uri(uri)
+    Model.log(artifact_path=None, name=MODEL, flavor=mlflow.onnx, run_id=run_id, model_id=model.model_id, **_content(bundle))
     return model.model_id, artifacts
 
 
-def write_model(uri: str, bundle: Bundle, run_id: str, model_id: str) -> None:
-    """Write the files of an MLflow model, also where they were lost; see `log_model`."""
-    import mlflow
-    import mlflow.onnx
+def _content(bundle: Bundle) -> dict[str, Any]:
+    """What an MLflow model of a bundle consists of."""
     import onnx
     import onnxruntime
-    from mlflow.models import Model
 
-    mlflow.set_tracking_uri(uri)
-    Model.log(
-        artifact_path=None,
-        name=MODEL,
-        flavor=mlflow.onnx,
-        run_id=run_id,
-        model_id=model_id,
-        onnx_model=onnx.load(bundle.onnx_path),
-        signature=signature(bundle),
-        input_example=input_example(bundle),
+    return {
+        "onnx_model": onnx.load(bundle.onnx_path),
+        "signature": signature(bundle),
+        "input_example": input_example(bundle),
         # Named, because MLflow would start a process and load the model to find them.
-        pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
-        onnx_execution_providers=["CPUExecutionProvider"],
-        save_as_external_data=False,
-    )
+        "pip_requirements": [f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
+        "onnx_execution_providers": ["CPUExecutionProvider"],
+        "save_as_external_data": False,
+    }
 
 
-def mend(client: MlflowClient, uri: str, bundle: Bundle, address: str, model_id: str | None) -> bool:
+def mend(client: MlflowClient, uri: str, bundle: Bundle, address: str, source: str) -> bool:
     """Put back what the store has lost of a registered bundle.
 
     Args:
@@ -82,7 +78,7 @@ def mend(client: MlflowClient, uri: str, bundle: Bundle, address: str, model_id:
         uri: Of the store.
         bundle: The very bundle that was registered.
         address: Of the bundle, `runs:/<run>/bundle`.
-        model_id: Of the MLflow model.
+        source: Of the MLflow model: `models:/<id>`, or something else, which is left alone.
 
     Returns:
         Whether all is there; False where the run itself is gone, or the model.
@@ -95,7 +91,7 @@ def mend(client: MlflowClient, uri: str, bundle: Bundle, address: str, model_id:
     run_id, _, folder = address.removeprefix("runs:/").partition("/")
     try:
         run = client.get_run(run_id)
-        model = client.get_logged_model(model_id) if model_id else None
+        model = client.get_logged_model(source.removeprefix("models:/")) if source.startswith("models:/m-") else None
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
@@ -103,9 +99,20 @@ def mend(client: MlflowClient, uri: str, bundle: Bundle, address: str, model_id:
     _check_active(uri, run)
     if not _holds(client, bundle, run_id, folder):
         client.log_artifacts(run_id, str(bundle.path), folder)
-    if model is not None and "MLmodel" not in {entry.path for entry in client.list_logged_model_artifacts(model.model_id)}:
-        write_model(uri, bundle, run_id, model.model_id)
+    if model is not None and not {"MLmodel", "model.onnx"} <= {entry.path for entry in client.list_logged_model_artifacts(model.model_id)}:
+        _write_again(client, bundle, model)
     return True
+
+
+def _write_again(client: MlflowClient, bundle: Bundle, model: LoggedModel) -> None:
+    """Write the files of an MLflow model; `Model.log` would also add it to its run, which has it already."""
+    import mlflow.onnx
+    from mlflow.models import Model
+
+    about = Model(model.artifact_location, run_id=model.source_run_id, model_uuid=model.model_id, model_id=model.model_id)
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.onnx.save_model(path=f"{folder}/model", mlflow_model=about, **_content(bundle))
+        client.log_model_artifacts(model.model_id, f"{folder}/model")
 
 
 def signature(bundle: Bundle) -> ModelSignature:

@@ -102,8 +102,8 @@ class Registry:
                 continue
             number = str(version.number)
             with store_errors(self.uri):
-                model_id = self.client.get_model_version(self.name, number).model_id
-                if not mend(self.client, self.uri, bundle, version.bundle_artifacts, model_id):
+                source = self.client.get_model_version(self.name, number).source
+                if not mend(self.client, self.uri, bundle, version.bundle_artifacts, source):
                     continue
                 for tag, value in describe(bundle).items():
                     if version.tags.get(tag) != value:
@@ -167,11 +167,13 @@ class Registry:
         """The version that the alias names.
 
         Raises:
-            FkpError: There is none.
+            FkpError: There is none, or fkp has not made it.
         """
         number = self.champion_number()
         if number is not None:
-            return self.version(number)
+            version = self.version(number)
+            version.check_ours(f"`fkp track rollback` takes the alias {ALIAS} from it")
+            return version
         if not self.versions():
             raise FkpError(f"nothing is the champion of {self.name} in {without_password(self.uri)}: {self._other_names()}")
         raise FkpError(f"no version of {self.name} is the champion: `fkp track promote VERSION`")
@@ -243,8 +245,8 @@ class Registry:
     def rollback(self) -> Version | None:
         """Withdraw the champion's promotion; the best of the other promoted versions is the champion again.
 
-        A rollback that was broken off before the alias was set is only finished. From a version that fkp has not made, the alias is
-        taken all the same.
+        A rollback that was broken off before the alias was set is only finished. What is not as fkp wrote it goes first, and alone: from
+        a version of another make the alias is taken, promotions whose tags something else has changed are withdrawn.
 
         Returns:
             The champion; None where there is none any more.
@@ -252,17 +254,17 @@ class Registry:
         Raises:
             FkpError: No other version is promoted.
         """
-        versions = self.versions()
+        versions, number = self.versions(), self.champion_number()
         promoted = sorted((version for version in versions if version.marked), key=lambda version: version.rank)
-        number = self.champion_number()
-        holder = next((version for version in versions if version.number == number), None)
-        if holder is not None and not holder.ours:
+        broken = [version for version in promoted if version.broken_figure or version.broken_mark]
+        if broken or any(version.number == number and not version.ours for version in versions):
+            for version in broken:
+                self._withdraw(version)
             return self._settle()
         if not promoted:
             raise FkpError(f"no version of {self.name} is promoted: there is nothing to roll back")
         unfinished = number != promoted[0].number
-        broken = promoted[0].broken_figure or promoted[0].broken_mark
-        if len(promoted) == 1 and not unfinished and not broken:
+        if len(promoted) == 1 and not unfinished:
             raise FkpError(f"version {promoted[0].number} is the only promoted version of {self.name}: promote another one instead")
         if not unfinished:
             self._withdraw(promoted[0])

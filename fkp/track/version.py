@@ -74,17 +74,14 @@ class Version:
         """Whether fkp made it, with a bundle."""
         return DIGEST_TAG in self.tags and re.fullmatch(r"runs:/[^/]+/.+", self.tags.get(BUNDLE_TAG, "")) is not None
 
-    def check_ours(self) -> None:
+    def check_ours(self, remedy: str = "name another one, `fkp track list` shows them") -> None:
         """Refuse a version that something else than fkp made: it can be neither served nor compared.
 
         Raises:
             FkpError: It is one.
         """
         if not self.ours:
-            raise FkpError(
-                f"version {self.number} was not registered by fkp and holds no bundle: `fkp track register BUNDLE` registers one, "
-                "`fkp track list` shows the versions, `fkp track rollback` takes the alias from it if it has it"
-            )
+            raise FkpError(f"version {self.number} was not registered by fkp and holds no bundle of it: {remedy}")
 
     @property
     def marked(self) -> bool:
@@ -99,7 +96,7 @@ class Version:
             return None
         return (
             f"the tag {_VAL} of version {self.number} is {text!r} and no figure: `fkp track register BUNDLE` with its bundle writes it "
-            "anew, or `fkp track rollback` withdraws a champion"
+            "anew, or `fkp track rollback` withdraws the promotion"
         )
 
     @property
@@ -110,7 +107,7 @@ class Version:
             return None
         return (
             f"the tag {MARK_TAG} of version {self.number} is {text!r} and no time: `fkp track promote {self.number}` writes it anew, "
-            "or `fkp track rollback` withdraws a champion"
+            "or `fkp track rollback` withdraws the promotion"
         )
 
     @property
