@@ -246,7 +246,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Card, figures and digest of the model that answers, and the last one that was refused."""
         return _json({**_model(engine).card_json(), "refused": engine.refused()})
 
-    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: _ERRORS[503]})
+    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: {"model": schemas.Error, "description": "No model yet."}})
     async def landmarks() -> dict[str, Any]:
         """The model's landmarks: their names, regions with their colours, and the lines between them."""
         return page_landmarks(_model(engine).predictor.scheme)
