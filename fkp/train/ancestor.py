@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,11 +88,11 @@ def read_ancestor(bundle: Bundle, address: str) -> Ancestor:
 
 def _open(name: str) -> tuple[Bundle, str]:
     from fkp.bundle import open_bundle
-    from fkp.track.download import cache_folder, download, registry_address
+    from fkp.track.download import download, registry_address
 
     asked = registry_address(name)
     if asked is None:
         bundle = open_bundle(name)
         return bundle, str(bundle.path.resolve())
-    path, address = download(asked, cache_folder())
-    return open_bundle(path), address
+    path, number = download(asked)
+    return open_bundle(path), f"models:/{re.split('[/@]', asked)[1]}/{number}"  # The alias may point elsewhere tomorrow.

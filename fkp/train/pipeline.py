@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def train(config: Config) -> Outcome:
     """Train a model as configured, or continue with the unfinished run of the same name.
 
     What can be wrong with the input is found before a worker starts: the architecture, every frame and label, the
-    run's name, the record's address.
+    run's name, the record's address. A store that takes nothing any more from then on stops nothing, see `Outcome.undelivered`.
 
     Raises:
         FkpError: Anything the user can mend.
@@ -57,7 +58,7 @@ def train(config: Config) -> Outcome:
             given = config.updated({"track": {"run_name": run.name}})
             outcome = publish(run, best, given, cache, record, minutes, ancestor)
         run.finish()
-    return outcome
+    return replace(outcome, undelivered=record.undelivered)
 
 
 def check_storage(config: Config) -> None:
@@ -91,10 +92,11 @@ def make_synthetic(config: Config) -> None:
 
 def _fit(run: Run, record: Record, ancestor: Ancestor | None) -> Path:
     """Train and return the best checkpoint."""
-    from fkp.train.metric_log import writing_ahead
+    from fkp.train.metric_log import write_ahead
     from fkp.train.progress import ProgressBar
 
-    with writing_ahead(run, record) as write, ProgressBar(run.name) as bar:
+    write = write_ahead(run, record)
+    with ProgressBar(run.name) as bar:
         if run.config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 
