@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 MARK_TAG = "fkp.promoted_at_ns"
 BUNDLE_TAG = "bundle_artifacts"
 DIGEST_TAG = "bundle_digest"
-_VAL = "val_nme_interocular_pct"
-_TEST = "test_identity_corrected_nme_interocular_pct"
+#: Tags of the errors; between the prefix and `_pct` stands the normaliser of the landmark scheme.
+_VAL = "val_nme_"
+_TEST = "test_identity_corrected_nme_"
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,17 @@ class Version:
     run_id: str
 
     @property
-    def val_nme_interocular_pct(self) -> float | None:
+    def val_nme_pct(self) -> float | None:
         """Figure that decides, measured through the bundle; None where the bundle was not measured."""
-        return _number(self.tags.get(_VAL))
+        return _number(self._tag(_VAL)[1])
 
     @property
-    def test_nme_interocular_pct(self) -> float | None:
+    def test_nme_pct(self) -> float | None:
         """Test subset of the identity split, corrected labels."""
-        return _number(self.tags.get(_TEST, self.tags.get(OLD_TAGS[_TEST])))
+        return _number(self._tag(_TEST)[1] or self._tag(OLD_TAGS[_TEST])[1])
+
+    def _tag(self, prefix: str) -> tuple[str, str | None]:
+        return next(((tag, text) for tag, text in self.tags.items() if tag.startswith(prefix) and tag.endswith("_pct")), (prefix, None))
 
     @property
     def split_digest(self) -> str:
@@ -91,11 +95,11 @@ class Version:
     @property
     def broken_figure(self) -> str | None:
         """What is wrong with the tag that decides, and what mends it; None where nothing is."""
-        text = self.tags.get(_VAL)
-        if text is None or self.val_nme_interocular_pct is not None:
+        tag, text = self._tag(_VAL)
+        if text is None or self.val_nme_pct is not None:
             return None
         return (
-            f"the tag {_VAL} of version {self.number} is {text!r} and no figure: `fkp track register BUNDLE` with its bundle writes it "
+            f"the tag {tag} of version {self.number} is {text!r} and no figure: `fkp track register BUNDLE` with its bundle writes it "
             "anew, or `fkp track rollback` withdraws the promotion"
         )
 
@@ -113,7 +117,7 @@ class Version:
     @property
     def rank(self) -> tuple[float, int, int]:
         """The least of the marked versions is the champion."""
-        nme = self.val_nme_interocular_pct
+        nme = self.val_nme_pct
         return (math.inf if nme is None else nme, -(_time_ns(self.tags.get(MARK_TAG, "")) or 0), -self.number)
 
 
@@ -125,13 +129,13 @@ def best_marked(versions: Sequence[Version]) -> Version | None:
 def objection(candidate: Version, champion: Version | None) -> str | None:
     """Why a version must not take the champion's place, in one sentence."""
     for version in (candidate, champion):
-        if version is not None and version.val_nme_interocular_pct is None:
+        if version is not None and version.val_nme_pct is None:
             return (
                 f"version {version.number} has no validation figure: register a bundle that `fkp train` measured, or promote with --force"
             )
     if champion is None:
         return None
-    ours, theirs = candidate.val_nme_interocular_pct, champion.val_nme_interocular_pct
+    ours, theirs = candidate.val_nme_pct, champion.val_nme_pct
     assert ours is not None
     assert theirs is not None
     if candidate.split_digest != champion.split_digest:
@@ -151,15 +155,16 @@ def objection(candidate: Version, champion: Version | None) -> str | None:
 
 def describe(bundle: Bundle) -> dict[str, str]:
     """What the registry says of a bundle."""
-    tags = {DIGEST_TAG: bundle.digest, "arch": bundle.config.model.arch}
+    key = bundle.config.scheme.nme_key
+    tags = {DIGEST_TAG: bundle.digest, "arch": bundle.config.model.arch, "scheme": bundle.config.scheme.name}
     if "data_digest" in bundle.metrics:
         tags["data_digest"] = bundle.metrics["data_digest"]
     validation = bundle.metrics.get("validation")
     if validation:
-        tags |= {_VAL: repr(validation["nme_interocular_pct"]), "split_digest": validation["split_digest"]}
+        tags |= {f"val_{key}": repr(validation[key]), "split_digest": validation["split_digest"]}
     for split, figures in bundle.metrics.get("test", {}).items():
         for truth in ("raw", "corrected"):
-            tags[f"test_{split}_{truth}_nme_interocular_pct"] = repr(figures[truth]["nme_interocular_pct"])
+            tags[f"test_{split}_{truth}_{key}"] = repr(figures[truth][key])
     return tags
 
 
