@@ -37,6 +37,7 @@ from fkp.vision.image import Image, read_image
 RIGHT_NME_PCT = 12.0
 FLOOR = 0.4
 TURNS_DEG = (30, 60, 90, 105, 120, 135, 150, 165, 180, 195, 210, 225, 240, 255, 270)
+GIVEN_DEG = (0, 30, 60, 75, 90, 120, 150, 180, 225, 270)
 #: By which turns a doubted face is looked at again.
 AGAIN: dict[str, tuple[int, ...]] = {"none": (), "180": (180,), "90, 270": (90, 270), "90, 180, 270": (90, 180, 270)}
 LIMITS = (1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.4)
@@ -62,7 +63,7 @@ Answers = dict[str, Answer]
 
 
 def main() -> None:
-    """Print three tables."""
+    """Print four tables."""
     arguments = _parse()
     cv2.setNumThreads(1)
     predictor = Predictor(arguments.bundle)
@@ -84,6 +85,7 @@ def main() -> None:
     found |= {"all turned by 105 to 255": [one for name in CHANGES if name.startswith("turned") for one in found[name] if _far(name)]}
     _print_looks(found)
     _print_limits(found)
+    _print_given(predictor, [(read_image(catalog.path(int(row))), catalog.points_px[row]) for row in rows[::4]])
     _print_time(predictor, [read_image(catalog.path(int(row))) for row in rows[:50]])
 
 
@@ -168,6 +170,20 @@ def _print_limits(found: dict[str, list[Answers]]) -> None:
             cells.append(f"{' / '.join(f'{part:.1f}' for part in parts):>14s}")
         count = " / ".join(str(len(final)) for final in sets)
         print(f"{group + ' (' + count + ')':38s}" + "".join(cells))
+
+
+def _print_given(measured: Predictor, faces: list[Labelled]) -> None:
+    """Faces in given boxes, which say nothing about how a face is turned: by the rule of `Predictor.search`, and without it."""
+    print(f"\nRight of {len(faces)} faces in the boxes of their labels, and the median NME %, turned by so many degrees")
+    print(f"{'':12s}" + "".join(f"{degrees:>12d}" for degrees in GIVEN_DEG))
+    for name, predictor in (("one way", measured), ("by the rule", Predictor(measured.bundle))):
+        cells = []
+        for degrees in GIVEN_DEG:
+            turned = [_turned(degrees)(*face) for face in faces]
+            answers = [(predictor(image, [box_of_points(points_px)])[0], points_px) for image, points_px in turned]
+            nme = np.array([float(nme_interocular_pct(face.points_px[None], points_px[None])[0]) for face, points_px in answers])
+            cells.append(f"{(nme < RIGHT_NME_PCT).sum():5d} {np.median(nme):6.2f}")
+        print(f"{name:12s}" + "".join(cells))
 
 
 def _print_time(measured: Predictor, images: list[Image]) -> None:

@@ -12,7 +12,7 @@ from fkp.config import Config
 from fkp.data.labels import load_labels
 from fkp.predict import DEFAULT_BUNDLE
 from fkp.vision.crop import box_of_points
-from fkp.vision.image import Image, read_image
+from fkp.vision.image import read_image
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -22,14 +22,6 @@ def face(tiny_config: Config) -> tuple[np.ndarray, np.ndarray]:
     """A synthetic face's image and box."""
     catalog = load_labels(tiny_config.data)
     return read_image(catalog.path(0)), box_of_points(catalog.points_px[0])
-
-
-@pytest.fixture(scope="session")
-def unbelieved() -> Image:
-    """A drawn face upside down, noisy, with glasses: the detector finds it, and the shipped networks do not believe what they see."""
-    from fkp.data.synthetic.render import frame_of
-
-    return np.ascontiguousarray(frame_of(47, 7)[2][::-1, ::-1])
 
 
 @pytest.fixture(scope="session")
