@@ -40,6 +40,8 @@ TURNS_DEG = (30, 60, 90, 105, 120, 135, 150, 165, 180, 195, 210, 225, 240, 255, 
 GIVEN_DEG = (0, 30, 60, 75, 90, 120, 150, 180, 225, 270)
 #: By which turns a doubted face is looked at again.
 AGAIN: dict[str, tuple[int, ...]] = {"none": (), "180": (180,), "90, 270": (90, 270), "90, 180, 270": (90, 180, 270)}
+#: That of `Predictor.search`.
+RULE = "90, 180, 270"
 LIMITS = (1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.4)
 
 Labelled = tuple[Image, np.ndarray]
@@ -102,7 +104,7 @@ class _Measure:
         """Answers of each detection; without a truth none can be right."""
         for detection in (self.predictor.detector if truth_px is not None else self.low).detect(image):
             plain = self._look(image, detection)
-            turned = {turn: self._look(image, detection, turn) for turn in AGAIN["90, 180, 270"]}
+            turned = {turn: self._look(image, detection, turn) for turn in AGAIN[RULE]}
             answers = {}
             for name, turns in AGAIN.items():
                 best = max((turned[turn] for turn in turns), key=lambda face: face.quality, default=None)
@@ -147,7 +149,7 @@ def _final(one: Answers, name: str, doubt: float = DOUBT) -> Answer:
 
 
 def _print_limits(found: dict[str, list[Answers]]) -> None:
-    """For each limit: the part of right and of wrong answers that it leaves out, without and with the look at 180 degrees."""
+    """For each limit: the part of right and of wrong answers that it leaves out, without and with the looks of the rule."""
     changed = [one for name in CHANGES if not name.startswith("turned") for one in found[name]]
     groups = {
         "true faces as they are": (found["as they are"], True),
@@ -159,11 +161,11 @@ def _print_limits(found: dict[str, list[Answers]]) -> None:
         "wrong, upside down": (found["turned 180"], False),
         "wrong, painted over": (found["painted over"], False),
     }
-    print("\n% left out by each limit; of right answers after the look at 180 degrees, of wrong ones without it / after it")
+    print("\n% left out by each limit; of right answers after all looks, of wrong ones without the turned ones / after all")
     print(f"{'':38s}" + "".join(f"{limit:>14g}" for limit in LIMITS))
     for group, (answers, right) in groups.items():
         cells = []
-        sets = [[_final(one, name) for one in answers] for name in (("180",) if right else ("none", "180"))]
+        sets = [[_final(one, name) for one in answers] for name in ((RULE,) if right else ("none", RULE))]
         sets = [[answer for answer in final if answer.right is right] for final in sets]
         for limit in LIMITS:
             parts = [100 * sum(answer.multiple > limit for answer in final) / max(len(final), 1) for final in sets]

@@ -109,7 +109,7 @@ def test_a_face_that_is_turned_in_any_way_is_found_right(predictor: Predictor, g
 
 def test_real_faces_upside_down_are_right_or_left_out(predictor: Predictor, real_root: Path) -> None:
     catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
-    rows = catalog.rows("val", predictor.config.data)[::6]
+    rows = catalog.rows("val", predictor.config.data)[::12]
     plain = Predictor(predictor.bundle, min_quality=0)
     plain.belief = Belief(0.0, 0.0)
     right = wrong = wrong_before = 0
@@ -120,7 +120,7 @@ def test_real_faces_upside_down_are_right_or_left_out(predictor: Predictor, real
         wrong += sum(error >= RIGHT_NME_PCT for error in errors_pct)
         wrong_before += sum(nme_pct(face.points_px, truth_px) >= RIGHT_NME_PCT for face in plain(image))
     # The detector finds about two thirds of them. Without the rule nearly all of those were reported, and wrong.
-    assert len(rows) > 30
+    assert len(rows) >= 19
     assert wrong_before > 0.5 * len(rows)
     assert right > 0.5 * len(rows)
     assert wrong <= 0.1 * len(rows)
@@ -137,7 +137,7 @@ def test_true_faces_are_kept_and_cost_nothing_more(predictor: Predictor, real_ro
         monkeypatch.setattr(
             one, "run", lambda crops_u8, one=one, run=run: (looked.__setitem__(one, looked[one] + len(crops_u8)), run(crops_u8))[1]
         )
-    rows = catalog.rows("val", predictor.config.data)[::4]
+    rows = catalog.rows("val", predictor.config.data)[::12]
     for row in rows:
         image = read_image(catalog.path(row))
         faces, left_out = predictor.find(image)
@@ -204,7 +204,7 @@ def test_a_batch_with_strangers_gives_the_same(predictor: Predictor, unbelieved:
     (alone,) = predictor(image)
     (face,) = drive(predictor.search(image, predictor.detector.detect(image)))
     np.testing.assert_allclose(face.points_px, alone.points_px, atol=0.05)
-    assert asked == [1] * 6, "a crop, refined; turned, refined; around its points, refined"
+    assert asked == [1, 1, 3, 3, 1, 1], "a crop, refined; turned, refined; the best of these once more, refined"
     assert drive(predictor.search(unbelieved, predictor.detector.detect(unbelieved))) == [None]
     (kept,) = drive(predictor.search(unbelieved, predictor.detector.detect(unbelieved), min_quality=0))
     assert kept.quality < predictor.min_quality
