@@ -25,7 +25,7 @@ from fkp.config import build_config
 from fkp.data.labels import load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.leakage import held_out
-from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.evaluation.metrics import nme_pct
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
 from fkp.predict.belief import DISBELIEF, DOUBT, Belief, median_ratio
 from fkp.predict.predictor import fuse
@@ -123,7 +123,7 @@ class _Measure:
 
     def _answer(self, face: Face, truth_px: np.ndarray | None) -> Answer:
         multiple = error_ratio(face.expected_error_px, face.box_xyxy) / self.median
-        right = truth_px is not None and float(nme_interocular_pct(face.points_px[None], truth_px[None])[0]) < RIGHT_NME_PCT
+        right = truth_px is not None and float(nme_pct(face.points_px[None], truth_px[None])[0]) < RIGHT_NME_PCT
         return Answer(multiple, right)
 
 
@@ -183,7 +183,7 @@ def _print_given(measured: Predictor, faces: list[Labelled]) -> None:
         for degrees in GIVEN_DEG:
             turned = [_turned(degrees)(*face) for face in faces]
             answers = [(predictor(image, [box_of_points(points_px)])[0], points_px) for image, points_px in turned]
-            nme = np.array([float(nme_interocular_pct(face.points_px[None], points_px[None])[0]) for face, points_px in answers])
+            nme = np.array([float(nme_pct(face.points_px[None], points_px[None])[0]) for face, points_px in answers])
             cells.append(f"{(nme < RIGHT_NME_PCT).sum():5d} {np.median(nme):6.2f}")
         print(f"{name:12s}" + "".join(cells))
 

@@ -17,7 +17,7 @@ from fkp.errors import FkpError
 from fkp.predict.belief import told_left_out
 from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
-from fkp.scheme import NUM_POINTS
+from fkp.scheme import Scheme
 from fkp.vision.draw import draw_face
 from fkp.vision.image import read_image, write_image
 
@@ -50,7 +50,7 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
         except FkpError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
-    _write_tables(out, results, predictor.bundle.digest)
+    _write_tables(out, results, predictor.bundle.digest, predictor.scheme)
     faces = sum(len(result["faces"]) for result in results)
     left_out = told_left_out(sum(result["left_out"] for result in results), predictor.min_quality)
     print(f"{faces} faces in {len(results)} images{left_out}: {out}/faces.json, {out}/faces.csv and images")
@@ -62,7 +62,7 @@ def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np
     faces, left_out = predictor.find(image, boxes_xyxy)
     canvas = image
     for face in faces:
-        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
+        canvas = draw_face(canvas, face.points_px, face.box_xyxy, scheme=face.scheme)
     write_image(target, canvas)
     own = {"picture": shown(path), "size": list(image.shape[1::-1]), "left_out": left_out}
     return {**own, "faces": [face.to_json() for face in faces]}
@@ -81,11 +81,14 @@ def _names(paths: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _write_tables(out: Path, results: list[dict[str, Any]], digest: str) -> None:
-    write(out / "faces.json", json.dumps({"model": digest, "pictures": results}, indent=1) + "\n")
+def _write_tables(out: Path, results: list[dict[str, Any]], digest: str, scheme: Scheme) -> None:
+    write(
+        out / "faces.json",
+        json.dumps({"model": digest, "scheme": scheme.name, "landmarks": scheme.landmarks, "pictures": results}, indent=1) + "\n",
+    )
     rows = io.StringIO(newline="")
     table = csv.writer(rows)
-    table.writerow(["picture", "face", "score", "quality", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
+    table.writerow(["picture", "face", "score", "quality", *(f"{axis}{i}" for i in range(len(scheme)) for axis in "xy")])
     for result in results:
         for number, face in enumerate(result["faces"]):
             own = [result["picture"], number, face["score"], face["quality"]]

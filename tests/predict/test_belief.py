@@ -13,7 +13,7 @@ import pytest
 from fkp.bundle import Bundle
 from fkp.bundle.drift import BOUNDS, ERROR_RATIO, REFERENCE, count
 from fkp.data.labels import DataConfig, load_labels
-from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.evaluation import metrics
 from fkp.predict import Predictor
 from fkp.predict.belief import DISBELIEF, DOUBT, Belief, belief_of, median_ratio, quality_of
 from fkp.predict.predictor import advance, given_boxes
@@ -44,7 +44,7 @@ def turned(image: Image, points_px: np.ndarray, quarters: int) -> tuple[Image, n
 
 
 def nme_pct(points_px: np.ndarray, truth_px: np.ndarray) -> float:
-    return float(nme_interocular_pct(points_px[None], truth_px[None])[0])
+    return float(metrics.nme_pct(points_px[None], truth_px[None])[0])
 
 
 def with_ratios(bundle: Bundle, ratios: np.ndarray) -> Bundle:
