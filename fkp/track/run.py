@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fkp import stopping
 from fkp.config import Config, dotted
 from fkp.errors import FkpError
 from fkp.track.store import experiment_id, open_client, store_errors, tracking_uri
@@ -86,7 +87,7 @@ class Record:
 def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[Record]:
     """Keep an MLflow run, new or resumed, while the block runs: parameters, tags and system metrics.
 
-    The run ends as FINISHED, or as FAILED with the error as a tag.
+    The run ends as FINISHED, as KILLED by Ctrl-C or SIGTERM, or as FAILED with the error as a tag.
 
     Args:
         config: Its dotted paths become the parameters.
@@ -112,17 +113,17 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
     with store_errors(uri):
         run_id = _begin(client, experiment, config, run_id)
     record = Record(client, uri, run_id)
-    record.log_tags({**tags, "git_commit": git_commit()})
     mlflow.set_tracking_uri(uri)  # The system metrics have no address of their own.
     logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # The write-ahead log says once that the store is away.
     monitor = Monitor(run_id, sampling_interval=10, samples_before_logging=1, resume_logging=True)
     monitor.start()
     try:
+        record.log_tags({**tags, "git_commit": git_commit()})
         yield record
     except BaseException as error:
         try:
             record.log_tags({"error": f"{type(error).__name__}: {error}"})
-            record.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            record.end("KILLED" if stopping.stops(error) else "FAILED")
         except FkpError as lost:  # Perhaps the very store that the block has just failed with.
             _LOG.warning("%s; the end of run %s is not in the record", lost, run_id)
         raise

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fkp import stopping
 from fkp.common import storage
 from fkp.config import Config
 from fkp.data.labels import place_of, root_of
@@ -35,7 +36,7 @@ def train(config: Config) -> Outcome:
     make_synthetic(config)
     absolute = with_absolute_paths(config)
     cache = open_cache(absolute)
-    with open_run(absolute) as run:
+    with open_run(absolute) as run, stopping.hint(_going_on(run, named=config.track.run_name is not None)):
         tags = {"data_digest": cache.digest, "split": config.data.split, "config_digest": config.digest()}
         with track.recording(run.config, tags, run.mlflow_run_id) as record:
             run.mlflow_run_id = record.run_id
@@ -50,6 +51,11 @@ def train(config: Config) -> Outcome:
             outcome = publish(run, best, given, cache, record, minutes)
         run.finish()
     return outcome
+
+
+def _going_on(run: Run, named: bool) -> str:
+    flag = "" if named else f" and --track.run_name {run.name}"
+    return f"run {run.name} is kept in {run.place}; continue with the same command{flag}"
 
 
 def check_storage(config: Config) -> None:
