@@ -22,7 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_S = 0.2
 _AGAIN_S = 0.05
 
-_heeding = False
+_heeded: tuple[int, ...] = ()
 _received: int | None = None
 _received_at = 0.0
 _hints: list[Callable[[], str]] = []
@@ -36,10 +36,11 @@ def heeded() -> Iterator[None]:
     A signal that the process was started to ignore, as a shell has it for what runs in the background, stays ignored. After a signal
     the handlers stay: the interpreter's end can be broken off as well.
     """
-    global _heeding, _received
+    global _heeded, _received
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     hook = sys.unraisablehook
-    _heeding, _received = True, None
+    _heeded = tuple(number for number in _SIGNALS if before[number] != signal.SIG_IGN)
+    _received = None
     _hints.clear()
     _actions.clear()
     _take_over()
@@ -48,10 +49,11 @@ def heeded() -> Iterator[None]:
         yield
     finally:
         if _received is None:
-            _heeding = False
+            _heeded = ()
             sys.unraisablehook = hook
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # None: it is not Python's.
+                    signal.signal(number, handler)
 
 
 def received() -> int | None:
@@ -102,20 +104,18 @@ def kept() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        if _heeding and _received is None and error.code == signal.SIGTERM:  # So Ray does.
+        if _heeded and _received is None and error.code == signal.SIGTERM:  # So Ray does.
             _received, _received_at = signal.SIGTERM, time.monotonic()
         if _received is not None:
             raise KeyboardInterrupt from None
         raise
     finally:
-        if _heeding:
-            _take_over()
+        _take_over()
 
 
 def _take_over() -> None:
-    for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _handle)
+    for number in _heeded:
+        signal.signal(number, _handle)
 
 
 def _handle(number: int, frame: Any) -> None:

@@ -16,7 +16,8 @@ from fkp.common import ray_private
 from fkp.errors import FkpError, full_disk
 
 _ANSWER_S = 5.0
-_REMEDY = "name it by HOST:PORT as `ray start` told them (the port is 6379 unless chosen), or unset RAY_ADDRESS to start Ray here"
+_REMEDY = "set it to the HOST:PORT that `ray start` told (6379 by default), or unset it to start Ray on this machine"
+_DASHBOARD = 8265
 #: Longest name of a socket, less what Ray puts behind its folder: `ray/session_<26 characters>_<pid>/sockets/plasma_store`.
 _LONGEST_FOLDER = 107 - len("/ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 
@@ -72,7 +73,8 @@ def _check_answer(address: str, asked: str) -> None:
     if found == "other token":
         raise _other_token(address)
     if found != "cluster":
-        raise FkpError(f"what answers at RAY_ADDRESS={address} is {found} and no Ray cluster: {_REMEDY}")
+        dashboard = f" ({_DASHBOARD} is the port of Ray's dashboard)" if int(port) == _DASHBOARD else ""
+        raise FkpError(f"what answers at RAY_ADDRESS={address} is no Ray cluster but {found}{dashboard}: {_REMEDY}")
 
 
 def _other_token(address: str) -> FkpError:
