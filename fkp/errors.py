@@ -21,7 +21,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "filelock": ("bulk", "train", "tune", "serve", "all"),
     **dict.fromkeys(
         ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
-        + ("matplotlib", "jinja2", "sqlalchemy"),
+        + ("matplotlib", "jinja2", "sqlalchemy", "grpc"),
         ("train", "tune", "all"),
     ),
     **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
