@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -83,9 +84,11 @@ def connect(address: str | None = None) -> Iterator[int]:
         ray_session.begin(address, namespace="serve")
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
-        if ray.is_initialized():
-            serve.shutdown()
-        ray.shutdown()
+        # A thread of Ray's prints that its controller, which ends itself, is gone and will be asked again.
+        with contextlib.redirect_stdout(io.StringIO()):
+            if ray.is_initialized():
+                serve.shutdown()
+            ray.shutdown()
 
 
 def settings(
