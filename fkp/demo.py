@@ -89,7 +89,8 @@ def _ask(process: subprocess.Popen[str], port: int, photo: Path, told: IO[str]) 
                 break
         else:
             told.seek(0)
-            raise FkpError(f"the endpoint did not start: {told.read().strip().removeprefix('error: ')}")
+            reason = told.read().strip().rpartition("\n")[2].removeprefix("error: ")
+            raise FkpError(f"the endpoint did not start: {reason}")
         response = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo.read_bytes(), timeout=30)
         response.raise_for_status()
         answer = response.json()

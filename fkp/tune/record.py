@@ -100,6 +100,9 @@ def failed(study: Study, error: BaseException) -> Status:
     for trial in study.ordered():
         if trial.state == "running":  # It goes on where the search does.
             study.log.end(trial.trial_id, status)
+    if status == "KILLED" and study.finished:  # Its charts and its summary are still to come.
+        study.finished = False
+        study.save()
     return status
 
 
