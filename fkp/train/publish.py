@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from fkp.data.crop_cache import CropCache
     from fkp.evaluation.evaluate import Evaluation
     from fkp.track import Record
+    from fkp.train.ancestor import Ancestor
 
 #: Of the test subset, beside the validation NME: the error, how much of it is small or too large, whether the stated error holds.
-_HEADLINES = ("nme_interocular_pct", "auc_08_pct", "failure_08_pct", "coverage_68_pct")
+_HEADLINES = ("auc_08_pct", "failure_08_pct", "coverage_68_pct")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Outcome:
     minutes: float
 
 
-def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:
+def publish(
+    run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float, ancestor: Ancestor | None = None
+) -> Outcome:
     """Write the bundle, measure it on its validation subset and on the test subsets of both splits, and log it all."""
     from fkp.bundle import drift, update_bundle, write_bundle
     from fkp.bundle.quantize import CALIBRATION_CROPS
@@ -47,7 +50,7 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     from fkp.evaluation.card import card
     from fkp.evaluation.drift_reference import reference_histograms
     from fkp.evaluation.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
-    from fkp.evaluation.leakage import LABELS_DIGEST
+    from fkp.evaluation.leakage import DESCENT, LABELS_DIGEST
     from fkp.evaluation.metrics import error_radii
     from fkp.evaluation.report import ced_plot, prediction_grid, write_report
     from fkp.model.calibrate import calibrate_scale
@@ -58,14 +61,17 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     catalog = load_labels(run.config.data)
     known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
+    if ancestor is not None:
+        known[DESCENT] = ancestor.descent
     boxes = detector_calibration.calibrate(catalog, run.config.data)
     calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
     calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None
     bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
     predictor = Predictor(bundle)
+    key = given.scheme.nme_key
     validation = evaluate(predictor, catalog, run.config.data, bundle, subset="val")
     known["validation"] = {
-        "nme_interocular_pct": validation.metrics()["nme_interocular_pct"],
+        key: validation.metrics()[key],
         "faces": len(validation),
         "split_digest": split_digest(catalog, run.config.data),
     }
@@ -98,8 +104,9 @@ def run_metrics(validation: Evaluation, own: Evaluation, evaluations: Sequence[E
         a bias `test_<split>_raw/`: those against the labels as they are.
     """
     of_own = own.metrics()
-    found = {"headline/val_nme_interocular_pct": validation.metrics()["nme_interocular_pct"]}
-    found |= {f"headline/test_{key}": of_own[key] for key in _HEADLINES}
+    nme = own.scheme.nme_key
+    found = {f"headline/val_{nme}": validation.metrics()[nme]}
+    found |= {f"headline/test_{key}": of_own[key] for key in (nme, *_HEADLINES)}
     for evaluation in evaluations:
         found |= {f"test_{evaluation.data.split}/{key}": value for key, value in evaluation.metrics().items()}
         if evaluation.catalog.label_bias_px.any():

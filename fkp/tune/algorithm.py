@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune.options import MUTABLE
 from fkp.tune.trial import WORST_NME
@@ -82,7 +81,9 @@ def _optuna(study: Study, points: list[dict[str, Any]] | None) -> Any:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # A trial that still runs counts as a bad one, so that trials at the same time do not all try the same.
         sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=_seed(study))
-        search = OptunaSearch(study.space.distributions(), metric=VAL_NME, mode="min", sampler=sampler, points_to_evaluate=points)
+        search = OptunaSearch(
+            study.space.distributions(), metric=study.config.val_nme_key, mode="min", sampler=sampler, points_to_evaluate=points
+        )
     for trial in study.found:  # As Tune told of them: by the last error, and of one that cannot be trained by the worst.
         if trial.nme_by_epoch or trial.state == "failed":
             search.add_evaluated_point(trial.sample, trial.nme_by_epoch[-1] if trial.nme_by_epoch else WORST_NME)
@@ -91,6 +92,6 @@ def _optuna(study: Study, points: list[dict[str, Any]] | None) -> Any:
 
 def _seed(study: Study) -> int:
     """The seed of what is drawn: with the same one, trials that are added to a search would repeat its first."""
-    return (
-        study.settings.seed if not study.earlier else int(np.random.SeedSequence([study.settings.seed, study.earlier]).generate_state(1)[0])
-    )
+    if not study.earlier:
+        return study.settings.seed
+    return int(np.random.SeedSequence([study.settings.seed, study.earlier]).generate_state(1)[0])

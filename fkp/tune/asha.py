@@ -8,7 +8,6 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler
 
-from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune.results import Trial
 
@@ -33,7 +32,7 @@ class ASHA(ASHAScheduler):
             told: Any = SimpleNamespace(trial_id=trial.trial_id)
             self.on_trial_add(None, told)  # type: ignore[arg-type]
             for epochs, nme in enumerate(trial.nme_by_epoch, 1):
-                self.on_trial_result(None, told, {EPOCHS: epochs, VAL_NME: nme})  # type: ignore[arg-type]
+                self.on_trial_result(None, told, {EPOCHS: epochs, str(self._metric): nme})  # type: ignore[arg-type]
             self.on_trial_remove(None, told)  # type: ignore[arg-type]
         self._num_stopped = 0
         return known

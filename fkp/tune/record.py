@@ -11,7 +11,6 @@ import yaml
 
 from fkp import stopping, track
 from fkp.common import files as folders
-from fkp.config import dotted
 from fkp.errors import FkpError
 from fkp.tune import results
 from fkp.tune.results import Trial
@@ -31,11 +30,10 @@ _AFTER_STOP_S = 3.0
 def begin(study: Study, data_digest: str) -> None:
     """Open the search's run in the record: its settings as parameters, its space as an artifact."""
     assert study.log is not None
-    plain = dict(dotted(study.config.model_dump(mode="json")))
     space_path = study.folder / "space.json"
     folders.write_json(space_path, study.space.as_json())
     begun = study.settings.resume or study.earlier  # Parameters cannot change.
-    params = {} if begun else {**study.settings.as_params(), "search.planned": study.planned, **plain}
+    params = {} if begun else {**study.settings.as_params(), "search.planned": study.planned, **study.config.as_params()}
     tags = {"data_digest": data_digest, "split": study.config.data.split, "git_commit": track.git_commit(), "kind": "search"}
     if study.earlier:
         tags["trials_asked_for"] = f"{study.planned}, after {study.earlier}"

@@ -13,7 +13,6 @@ from fkp.common import storage
 from fkp.common.ray_private import hand_to_train_processes
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 
 if TYPE_CHECKING:
     from fkp.tune.options import Settings
@@ -81,7 +80,7 @@ def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:
         reason = _reason(error)
         if reason is None:
             raise
-        tune.report({VAL_NME: WORST_NME, EPOCHS: 0, FAILED: reason})
+        tune.report({Config.model_validate(job["base"]).val_nme_key: WORST_NME, EPOCHS: 0, FAILED: reason})
 
 
 def _train_here(config: Config, job: dict[str, Any]) -> None:
@@ -107,6 +106,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,
             cache=ray.get(job["crops"][crops_key(config)]),
+            ancestor=job["ancestor"],
             decode_all=who_decodes(config, job["pipelines"]),
         )
 
@@ -122,7 +122,7 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
     place = storage.join(job["folder"], tune.get_context().get_trial_id())
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
     config = config.updated({"scale.max_failures": 0})
-    shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"]}
+    shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"], "ancestor": job["ancestor"]}
     ray_backend.fit(ray_backend.torch_trainer(config, place, job["gpus"], shared, [TuneReportCallback()]))
 
 
