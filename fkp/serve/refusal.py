@@ -39,7 +39,7 @@ class Refusal(Exception):
 
     def __init__(self, status: int, code: Code, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.headers = status, code, message, headers
+        self.status, self.code, self.message, self.headers = status, code, message, tuple(headers)
 
     def envelope(self, request_id: str) -> dict[str, str]:
         """The body of the answer."""
