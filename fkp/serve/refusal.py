@@ -26,6 +26,9 @@ Code = Literal[
     "http_error",
 ]
 
+#: Of an image that is wrapped in text.
+TEXT = "the image is text, such as JSON, base64 or a data URL: send its own bytes, or a form with a part `file`"
+
 
 class Refusal(Exception):
     """A request that gets an error envelope.

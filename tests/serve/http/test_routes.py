@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import pytest
 import requests
@@ -58,21 +58,45 @@ def test_identity_is_no_encoding(app: Any) -> None:
     assert status == 200 and len(json.loads(body)["faces"]) == 1
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda text: json.dumps({"image": f"data:image/jpeg;base64,{text}"}),
-        lambda text: json.dumps([text]),
-        lambda text: f'\n "{text}"',
-        lambda text: f"data:image/jpeg;base64,{text}",
-    ],
-    ids=["object", "list", "string", "data URL"],
-)
-def test_an_image_wrapped_in_text_is_told_how_to_come(app: Any, wrap: Any) -> None:
-    text = wrap(base64.b64encode(GOLDEN.read_bytes()).decode()).encode()
-    status, _, body = asyncio.run(ask(app, "POST", "/v1/keypoints", text, [(b"content-type", b"application/json")]))
+WRAPS = {
+    "object": lambda text: json.dumps({"image": f"data:image/jpeg;base64,{text}"}),
+    "list": lambda text: json.dumps([text]),
+    "string": lambda text: f'\n "{text}"',
+    "data URL": lambda text: f"data:image/jpeg;base64,{text}",
+    "data URL in capitals": lambda text: f"DATA:image/jpeg;base64,{text}",
+    "bare base64": lambda text: text,
+    "base64 of mail": lambda text: "\r\n".join(text[place : place + 76] for place in range(0, len(text), 76)),
+    "UTF-8 with its mark": lambda text: "\ufeff" + json.dumps({"image": text}),
+    "an address": lambda text: "https://example.com/photo.jpg",
+    "a form of text": lambda text: urlencode({"image": text}),
+    "a page": lambda text: "<!doctype html><html></html>",
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("path", ["/v1/keypoints", "/v1/keypoints:batch"])
+def test_an_image_wrapped_in_text_is_told_how_to_come(app: Any, wrap: str, path: str) -> None:
+    text = WRAPS[wrap](base64.b64encode(GOLDEN.read_bytes()).decode()).encode()
+    status, _, body = asyncio.run(ask(app, "POST", path, text, [(b"content-type", b"application/json")]))
     assert status == 415
-    assert json.loads(body)["message"].endswith("send the image's own bytes, or a form with a part `file`")
+    assert json.loads(body)["message"].endswith("send its own bytes, or a form with a part `file`")
+
+
+def test_nor_may_the_part_of_a_form_be_text(app: Any) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+    form = head + base64.b64encode(GOLDEN.read_bytes()) + b"\r\n--x--\r\n"
+    status, _, body = asyncio.run(ask(app, "POST", "/v1/keypoints", form, [(b"content-type", b"multipart/form-data; boundary=x")]))
+    assert (status, json.loads(body)["code"]) == (415, "unsupported_format") and "base64" in json.loads(body)["message"]
+
+
+def test_an_image_that_curl_took_for_text_is_told_so(app: Any) -> None:
+    """As `curl -d @face.jpg` sends it; with --data-binary it has the same type and all its bytes."""
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    lost = GOLDEN.read_bytes().translate(None, b"\0\r\n")
+    status, _, body = asyncio.run(ask(app, "POST", "/v1/keypoints", lost, headers))
+    assert (status, json.loads(body)["message"].partition(": ")[2]) == (415, "with curl, say --data-binary and not -d")
+    assert asyncio.run(ask(app, "POST", "/v1/keypoints", GOLDEN.read_bytes(), headers))[0] == 200
+    assert json.loads(asyncio.run(ask(app, "POST", "/v1/keypoints", b"", headers))[2])["code"] == "empty_body"
 
 
 @pytest.fixture(scope="module", params=["", "/faces", "/a/b"])
