@@ -62,6 +62,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         415: "Not a JPEG, PNG or WebP file.",
         422: "A broken image or a parameter out of range.",
         429: "Too many requests: try again after the header Retry-After. This answer may be plain text.",
+        503: "No model yet: try again after the header Retry-After.",
     }.items()
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -264,7 +265,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Whether a replica answers at all."""
         return _json({"status": "ok"})
 
-    @api.get("/readyz", response_model=schemas.Health, responses={503: {"model": schemas.Error, "description": "No model yet."}})
+    @api.get("/readyz", response_model=schemas.Health, responses={503: _ERRORS[503]})
     async def readyz() -> Response:
         """Whether a model is loaded."""
         _model(engine)
