@@ -142,7 +142,7 @@ class SecurityMiddleware:
                 self.observe(route_of(scope), exchange.status, time.perf_counter() - began)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], exchange: _Exchange, request_id: str) -> None:
-        send = exchange.send
+        send: Send = exchange.send
         try:
             async with asyncio.timeout(self.timeout_s):
                 if b"origin" in headers:
