@@ -63,7 +63,7 @@ def application(bundle: Bundle, token: str | None = None, origins: Sequence[str]
 @contextlib.contextmanager
 def listening(app: Any, root_path: str = "") -> Iterator[int]:
     """Serve an application over HTTP as Ray does; the port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="error", root_path=root_path))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", log_level="error", root_path=root_path))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -247,7 +247,7 @@ async def refuse(refusal: Refusal, request_id: str, send: Send, bare: bool = Fal
 
 def route_of(scope: Scope) -> str:
     """The path behind the prefix under which the application is mounted (ASGI's root_path), whether or not the path holds it."""
-    path, prefix = str(scope["path"]), scope.get("root_path", "")
+    path, prefix = str(scope.get("path", "")), scope.get("root_path", "")
     return path[len(prefix) :] if path.startswith(prefix + "/") else path
 
 
