@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _METHODS = ("GET", "HEAD", "POST")
 _HEADERS = ("Authorization", "Content-Type", "X-Request-ID")
-EXPOSED = ("Retry-After", "X-Request-ID", "X-Model-Digest", "X-Faces")
+EXPOSED = ("Retry-After", "X-Request-ID", "X-Model-Digest", "X-Faces", "X-Faces-Left-Out")
 
 
 def shared_with(allowed: str | None) -> tuple[tuple[str, str], ...]:
