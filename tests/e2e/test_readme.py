@@ -138,8 +138,8 @@ def test_the_endpoint_and_its_client_as_typed(start: Callable[..., Process], run
     done = run("-c", client.replace(":8000", f":{port}"))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 + 68
-    server.send_signal(signal.SIGINT)
-    assert server.wait() == 0
+    server.press()
+    assert (server.wait(), server.err) == (130, "stopped: the endpoint is down; the same command starts it again\n")
 
 
 def test_the_python_lines_run(place: Path, run: Run) -> None:

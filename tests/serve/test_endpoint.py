@@ -31,6 +31,7 @@ from fkp.serve.limits import BURST
 from fkp.vision.image import Image, decode_image
 
 from .conftest import MAX_IN_PROGRESS, Endpoint
+from .local import say
 
 KEYPOINTS = "/v1/keypoints"
 #: Ray's controller looks at what is asked of it every tenth of a second, on a starved machine every half minute.
@@ -296,6 +297,34 @@ def test_no_header_steers_ray_and_its_own_page_is_closed(endpoint: Endpoint) -> 
     answer = endpoint.get("/-/routes", headers={"X-Request-ID": "x" * 300})
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert answer.headers["X-Request-ID"] == answer.json()["request_id"] != "x" * 300
+
+
+def test_a_web_app_may_ask_where_its_origin_is_allowed(endpoint: Endpoint, photo: bytes) -> None:
+    page = {"Origin": "https://app.example"}
+    preflight = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+
+    def ask() -> requests.Response:
+        return endpoint.session.options(endpoint.url + KEYPOINTS, headers=preflight, timeout=30)
+
+    assert (ask().status_code, ask().json()["code"]) == (403, "forbidden"), "none is by default"
+    try:
+        endpoint.deploy(allowed_origins=["https://app.example/"])
+        wait_for_refusal(endpoint, "'https://app.example/' is no origin")
+        assert endpoint.post(KEYPOINTS, photo).status_code == 200, "the old settings stay"
+        endpoint.deploy(allowed_origins=["https://app.example"])
+        until = time.monotonic() + _PATIENCE_S
+        while (answer := ask()).status_code != 200:
+            assert time.monotonic() < until, "the settings were not taken"
+            time.sleep(0.05)
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        answer = endpoint.post(KEYPOINTS, photo, headers=page)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "https://app.example")
+        port = urlsplit(endpoint.url).port
+        assert port is not None
+        refused = say(port, "POST", KEYPOINTS, Expect="100-continue", Content_Length="9000000", **page)
+        assert refused.startswith(b"HTTP/1.1 413 ") and b"access-control-allow-origin: https://app.example\r\n" in refused
+    finally:
+        endpoint.deploy(allowed_origins=[])
 
 
 # --- state ------------------------------------------------------------------------------------------------------

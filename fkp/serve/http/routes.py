@@ -19,7 +19,7 @@ from fkp import __version__
 from fkp.serve import limits
 from fkp.serve.http import docs, schemas
 from fkp.serve.http.page_landmarks import page_landmarks
-from fkp.serve.http.security import SecurityMiddleware, token_digests
+from fkp.serve.http.security import SecurityMiddleware, route_of, token_digests
 from fkp.serve.http.uploads import FIELD, Upload, read_uploads
 from fkp.serve.model import Found, InferenceOptions, Model, face_json, places
 from fkp.serve.refusal import Code, Refusal
@@ -62,6 +62,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         415: "Not a JPEG, PNG or WebP file.",
         422: "A broken image or a parameter out of range.",
         429: "Too many requests: try again after the header Retry-After. This answer may be plain text.",
+        503: "No model yet: try again after the header Retry-After.",
     }.items()
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -76,7 +77,7 @@ def _body(several: bool = False) -> dict[str, Any]:
 
 
 def _curl(path: str, more: str = "--data-binary @photo.jpg") -> str:
-    return f"curl {more} 'http://127.0.0.1:8000{path}'"
+    return f"curl {more} '{docs.EXAMPLE_URL}{path.lstrip('/')}'"
 
 
 class Engine(Protocol):
@@ -109,13 +110,19 @@ class Engine(Protocol):
         ...
 
 
-def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = limits.REQUEST_S) -> SecurityMiddleware:
+def build_api(
+    engine: Engine,
+    digests: Sequence[str] | None = None,
+    timeout_s: float = limits.REQUEST_S,
+    origins: Callable[[], Sequence[str]] = tuple,
+) -> SecurityMiddleware:
     """Make the ASGI application: the routes inside the security layer.
 
     Args:
         engine: Answers.
         digests: Of the valid tokens, see `http.security.token_digests`; by default those of the environment.
         timeout_s: Longest time of a request.
+        origins: See `SecurityMiddleware`.
     """
     api = FastAPI(title="fkp", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     _add_errors(api, engine)
@@ -124,7 +131,9 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     _add_page(api)
     app = _Direct(api, engine, keypoints)
     valid = token_digests(None) if digests is None else digests
-    return SecurityMiddleware(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
+    return SecurityMiddleware(
+        app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False, origins=origins
+    )
 
 
 class _Direct:
@@ -143,7 +152,7 @@ class _Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope.get("path") != "/v1/keypoints" or scope["method"] != "POST":
+        if route_of(scope) != "/v1/keypoints" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -263,7 +272,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Whether a replica answers at all."""
         return _json({"status": "ok"})
 
-    @api.get("/readyz", response_model=schemas.Health, responses={503: {"model": schemas.Error, "description": "No model yet."}})
+    @api.get("/readyz", response_model=schemas.Health, responses={503: _ERRORS[503]})
     async def readyz() -> Response:
         """Whether a model is loaded."""
         _model(engine)
@@ -294,8 +303,8 @@ def _add_page(api: FastAPI) -> None:
         return answer(name)
 
     @api.get("/docs", include_in_schema=False)
-    async def documentation() -> Response:
-        return HTMLResponse(docs.page(api.openapi()))
+    async def documentation(request: Request) -> Response:
+        return HTMLResponse(docs.page(api.openapi(), str(request.base_url)))
 
     @api.get("/docs.css", include_in_schema=False)
     async def documentation_style() -> Response:
