@@ -9,7 +9,7 @@ PYTEST := -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo champion test test-all cluster-test package-test coverage lint constraints clean
+.PHONY: help install demo champion test test-all cluster-test package-test coverage docs lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ coverage: $(INSTALLED) ## Which lines of fkp `make test-all` runs, in processes 
 package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 3.13; as root also in a Debian 13
 	$(PY) tests/installed.py
 	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian; fi
+
+docs: $(INSTALLED) ## The site, into site/; a link that leads nowhere is an error
+	$(PY) -m mkdocs build --strict --quiet
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .
