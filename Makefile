@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST := -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help install demo champion test test-all cluster-test package-test coverage docs lint constraints clean
 
@@ -51,7 +52,7 @@ package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 
 	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian; fi
 
 docs: $(INSTALLED) ## The site, into site/; a link that leads nowhere is an error
-	$(PY) -m mkdocs build --strict --quiet
+	$(PY) -m mkdocs build --strict
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .
