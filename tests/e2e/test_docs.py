@@ -82,7 +82,7 @@ def test_every_block_says_what_it_is() -> None:
         assert block.tag in TAGS, f"{block}: {block.tag}"
 
 
-@pytest.mark.parametrize("page", [page for page in DOCUMENTS if any(block.language == "python" for block in blocks.blocks(page))])
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.language == "python"}), ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(
     page: Path, place: Path, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
