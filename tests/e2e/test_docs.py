@@ -29,7 +29,7 @@ from tests.needs import missing
 
 BLOCKS = [block for page in DOCUMENTS for block in blocks.blocks(page)]
 LANGUAGES = {"bash", "python", "yaml", "text"}
-TAGS = {"", "run", "endpoint", "settings", "space", "deployment", "scrape"}
+TAGS = {"", "run", "endpoint", "settings", "space", "deployment", "scheme", "scrape"}
 
 
 def marked(*found: Block) -> list[Any]:
@@ -136,17 +136,21 @@ def test_a_request_is_answered_as_typed(block: Block, place: Path, port: int) ->
 
 
 def test_settings_on_a_page_are_settings(tmp_path: Path) -> None:
+    from fkp.scheme import load_scheme
     from fkp.tune.space import read_space
 
-    (run,), (space,), (deployment,), (scrape,) = (tagged("yaml", tag) for tag in ("settings", "space", "deployment", "scrape"))
+    tags = ("settings", "space", "scheme", "deployment", "scrape")
+    (run,), (space,), (scheme,), (deployment,), (scrape,) = (tagged("yaml", tag) for tag in tags)
     path = tmp_path / "block.yaml"
     path.write_text(run.text)
     build_config(read_yaml(path))
     path.write_text(space.text)
     assert len(read_space(path, build_config()).entries) == 4
+    path.write_text(scheme.text)
+    assert len(load_scheme(str(path))) == 5
     settings.read_settings(yaml.safe_load(deployment.text))
     assert yaml.safe_load(scrape.text)["scrape_configs"][0]["job_name"] == "fkp"
-    assert len([block for block in BLOCKS if block.language == "yaml"]) == 4
+    assert len([block for block in BLOCKS if block.language == "yaml"]) == len(tags)
 
 
 # --- what the pages say -----------------------------------------------------------------------------------------------
@@ -211,6 +215,13 @@ def test_every_metric_of_the_endpoint_is_on_the_page_and_no_other() -> None:
     own = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics().registry.collect()}
     of_render = {"fkp_proxy_refused_total", "fkp_reference_ratio", "fkp_drift"}
     assert set(re.findall(r"`(fkp_\w+)`", page)) == own | of_render
+
+
+def test_every_scheme_is_on_the_page_of_the_data() -> None:
+    from fkp.scheme import built_in
+
+    rows = {row[0].split()[0].strip("`"): row for row in table("data.md") if row[0].startswith("`")}
+    assert not [name for name in built_in() if name not in rows]
 
 
 def test_every_room_is_on_the_page_of_the_architecture() -> None:
