@@ -1,8 +1,8 @@
 """The code blocks of the documents, and the commands in them as the programs themselves read them.
 
 A comment on the line before a block says how it is tried: `<!-- run -->` runs its `fkp` commands, `<!-- endpoint -->` runs it against an
-endpoint, `<!-- settings -->`, `<!-- space -->`, `<!-- scheme -->` and `<!-- deployment -->` say what a YAML block is. Every Python block runs; of every
-other command the flags are parsed.
+endpoint, and `<!-- settings -->`, `<!-- space -->`, `<!-- scheme -->`, `<!-- deployment -->` and `<!-- scrape -->` say what a YAML block
+is. Every Python block runs; of every other command the flags are parsed.
 """
 
 from __future__ import annotations
