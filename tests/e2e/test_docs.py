@@ -23,7 +23,7 @@ from fkp.cli import VERBS
 from fkp.config import build_config, read_yaml
 from fkp.serve import limits, settings
 from fkp.serve.refusal import Code
-from tests import blocks
+from tests import blocks, settings_page
 from tests.blocks import DOCUMENTS, PAGES, ROOT, Block
 from tests.needs import missing
 
@@ -215,6 +215,10 @@ def test_every_metric_of_the_endpoint_is_on_the_page_and_no_other() -> None:
     own = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics().registry.collect()}
     of_render = {"fkp_proxy_refused_total", "fkp_reference_ratio", "fkp_drift"}
     assert set(re.findall(r"`(fkp_\w+)`", page)) == own | of_render
+
+
+def test_every_setting_is_on_its_page() -> None:
+    assert settings_page.PAGE.read_text() == settings_page.page(), "write it anew: python -m tests.settings_page"
 
 
 def test_every_scheme_is_on_the_page_of_the_data() -> None:
