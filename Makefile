@@ -9,7 +9,7 @@ PYTEST := -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo champion test test-all cluster-test package-test coverage lint constraints clean
+.PHONY: help install demo champion figures test test-all cluster-test package-test coverage lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion a
 	$(PY) -m fkp data fetch
 	$(PY) -m fkp train --config configs/champion.yaml --track.run_name champion
 	$(PY) -m fkp train --config configs/tiny.yaml --track.run_name tiny
+
+figures: $(INSTALLED) ## Make the images of docs/images again: needs the real faces (`fkp data fetch`) and chromium
+	$(PY) benchmarks/figures.py
 
 test: lint ## Before each commit: style, types, contracts, and the tests that are fast
 	$(PY) $(PYTEST) -m "not slow and not hosts"

@@ -20,6 +20,7 @@ REGION_COLOURS: dict[str, tuple[int, int, int]] = {
 }
 _COLOUR_OF_POINT = {point: REGION_COLOURS[region] for region, points in REGIONS.items() for point in points}
 _SUBPIXEL_BITS = 4
+_DISC_OPACITY = 0.45
 
 
 def draw_face(
@@ -27,16 +28,23 @@ def draw_face(
     points_px: np.ndarray,
     box_xyxy: np.ndarray | None = None,
     truth_px: np.ndarray | None = None,
+    expected_error_px: np.ndarray | None = None,
 ) -> Image:
-    """Return a copy of an RGB image with one face drawn: edges, points, its box, and the true points in white.
+    """Return a copy of an RGB image with one face drawn: edges, points, its box, the true points in white, a disc of each expected error.
 
     Args:
         image: (H, W, 3) uint8.
         points_px: (68, 2) in image pixels.
         box_xyxy: (4,) or None.
         truth_px: (68, 2) or None.
+        expected_error_px: (68,) radii in image pixels, or None.
     """
     canvas = image.copy()
+    if expected_error_px is not None:
+        for point, (place, error) in enumerate(zip(points_px, np.clip(expected_error_px, 0, 2**12), strict=True)):
+            size = round(float(error) * 2**_SUBPIXEL_BITS)
+            cv2.circle(canvas, _fixed(place), size, _COLOUR_OF_POINT[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        canvas = cv2.addWeighted(canvas, _DISC_OPACITY, image, 1 - _DISC_OPACITY, 0)
     span = float(np.ptp(points_px, axis=0).max())
     thickness = max(1, round(span / 150))
     radius = max(1.0, span / 110)
