@@ -49,9 +49,9 @@ coverage: $(INSTALLED) ## Which lines of fkp `make test-all` runs, in processes 
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
-package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 3.13; as root also in a Debian 13
+package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 3.13; as root also in a Debian 13, and cluster/Dockerfile
 	$(PY) tests/installed.py
-	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian; fi
+	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian && $(PY) tests/installed.py --image; fi
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .

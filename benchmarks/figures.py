@@ -140,7 +140,7 @@ def page(_: str | None) -> bytes:
 
 def search(_: str | None) -> bytes:
     """The page of a search on synthetic faces, which is run for it: minutes."""
-    with tempfile.TemporaryDirectory() as name, browser(1180, 1000) as driver:
+    with tempfile.TemporaryDirectory() as name, browser(1180, 1500) as driver:
         folder = Path(name)
         own = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "RAY_ADDRESS": ""}
         command = [sys.executable, "-m", "fkp", "tune", *SEARCH, f"--track.storage={folder}/runs", f"--data.cache_dir={folder}/cache"]
