@@ -39,7 +39,7 @@ def curves(bundles: Sequence[str], root: str | None, subset: Subset) -> bytes:
     found = {}
     for path in bundles:
         predictor = Predictor(path)
-        nme = evaluate(predictor, catalog, data, predictor.bundle, subset).nme_interocular_pct()
+        nme = evaluate(predictor, catalog, data, predictor.bundle, subset).nme_pct()
         found[f"{Path(path).resolve().name}: NME {nme.mean():.2f} %, failures {failure_pct(nme, 8.0):.1f} %"] = nme
     print("\n".join(found))
     return cumulative_plot(found, f"Cumulative error, identity split, {len(nme)} {subset} faces")

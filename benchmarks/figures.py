@@ -32,7 +32,6 @@ from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import evaluate
 from fkp.evaluation.report import prediction_grid
 from fkp.predict import Face, Predictor
-from fkp.scheme import OUTER_EYE_CORNERS
 from fkp.vision.draw import draw_face
 from fkp.vision.image import Image, read_image
 
@@ -183,13 +182,12 @@ def one_face(predictor: Predictor, image: Image, name: str) -> Face:
 def drawn(image: Image, face: Face) -> Image:
     """At twice the size, so that thin lines stay thin when the image is made smaller."""
     large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    return draw_face(large, 2 * face.points_px + 0.5, expected_error_px=2 * face.expected_error_px)
+    return draw_face(large, 2 * face.points_px + 0.5, scheme=face.scheme, expected_error_px=2 * face.expected_error_px)
 
 
 def expected_pct(face: Face) -> float:
-    """The mean expected error in percent of the distance of the outer eye corners, in which errors are told here."""
-    left, right = face.points_px[list(OUTER_EYE_CORNERS)]
-    return float(100 * face.expected_error_px.mean() / np.linalg.norm(left - right))
+    """The mean expected error in percent of what errors are divided by here: the distance of the outer eye corners."""
+    return float(100 * face.expected_error_px.mean() / face.scheme.size_px(face.points_px))
 
 
 def sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int, cell_px: int) -> bytes:

@@ -86,6 +86,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         leftovers.remove()
 
 
+@pytest.hookimpl(trylast=True)  # What fails a run stands where one looks first: at its end.
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name what was left behind, the tests that take long and do not say why, and where a failed run keeps its files."""
     leftovers = config.stash.get(_LEFTOVERS, None)

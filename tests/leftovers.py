@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -22,6 +23,7 @@ _TEMPORARY = ("pytest-of-", "ray", "_ray_lockfiles", "pymp-", "torchinductor_", 
 #: What Ray and chromium write at home.
 _HOME = {".ray", ".cache", ".config", ".local", ".pki"}
 _ENDING_S = 20.0
+_HALF_WRITTEN = re.compile(r"\.checkpoint\.\d+\.ckpt")
 
 
 class Leftovers:
@@ -51,8 +53,8 @@ class Leftovers:
         while (processes := self._processes()) and time.monotonic() < until:
             time.sleep(0.2)
         left = [path for path in self.temp.iterdir() if path != self._home and not path.name.startswith(_TEMPORARY)]
-        # A process that a test kills, or Tune with its trial, leaves the empty folder of a checkpoint that has gone its way.
-        left = [path for path in left if not path.is_dir() or any(path.iterdir())]
+        # A process that a test kills, or Tune with its trial, leaves the folder of a checkpoint: empty, or with what it was writing.
+        left = [path for path in left if not path.is_dir() or any(not _HALF_WRITTEN.fullmatch(file.name) for file in path.iterdir())]
         left += [path for path in self._home.iterdir() if path.name not in _HOME]
         return processes + [f"file {path}" for path in sorted([*left, *(self._files() - self._before)])]
 

@@ -47,6 +47,7 @@ def test_broken_pictures_are_answered_or_refused(app: ProxyMiddleware, image: np
     assert seen >= {200, 413, 415, 422}, "the mutants are of many kinds"
 
 
+@pytest.mark.over_5s("hypothesis makes some hundred requests")
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.NonInteractiveExampleWarning")
 def test_requests_made_from_the_document_are_answered_as_it_says(champion: Bundle) -> None:
     token = {"Authorization": "Bearer a-token-of-the-tests"}
