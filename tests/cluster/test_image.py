@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import fkp
 from fkp.cli import VERBS
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.__main__ import parse
@@ -69,6 +70,12 @@ def test_the_image_has_the_python_of_the_pins_and_an_extra_that_exists() -> None
     assert PROJECT["requires-python"].startswith(f">={python},")
     (extras,) = re.findall(r"^ARG EXTRAS=(\w+)$", text, re.MULTILINE)
     assert extras in PROJECT["optional-dependencies"]
+
+
+def test_the_manifests_name_images_of_this_version() -> None:
+    for name in ("kubernetes.yaml", "kuberay.yaml"):
+        images = re.findall(r"image: (my-registry/\S+)", (ROOT / "cluster" / name).read_text())
+        assert images and {image.partition(":")[2] for image in images} == {fkp.__version__}, name
 
 
 def test_the_pod_has_no_rights_and_only_the_folders_it_must_write(manifests: dict[str, dict[str, Any]]) -> None:
