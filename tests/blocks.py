@@ -24,6 +24,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", ROOT / "benchmarks/README.md", *PAGES]
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
+_INNER = re.compile(r"\$\(([^()]*)\)")
 _TAG = re.compile(r"<!-- ([\w-]+) -->\n\s*$")
 #: Programs that are not ours and whose flags are theirs to check.
 FOREIGN = {"pip", "curl", "gcloud", "git", "openssl", "kubectl", "docker", "eval", "export", "mkdir", "umask", "$EDITOR", ".", "cd", "ssh"}
@@ -69,7 +70,9 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         if re.match(r"\w+\(\) \{", line):  # A function.
             continue
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        for inner in _INNER.findall(line):
+            yield from commands(inner)
+        lexer = shlex.shlex(_INNER.sub("told", line), posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words: list[str] = []
         found = iter([*lexer, ";"])
