@@ -27,7 +27,24 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)\n(?P<text>.*?)^(?P=
 _INNER = re.compile(r"\$\(([^()]*)\)")
 _TAG = re.compile(r"<!-- ([\w-]+) -->\n\s*$")
 #: Programs that are not ours and whose flags are theirs to check.
-FOREIGN = {"pip", "curl", "gcloud", "git", "openssl", "kubectl", "docker", "eval", "export", "mkdir", "umask", "$EDITOR", ".", "cd", "ssh"}
+FOREIGN = {
+    "pip",
+    "curl",
+    "gcloud",
+    "git",
+    "openssl",
+    "kubectl",
+    "docker",
+    "eval",
+    "export",
+    "mkdir",
+    "umask",
+    "$EDITOR",
+    ".",
+    "cd",
+    "ssh",
+    "register-python-argcomplete",
+}
 _SPLIT = {"&&", "||", ";", "|", "(", ")", "&"}
 _REDIRECT = {">", ">>", "<"}
 
