@@ -69,6 +69,9 @@ class FaceTracker:
     Args:
         predictor: Finds the points.
         smoothing: Of the points.
+
+    Attributes:
+        left_out: Detections so far, frame by frame, that the network does not believe.
     """
 
     def __init__(self, predictor: Predictor, smoothing: OneEuroSettings) -> None:
@@ -79,6 +82,7 @@ class FaceTracker:
         self._tracks: list[_Track] = []
         self._since_look_s = 0.0
         self._next_number = 0
+        self.left_out = 0
 
     def __call__(self, frame: Image, time_s: float) -> list[Sighting]:
         """Take the next frame, (H, W, 3) uint8 RGB, and when it is shown; its faces come back in the order in which they first appeared."""
@@ -117,7 +121,9 @@ class FaceTracker:
         again += [(None, detection) for place, detection in enumerate(found) if place not in pairs.values()]
         faces = self._predictor.of_detections(frame, [detection for _, detection in again])
         for (old, detection), face in zip(again, faces, strict=True):
-            if old is None:
+            if face is None:
+                self.left_out += 1
+            elif old is None:
                 self._tracks.append(_Track(self._next_number, OneEuro(self._smoothing), face, detection.score))
                 self._next_number += 1
             else:

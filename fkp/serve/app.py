@@ -246,6 +246,7 @@ class Landmarks:
         for stage, milliseconds in found.milliseconds.items():
             self.metrics.stage_s.labels(stage).observe(milliseconds / 1000)
         self.metrics.faces.inc(len(found.faces))
+        self.metrics.left_out.inc(found.left_out)
         for face, pixels_u8 in zip(found.faces, found.crops_u8, strict=True):
             self.metrics.error_ratio.observe(drift.error_ratio(face.expected_error_px, face.box_xyxy))
             self.metrics.brightness.observe(drift.brightness(pixels_u8))

@@ -197,7 +197,7 @@ def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, l
     """
     from fkp.track.registry import Registry
 
-    registry = Registry()
+    registry, warned = Registry(), ""
     while not stopped.wait(look_s):
         try:
             number = registry.champion_number()
@@ -208,9 +208,11 @@ def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, l
             find_bundle(address)  # What fails here is tried again; in a replica it would be a refusal that stands.
             deployment_of(config)["user_config"]["bundle"] = address
             deploy(config)
-            served = str(number)
+            served, warned = str(number), ""
         except FkpError as error:  # The store may be away for a while; what is served stays.
-            print(f"warning: {error}", file=sys.stderr, flush=True)
+            if str(error) != warned:  # An alias on what cannot be served may stay for days.
+                print(f"warning: {error}", file=sys.stderr, flush=True)
+            warned = str(error)
 
 
 def _check_bundle(bundle: str) -> tuple[str, str | None]:

@@ -24,6 +24,7 @@ from fkp.data.datamodule import FacesDataModule
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.lightning_module import Net
+from fkp.train.ancestor import Ancestor
 from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest
 from fkp.train.metric_log import MetricLog, WriteMetrics
 from fkp.train.precision import precision
@@ -102,6 +103,7 @@ def fit(
     checkpoint: Path | None,
     on_gpu: bool,
     cache: CropCache | None = None,
+    ancestor: Ancestor | None = None,
     decode_all: DecodeAll = map,
     prepare: Callable[[pl.Trainer], pl.Trainer] = lambda trainer: trainer,
     plugins: Sequence[Any] = (),
@@ -117,6 +119,7 @@ def fit(
         checkpoint: Where to resume from.
         on_gpu: Whether each worker has a GPU.
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
+        ancestor: What to begin from where there is no checkpoint, see `config.train.init`.
         decode_all: Who decodes what is streamed, see `fkp.data.parquet.stream`.
         prepare: Last change of the Trainer, Ray's.
         plugins: Of the Trainer, Ray's.
@@ -149,7 +152,10 @@ def fit(
         plugins=[*plugins, WholeCheckpoints()],
         **trainer_options,
     )
-    net = Net(config.model_dump(mode="json")).to(memory_format=torch.channels_last)
+    net = Net(config.model_dump(mode="json"))
+    if ancestor is not None and checkpoint is None:
+        ancestor.begin(net.network, config)
+    net = net.to(memory_format=torch.channels_last)
     data = FacesDataModule(config, worker_batch_size(config, world_size), cache, decode_all)
     try:
         prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
@@ -157,7 +163,14 @@ def fit(
         data.close()
 
 
-def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMetrics | None = None, cache: CropCache | None = None) -> Path:
+def fit_in_process(
+    config: Config,
+    folder: Path,
+    report: Report,
+    write: WriteMetrics | None = None,
+    cache: CropCache | None = None,
+    ancestor: Ancestor | None = None,
+) -> Path:
     """Train in this process, without Ray; resumes from the folder's newest checkpoint that can be read.
 
     Args:
@@ -166,6 +179,7 @@ def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMet
         report: See `fit`.
         write: Takes the metrics, where they are wanted.
         cache: See `fit`.
+        ancestor: See `fit`.
 
     Returns:
         The checkpoint of the least validation error.
@@ -180,7 +194,7 @@ def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMet
     if config.scale.use_gpu == "yes" and not on_gpu:
         raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
     callbacks = [keep, every, *([MetricLog(write)] if write else [])]
-    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=newest(folder), on_gpu=on_gpu, cache=cache)
+    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=newest(folder), on_gpu=on_gpu, cache=cache, ancestor=ancestor)
     return best(keep)
 
 

@@ -178,8 +178,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         found = await engine.find(model, upload.data, options)
         answer = {
             "request_id": request.state.request_id,
-            "image": {"width": found.width, "height": found.height},
-            "faces": [face_json(face, chosen) for face in found.faces],
+            **_found_json(found, chosen),
             "model": model.name_json,
             "milliseconds": _milliseconds({"read": 1000 * (read - began), **found.milliseconds}, began),
         }
@@ -198,7 +197,8 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         model = _model(engine)
         found = await engine.find(model, upload.data, options, keep_image=True)
         drawn = await engine.draw(found)
-        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(found.faces))})
+        counts = {"X-Faces": str(len(found.faces)), "X-Faces-Left-Out": str(found.left_out)}
+        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, **counts})
 
     @api.post(
         "/v1/keypoints:batch",
@@ -235,9 +235,16 @@ async def _entry(engine: Engine, model: Model, upload: Upload, options: Inferenc
         return {"name": upload.name, "error": refusal.envelope(request_id)}
     return {
         "name": upload.name,
-        "image": {"width": found.width, "height": found.height},
-        "faces": [face_json(face, places(model.predictor.scheme, options.points)) for face in found.faces],
+        **_found_json(found, places(model.predictor.scheme, options.points)),
         "milliseconds": {stage: round(value, 3) for stage, value in found.milliseconds.items()},
+    }
+
+
+def _found_json(found: Found, chosen: list[int] | None) -> dict[str, Any]:
+    return {
+        "image": {"width": found.width, "height": found.height},
+        "faces": [face_json(face, chosen) for face in found.faces],
+        "left_out": found.left_out,
     }
 
 
@@ -335,7 +342,7 @@ def _add_errors(api: FastAPI, engine: Engine) -> None:
 
 
 def _options(params: schemas.ImageParams, box: Sequence[str] = (), points: str = "all") -> InferenceOptions:
-    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, points)
+    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, params.min_quality, points)
 
 
 def _box(text: str) -> tuple[float, float, float, float]:
