@@ -177,7 +177,7 @@ def dockerfile_stage(name: str) -> list[tuple[str, str]]:
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines[first + 1 : end])]
 
 
-#: As an engine starts a container: processes and a network of its own, no rights, nothing to write but /tmp and 64 MB of shared memory.
+#: As an engine starts a container: processes and a network of its own, no rights, nothing to write but /tmp and 1 GB of shared memory.
 _CONTAINER = """
 set -e
 ip link set lo up
@@ -186,7 +186,7 @@ cd "$0"
 mount -t proc proc proc
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p dev/shm
-mount -t tmpfs -o mode=1777,size=64m tmpfs dev/shm
+mount -t tmpfs -o mode=1777,size=1g tmpfs dev/shm
 mount -o remount,bind,ro "$0"
 user=$1
 shift
@@ -241,10 +241,13 @@ def try_inside(told: dict[str, list[str]]) -> None:
     expect(refused.returncode == 1 and "FKP_API_TOKEN" in refused.stderr, "without a token it is one sentence")
     os.environ["FKP_API_TOKEN"] = token = "0123456789abcdef"
     began = time.monotonic()
-    process = subprocess.Popen(told["start"], cwd=told["folder"])
+    log = Path("/tmp/stderr")
+    with log.open("w") as errors:
+        process = subprocess.Popen(told["start"], cwd=told["folder"], stderr=errors)
     try:
         while subprocess.run(told["health"], capture_output=True, check=False).returncode:
-            expect(process.poll() is None and time.monotonic() - began < 240, "the health check succeeds")
+            if process.poll() is not None or time.monotonic() - began > 240:
+                raise SystemExit(f"broken: the health check succeeds\n{log.read_text()}")
             time.sleep(1)
         print(f"  healthy after {time.monotonic() - began:.0f} s")
         photo = next(Path("/opt/fkp").glob("lib/*/site-packages/fkp/serve/golden/face.jpg")).read_bytes()
@@ -257,6 +260,7 @@ def try_inside(told: dict[str, list[str]]) -> None:
             expect(error.code == 401, "a stranger is refused")
         else:
             expect(False, "a stranger is refused")
+        expect("/dev/shm has only" not in log.read_text(), "Ray's object store fits into the shared memory")
         print(f"  /tmp holds {size_mb(Path('/tmp')):.0f} MB, /dev/shm {size_mb(Path('/dev/shm')):.0f} MB")
         print(f"  the image adds {size_mb(Path('/opt/fkp')):.0f} MB to its base")
     finally:
