@@ -57,7 +57,7 @@ def begin(address: str | None = None, **options: Any) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     join = ray_faults.check_address(named)
     if not join:
-        ray_faults.check_folder()
+        ray_faults.check_machine()
         _keep_token()
     # The dashboard process also answers Train's questions about the state of its workers: without it Train warns every second, and a
     # training inside a search never ends. It listens on loopback only.
