@@ -28,11 +28,11 @@ def beside_the_terminal() -> Iterator[None]:
     from ray._private import services
 
     before = services.ConsolePopen
-    services.ConsolePopen = functools.partial(before, process_group=0)
+    services.ConsolePopen = functools.partial(before, process_group=0)  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        services.ConsolePopen = before  # type: ignore[misc]
 
 
 def temp_folder() -> str:

@@ -19,7 +19,7 @@ from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import CHAMPION, find_bundle
 from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy
-from fkp.serve.settings import CONFIG, Settings, deployment_of, read_config
+from fkp.serve.settings import CONFIG, Settings, deployment_of, read_config, read_settings
 
 APPLICATION = "fkp"
 _START_S = 300.0
@@ -43,11 +43,12 @@ def run(arguments: argparse.Namespace) -> None:
     bundle, version = _check_bundle(arguments.bundle)
     chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
     config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
+    deployed = read_settings(deployment_of(config)["user_config"], bool(digests))
     with haproxy.exclusive(port) as folder:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)
         if fast:
-            os.environ.update(haproxy.settings(folder, deployment_of(config)["user_config"]["max_in_progress"]))
+            os.environ.update(haproxy.settings(folder, deployed))
         down = stopping.hint("the endpoint is down; the same command starts it again")
         with down, connect("local" if fast else None) as cores:
             clamp_replicas(config, cores)
@@ -196,7 +197,7 @@ def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, l
     """
     from fkp.track.registry import Registry
 
-    registry = Registry()
+    registry, warned = Registry(), ""
     while not stopped.wait(look_s):
         try:
             number = registry.champion_number()
@@ -207,9 +208,11 @@ def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, l
             find_bundle(address)  # What fails here is tried again; in a replica it would be a refusal that stands.
             deployment_of(config)["user_config"]["bundle"] = address
             deploy(config)
-            served = str(number)
+            served, warned = str(number), ""
         except FkpError as error:  # The store may be away for a while; what is served stays.
-            print(f"warning: {error}", file=sys.stderr, flush=True)
+            if str(error) != warned:  # An alias on what cannot be served may stay for days.
+                print(f"warning: {error}", file=sys.stderr, flush=True)
+            warned = str(error)
 
 
 def _check_bundle(bundle: str) -> tuple[str, str | None]:

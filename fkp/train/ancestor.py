@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +55,13 @@ class Ancestor:
         transfer(network, load(self.weights), own.scheme, config.scheme)
 
 
-def find_ancestor(config: Config, address: str | None = None) -> Ancestor | None:
-    """The model that `train.init` names, tried on this run's network; None where it names none.
+def pinned(config: Config, ancestor: Ancestor | None) -> Config:
+    """The same run, beginning from this very model wherever it is resumed, and whatever an alias points to by then."""
+    return config if ancestor is None else config.updated({"train.init": ancestor.address})
 
-    Args:
-        config: The run.
-        address: Where it was found before, for a run that is resumed.
+
+def find_ancestor(config: Config) -> Ancestor | None:
+    """The model that `train.init` names, tried on this run's network; None where it names none.
 
     Raises:
         FkpError: There is none, it cannot be read, or it is of another architecture.
@@ -68,7 +70,7 @@ def find_ancestor(config: Config, address: str | None = None) -> Ancestor | None
 
     if config.train.init is None:
         return None
-    ancestor = read_ancestor(*_open(address or config.train.init))
+    ancestor = read_ancestor(*_open(config.train.init))
     ancestor.begin(Network(config), config)
     return ancestor
 
@@ -87,11 +89,11 @@ def read_ancestor(bundle: Bundle, address: str) -> Ancestor:
 
 def _open(name: str) -> tuple[Bundle, str]:
     from fkp.bundle import open_bundle
-    from fkp.track.download import cache_folder, download, registry_address
+    from fkp.track.download import download, registry_address
 
     asked = registry_address(name)
     if asked is None:
         bundle = open_bundle(name)
         return bundle, str(bundle.path.resolve())
-    path, address = download(asked, cache_folder())
-    return open_bundle(path), address
+    path, number = download(asked)
+    return open_bundle(path), f"models:/{re.split('[/@]', asked)[1]}/{number}"  # The alias may point elsewhere tomorrow.

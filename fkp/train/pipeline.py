@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def train(config: Config) -> Outcome:
     """Train a model as configured, or continue with the unfinished run of the same name.
 
     What can be wrong with the input is found before a worker starts: the architecture, every frame and label, the
-    run's name, the record's address.
+    run's name, the record's address. A store that takes nothing any more from then on stops nothing, see `Outcome.undelivered`.
 
     Raises:
         FkpError: Anything the user can mend.
@@ -31,20 +32,15 @@ def train(config: Config) -> Outcome:
     from fkp import track
     from fkp.data.crop_cache import open_cache
     from fkp.model.network import Network
-    from fkp.train.ancestor import find_ancestor
+    from fkp.train.ancestor import find_ancestor, pinned
 
     Network(config)
     ancestor = find_ancestor(config)
     check_storage(config)
     make_synthetic(config)
-    absolute = with_absolute_paths(config)
+    absolute = pinned(with_absolute_paths(config), ancestor)
     cache = open_cache(absolute)
     with open_run(absolute) as run, stopping.hint(_going_on(run, named=config.track.run_name is not None)):
-        if ancestor is not None:
-            if run.init not in (None, ancestor.address):  # The alias points elsewhere since this run began.
-                ancestor = find_ancestor(config, run.init)
-            assert ancestor is not None
-            run.init = ancestor.address
         tags = {"data_digest": cache.digest, "split": config.data.split, "config_digest": config.digest()}
         with track.recording(run.config, tags, run.mlflow_run_id) as record:
             run.mlflow_run_id = record.run_id
@@ -58,7 +54,7 @@ def train(config: Config) -> Outcome:
             given = config.updated({"track": {"run_name": run.name}})
             outcome = publish(run, best, given, cache, record, minutes, ancestor)
         run.finish()
-    return outcome
+    return replace(outcome, undelivered=record.undelivered)
 
 
 def _going_on(run: Run, named: bool) -> str:
@@ -97,10 +93,11 @@ def make_synthetic(config: Config) -> None:
 
 def _fit(run: Run, record: Record, ancestor: Ancestor | None) -> Path:
     """Train and return the best checkpoint."""
-    from fkp.train.metric_log import writing_ahead
+    from fkp.train.metric_log import write_ahead
     from fkp.train.progress import ProgressBar
 
-    with writing_ahead(run, record) as write, ProgressBar(run.name) as bar:
+    write = write_ahead(run, record)
+    with ProgressBar(run.name) as bar:
         if run.config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 

@@ -27,7 +27,8 @@ _HEADLINES = ("auc_08_pct", "failure_08_pct", "coverage_68_pct")
 class Outcome:
     """Where a finished training left its results, and how long this process trained, workers' start-up included.
 
-    `place` is where they are kept; bundle and report are on this machine, too.
+    `place` is where they are kept; bundle and report are on this machine, too. `undelivered` says in one sentence what MLflow has
+    not got of them, and what to do; empty where it has everything.
     """
 
     place: str
@@ -37,6 +38,7 @@ class Outcome:
     mlflow_run_id: str
     evaluations: list[Evaluation]
     minutes: float
+    undelivered: str = ""
 
 
 def publish(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -108,12 +107,10 @@ def close(study: Study, status: Status) -> str:
     """End the search's run and deliver what the record has not got yet; say in one sentence what could not be delivered."""
     assert study.log is not None
     study.log.end(PARENT, status)
-    left = study.log.close(_AFTER_STOP_S if status == "KILLED" else _DELIVERY_S)
+    study.log.close(_AFTER_STOP_S if status == "KILLED" else _DELIVERY_S)
+    missing = study.log.missing()
     study.log = None
-    if not left:
-        return ""
-    path = shlex.quote(str(study.folder / "outbox.jsonl"))
-    return f"{left} entries of the record are only in {path}, for MLflow did not answer: fkp track upload {path} delivers them"
+    return missing
 
 
 def say(study: Study, best: Trial, trained: Winner | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ def refit(study: Study, best: Trial) -> Winner:
         run = finished_run(config)
     if run is None or run.mlflow_run_id is None:
         outcome = train(config)
+        if outcome.undelivered:
+            print(f"warning: {outcome.undelivered}", file=sys.stderr)
         bundle_path, report_path, run_id = outcome.bundle_path, outcome.report_path, outcome.mlflow_run_id
     else:
         bundle_path, report_path, run_id = run.bundle_path, run.folder / "report.html", run.mlflow_run_id

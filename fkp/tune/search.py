@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fkp.config import Config
     from fkp.track.write_ahead_log import Status
+    from fkp.train.ancestor import Ancestor
     from fkp.tune.options import Settings
     from fkp.tune.resources import Placement
     from fkp.tune.space import Space
@@ -52,6 +53,7 @@ def search(settings: Settings, config: Config) -> str:
     from fkp.common import storage
     from fkp.data.crop_cache import open_cache
     from fkp.track.write_ahead_log import WriteAheadLog
+    from fkp.train.ancestor import find_ancestor, pinned
     from fkp.train.pipeline import make_synthetic, with_absolute_paths
     from fkp.tune import record, refit
     from fkp.tune.space import read_space
@@ -64,6 +66,10 @@ def search(settings: Settings, config: Config) -> str:
     space = read_space(settings.space, config)
     _check_grid(settings, space)
     check_batch(settings, config, space)
+    if config.train.init and (moved := [entry.path for entry in space.entries if entry.path.startswith(("model.", "input."))]):
+        raise FkpError(f"a search that begins from a model (train.init) cannot change its {moved[0]}: leave it out of {settings.space}")
+    ancestor = find_ancestor(config)
+    config = pinned(config, ancestor)
     storage.check_writable(config.track.storage)
     make_synthetic(config)
     data_digest = open_cache(config).digest
@@ -75,7 +81,7 @@ def search(settings: Settings, config: Config) -> str:
         try:
             if not study.finished:
                 record.begin(study, data_digest)
-                _run(study)
+                _run(study, ancestor)
             best = record.finish(study)
         except BaseException as error:
             status = record.failed(study, error)
@@ -108,7 +114,7 @@ def _check_grid(settings: Settings, space: Space) -> None:
         raise FkpError(f"the grid has {len(space.grid_points())} points and --trials is {settings.trials}: leave --trials out")
 
 
-def _run(study: Study) -> None:
+def _run(study: Study, ancestor: Ancestor | None) -> None:
     """Let Tune run the trials that are not done yet."""
     from fkp import stopping
     from fkp.cluster.ray_session import connect
@@ -127,7 +133,7 @@ def _run(study: Study) -> None:
         placement = place(study.settings, study.config)
         study.cores, study.concurrent = placement.cores, placement.concurrent
         with LiveTable(study.planned) as study.live, stopping.instead(_end_tune):
-            _tuner(study, placement).fit()
+            _tuner(study, placement, ancestor).fit()
         study.live = None
     if not study.close():
         if stopping.received() is not None:
@@ -147,7 +153,7 @@ def _end_tune() -> None:
     handler(signal.SIGUSR1, None)
 
 
-def _tuner(study: Study, placement: Placement) -> Tuner:
+def _tuner(study: Study, placement: Placement, ancestor: Ancestor | None) -> Tuner:
     """Tune as configured, from its last state when it has one."""
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
@@ -167,6 +173,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         "pipelines": placement.concurrent * settings.workers,
         "folder": storage.join(study.place, "train"),
         "follow": settings.scheduler == "pbt",
+        "ancestor": ancestor,
     }
     trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), placement.trial_resources)
     if Tuner.can_restore(study.state):

@@ -28,7 +28,7 @@ from fkp.model.lightning_module import Net
 from fkp.train import loop
 from fkp.train.checkpoint_files import newest
 from fkp.train.checkpoint_list import SNAPSHOT
-from fkp.train.metric_log import writing_ahead
+from fkp.train.metric_log import write_ahead
 from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run_dir import open_run
 from tests.faces import VAL_NME
@@ -42,8 +42,7 @@ def fit(config: Config, show: Callable[[Mapping[str, float]], None]) -> tuple[Pa
     with open_run(config) as run, track.recording(run.config, {}, run.mlflow_run_id) as record:
         run.mlflow_run_id = record.run_id
         run.save()
-        with writing_ahead(run, record) as write:
-            return fit_on_ray(run, write, show), record.run_id
+        return fit_on_ray(run, write_ahead(run, record), show), record.run_id
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:

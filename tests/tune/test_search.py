@@ -215,9 +215,8 @@ def test_a_record_lost_in_the_middle_is_said_and_uploaded_with_one_command(
     troubled: Searched, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = troubled.folder / "outbox.jsonl"
-    assert troubled.undelivered.endswith(
-        f"entries of the record are only in {path}, for MLflow did not answer: fkp track upload {path} delivers them"
-    )
+    assert f"entries of the record are only in {path}, because MLflow's database has the tables of" in troubled.undelivered
+    assert troubled.undelivered.endswith(f", then `fkp track upload {path}` delivers them")
     assert len(troubled.runs()) < 4
     monkeypatch.setenv("MLFLOW_TRACKING_URI", troubled.uri)
     assert track_main(["upload", str(path)]) == 0
