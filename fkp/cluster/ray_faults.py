@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from fkp.errors import FkpError, full_disk
 _ANSWER_S = 5.0
 _REMEDY = "set it to the HOST:PORT that `ray start` told (6379 by default), or unset it to start Ray on this machine"
 _DASHBOARD = 8265
+#: Below it Ray's first process dies and nobody says so for half a minute; Ray itself wishes for 4096.
+_FILES = 256
 _SHARED = Path("/dev/shm")
 #: Longest name of a socket, less what Ray puts behind its folder: `ray/session_<26 characters>_<pid>/sockets/plasma_store`.
 _LONGEST_FOLDER = 107 - len("/ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -84,10 +87,11 @@ def _other_token(address: str) -> FkpError:
 
 
 def check_machine() -> None:
-    """Try what Ray needs to start here: the folder for its sessions, the shared memory for its objects, a port that was chosen for it.
+    """Try what Ray needs to start here: a folder for its sessions, shared memory for its objects, open files, a port that was chosen.
 
     Raises:
-        FkpError: A folder cannot be made or written, its name is too long for a socket, its disk is full, or the port is taken.
+        FkpError: A folder cannot be made or written, its name is too long for a socket, its disk is full, this process may open too few
+            files, or the port is taken.
     """
     folder = Path(ray_private.temp_folder())
     remedy = "set RAY_TMPDIR to a short folder that you can write"
@@ -96,6 +100,9 @@ def check_machine() -> None:
     _check_written(folder, "Ray cannot write its folder", remedy)
     if _SHARED.is_dir():  # Where it is small Ray warns and takes the folder, and that is slower.
         _check_written(_SHARED, "Ray cannot write the shared memory", "mount it writable, in a container with --shm-size", size_bytes=0)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # Ray raises the soft limit to this one.
+    if most != resource.RLIM_INFINITY and most < _FILES:
+        raise FkpError(f"this process may open {most} files and Ray needs {_FILES}: raise the limit, `ulimit -n 8192`")
     port = os.environ.get("RAY_GCS_SERVER_PORT", "")
     if port.isdecimal():
         try:

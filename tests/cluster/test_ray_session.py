@@ -160,6 +160,12 @@ def test_shared_memory_that_cannot_be_written_and_a_port_that_is_taken(monkeypat
         ray_faults.check_machine()
 
 
+def test_too_few_files_that_may_be_open(join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = join("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))", without=["RAY_ADDRESS"])
+    sentence = "error: this process may open 200 files and Ray needs 256: raise the limit, `ulimit -n 8192`\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
 def test_a_start_that_fails_is_told_by_rays_own_words() -> None:
     from fkp.cluster import ray_faults
 
