@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from fkp import stopping
 from fkp.bundle import Bundle
 from fkp.common.files import atomic_replace, exclusive, write_json
 from fkp.errors import FkpError
@@ -170,18 +171,17 @@ def _keep(tables: Iterator[pa.Table], folder: Path, total: int, left: int, name:
     # Without a terminal (a log file) a line every half minute is enough.
     pause = 0.5 if sys.stderr.isatty() else 30.0
     errors = 0
-    with tqdm(total=total, initial=total - left, desc=name, unit="image", mininterval=pause, dynamic_ncols=True) as bar:
-        try:
-            for table in tables:
-                first = table["picture"][0].as_py()
-                with atomic_replace(_file_of(folder, first)) as draft:
-                    pq.write_table(table, draft)
-                errors += len(table) - table["error"].null_count
-                bar.set_postfix_str(f"{errors} broken", refresh=False)
-                bar.update(pc.count_distinct(table["picture"]).as_py())
-        except KeyboardInterrupt:
-            bar.write(f"{bar.n} of {total} images are kept: the same command resumes", file=sys.stderr)
-            raise
+    with (
+        tqdm(total=total, initial=total - left, desc=name, unit="image", mininterval=pause, dynamic_ncols=True) as bar,
+        stopping.hint(lambda: f"{bar.n} of {total} images are kept: the same command resumes"),
+    ):
+        for table in tables:
+            first = table["picture"][0].as_py()
+            with atomic_replace(_file_of(folder, first)) as draft:
+                pq.write_table(table, draft)
+            errors += len(table) - table["error"].null_count
+            bar.set_postfix_str(f"{errors} broken", refresh=False)
+            bar.update(pc.count_distinct(table["picture"]).as_py())
 
 
 def _join(folder: Path, firsts: Sequence[int], out: Path, job: dict[str, Any]) -> None:

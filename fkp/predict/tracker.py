@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -144,7 +144,7 @@ class FaceTracker:
         self._tracks = kept
 
     def _sighting(self, track: _Track) -> Sighting:
-        face = Face(track.face.box_xyxy, track.score, track.face.points_px, track.face.expected_error_px)
+        face = replace(track.face, score=track.score)
         side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
         return Sighting(track.number, track.detected, face, track.smoother(face.points_px, side_px, self._seconds))
 

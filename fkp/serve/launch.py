@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fkp import stopping
 from fkp.common import ray_private
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE
@@ -48,18 +49,16 @@ def run(arguments: argparse.Namespace) -> None:
             haproxy.check_free(host, port)
         if fast:
             os.environ.update(haproxy.settings(folder, deployed))
-        with connect("local" if fast else None) as cores:
-            stopped = threading.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
-                signal.signal(number, lambda *_: stopped.set())
+        down = stopping.hint("the endpoint is down; the same command starts it again")
+        with down, connect("local" if fast else None) as cores:
             clamp_replicas(config, cores)
             deploy(config)
             wait_until_ready(host, port)
             profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
             print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
             if arguments.bundle in ("", CHAMPION) and version is not None:
-                watch_alias(stopped, config, version)
-            stopped.wait()
+                watch_alias(threading.Event(), config, version)
+            threading.Event().wait()  # Until a signal.
 
 
 @contextlib.contextmanager
@@ -73,24 +72,24 @@ def connect(address: str | None = None) -> Iterator[int]:
         How many cores the cluster has.
 
     Raises:
-        FkpError: See `fkp.cluster.ray_session.connection_errors`.
+        FkpError: See `fkp.cluster.ray_session.begin`.
     """
-    import logging
-
-    from fkp.cluster.ray_session import connection_errors  # Before ray: it sets what ray reads when it is imported.
+    from fkp.cluster import ray_session  # Before ray: it sets what ray reads when it is imported.
 
     import ray  # isort: skip
     from ray import serve
 
     # Ray has its workers yield to everything else on the machine, HAProxy among them: here they are what it is for.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    with connection_errors():
-        ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
     try:
+        ray_session.begin(address, namespace="serve")
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        # A thread of Ray's prints that its controller, which ends itself, is gone and will be asked again.
+        with contextlib.redirect_stdout(io.StringIO()):
+            if ray.is_initialized():
+                serve.shutdown()
+            ray.shutdown()
 
 
 def settings(

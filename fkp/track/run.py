@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fkp import stopping
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.track.store import ANOTHER_EXPERIMENT, ANOTHER_RUN, MAX_TAG, experiment_id, open_client, tracking_uri
@@ -131,7 +132,7 @@ class Record:
 def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[Record]:
     """Keep an MLflow run, new or resumed, while the block runs.
 
-    The run ends as FINISHED, or as FAILED or KILLED with the error as a tag.
+    The run ends as FINISHED, as KILLED by Ctrl-C or SIGTERM, or as FAILED with the error as a tag.
 
     Args:
         config: Its dotted paths become the parameters.
@@ -147,13 +148,13 @@ def recording(config: Config, tags: Mapping[str, str], run_id: str | None = None
     with store_errors(uri, ANOTHER_RUN if run_id else ""):
         run_id = _begin(client, experiment, config, run_id)
     record = Record(client, uri, run_id)
-    record.log_tags({**tags, "git_commit": git_commit()})
     try:
+        record.log_tags({**tags, "git_commit": git_commit()})
         yield record
     except BaseException as error:
         try:
             record.log_tags({"error": f"{type(error).__name__}: {error}"})
-            record.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", _AFTER_ERROR_S)
+            record.end("KILLED" if stopping.stops(error) else "FAILED", _AFTER_ERROR_S)
         except FkpError as lost:  # Perhaps the very store that the block has just failed with.
             _LOG.warning("%s; the end of run %s is not in the record", lost, run_id)
         if record.undelivered:

@@ -55,12 +55,13 @@ class Ancestor:
         transfer(network, load(self.weights), own.scheme, config.scheme)
 
 
-def find_ancestor(config: Config, address: str | None = None) -> Ancestor | None:
-    """The model that `train.init` names, tried on this run's network; None where it names none.
+def pinned(config: Config, ancestor: Ancestor | None) -> Config:
+    """The same run, beginning from this very model wherever it is resumed, and whatever an alias points to by then."""
+    return config if ancestor is None else config.updated({"train.init": ancestor.address})
 
-    Args:
-        config: The run.
-        address: Where it was found before, for a run that is resumed.
+
+def find_ancestor(config: Config) -> Ancestor | None:
+    """The model that `train.init` names, tried on this run's network; None where it names none.
 
     Raises:
         FkpError: There is none, it cannot be read, or it is of another architecture.
@@ -69,7 +70,7 @@ def find_ancestor(config: Config, address: str | None = None) -> Ancestor | None
 
     if config.train.init is None:
         return None
-    ancestor = read_ancestor(*_open(address or config.train.init))
+    ancestor = read_ancestor(*_open(config.train.init))
     ancestor.begin(Network(config), config)
     return ancestor
 

@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from fkp import stopping
 from fkp.config import Config
 from fkp.data.crop_cache import CropCache
 from fkp.data.datamodule import FacesDataModule
@@ -158,7 +159,9 @@ def fit(
     net = net.to(memory_format=torch.channels_last)
     data = FacesDataModule(config, worker_batch_size(config, world_size), cache, decode_all)
     try:
-        prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+        # Lightning ends the process itself when Ctrl-C comes, and puts handlers of its own in place.
+        with stopping.kept():
+            prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     finally:
         data.close()
 
@@ -252,3 +255,4 @@ def _quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning asks torch in a way that is no longer wanted.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fkp import stopping
 from fkp.common import storage
 from fkp.config import Config
 from fkp.data.labels import place_of, root_of
@@ -31,20 +32,15 @@ def train(config: Config) -> Outcome:
     from fkp import track
     from fkp.data.crop_cache import open_cache
     from fkp.model.network import Network
-    from fkp.train.ancestor import find_ancestor
+    from fkp.train.ancestor import find_ancestor, pinned
 
     Network(config)
     ancestor = find_ancestor(config)
     check_storage(config)
     make_synthetic(config)
-    absolute = with_absolute_paths(config)
+    absolute = pinned(with_absolute_paths(config), ancestor)
     cache = open_cache(absolute)
-    with open_run(absolute) as run:
-        if ancestor is not None:
-            if run.init not in (None, ancestor.address):  # The alias points elsewhere since this run began.
-                ancestor = find_ancestor(config, run.init)
-            assert ancestor is not None
-            run.init = ancestor.address
+    with open_run(absolute) as run, stopping.hint(_going_on(run, named=config.track.run_name is not None)):
         tags = {"data_digest": cache.digest, "split": config.data.split, "config_digest": config.digest()}
         with track.recording(run.config, tags, run.mlflow_run_id) as record:
             run.mlflow_run_id = record.run_id
@@ -59,6 +55,11 @@ def train(config: Config) -> Outcome:
             outcome = publish(run, best, given, cache, record, minutes, ancestor)
         run.finish()
     return replace(outcome, undelivered=record.undelivered)
+
+
+def _going_on(run: Run, named: bool) -> str:
+    flag = "" if named else f" and --track.run_name {run.name}"
+    return f"run {run.name} is kept in {run.place}; continue with the same command{flag}"
 
 
 def check_storage(config: Config) -> None:

@@ -118,7 +118,14 @@ def _relay(write: WriteMetrics, show: Callable[[Mapping[str, float]], None]) -> 
     forwarded.result()
 
 
-def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> TorchTrainer:
+class Trainer(TorchTrainer):
+    """Leaves Ctrl-C to `fkp.stopping`: Ray's own handler ends the process in the middle of what has to be told and kept."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
+def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> Trainer:
     """Make the Ray trainer of a run.
 
     Args:
@@ -136,7 +143,7 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
         kept = [checkpoint_list.KeepCheckpointList(Path(place))]
     scale = config.scale
     least, most = config.least_workers, scale.num_workers
-    return TorchTrainer(
+    return Trainer(
         _worker,
         train_loop_config={**job, "config": config.model_dump(mode="json"), "on_gpu": gpus > 0},
         scaling_config=ScalingConfig(

@@ -35,7 +35,6 @@ class Run:
         config: What is trained, with the name filled in.
         mlflow_run_id: The record of the run; the same one after a resume.
         finished: Whether the bundle is written.
-        init: Where the model that it began from lies, see `Ancestor.address`.
     """
 
     place: str
@@ -43,7 +42,6 @@ class Run:
     config: Config
     mlflow_run_id: str | None = None
     finished: bool = False
-    init: str | None = None
 
     @property
     def bundle_path(self) -> Path:
@@ -59,7 +57,6 @@ class Run:
     def save(self) -> None:
         """Write run.json in one step."""
         state = {"config": self.config.model_dump(mode="json"), "mlflow_run_id": self.mlflow_run_id, "finished": self.finished}
-        state |= {} if self.init is None else {"init": self.init}
         storage.write_bytes(storage.join(self.place, "run.json"), (json.dumps(state, indent=2) + "\n").encode())
 
     def finish(self) -> None:
@@ -128,4 +125,4 @@ def _load(place: str, path: Path, config: Config) -> Run:
             f"run {name} is finished: its model is {storage.join(place, 'bundle')}; choose another track.run_name to train again"
         )
     files.check_same(config.model_dump(mode="json"), state["config"], f"run {name}")
-    return Run(place, path, config, state["mlflow_run_id"], init=state.get("init"))
+    return Run(place, path, config, state["mlflow_run_id"])

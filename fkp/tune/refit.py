@@ -38,6 +38,9 @@ def refit(study: Study, best: Trial) -> Winner:
     registry = Registry()  # What is wrong with the store shows before the training.
     config = study.config.updated(best.sample, {"track.run_name": f"{study.name}-winner"})
     run = finished_run(config)
+    if run is None and study.earlier:  # The name may be that of the best of fewer trials.
+        config = config.updated({"track.run_name": f"{study.name}-winner-{best.number:03d}"})
+        run = finished_run(config)
     if run is None or run.mlflow_run_id is None:
         outcome = train(config)
         if outcome.undelivered:

@@ -17,7 +17,7 @@ from fkp.model.network import Network
 from fkp.scheme import load_scheme
 from fkp.track.download import registry_address
 from fkp.track.registry import Registry
-from fkp.train.ancestor import find_ancestor
+from fkp.train.ancestor import find_ancestor, pinned
 from fkp.train.pipeline import train
 
 
@@ -73,8 +73,9 @@ def test_an_alias_is_the_version_it_was_when_the_run_began(
     other = write_bundle(tmp_path / "other", Network(tiny_config), tiny_config, {}, "# Other\n")
     registry.register(other.path, run_ids[1])
     registry.promote(2, force=True)
-    again = find_ancestor(began_from(train__init="champion"), first.address)
-    assert again is not None and again.descent == first.descent
+    moved = find_ancestor(began_from(train__init="champion"))
+    assert moved is not None and moved.address == "models:/fkp/2"
+    assert pinned(began_from(train__init="champion"), first).train.init == "models:/fkp/1", "what a run notes"
     with pytest.raises(FkpError, match="there is no version 9 of fkp"):
         find_ancestor(began_from(train__init="models:/fkp/9"))
     with pytest.raises(FkpError, match="names no model: write models:/NAME@champion or models:/NAME/VERSION"):

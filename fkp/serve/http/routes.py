@@ -65,6 +65,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "No model yet: try again after the header Retry-After.",
     }.items()
 }
+_NO_MODEL: dict[str, Any] = {"model": schemas.Error, "description": "No model yet."}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -262,7 +263,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Card, figures and digest of the model that answers, and the last one that was refused."""
         return _json({**_model(engine).card_json(), "refused": engine.refused()})
 
-    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: {"model": schemas.Error, "description": "No model yet."}})
+    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: _NO_MODEL})
     async def landmarks() -> dict[str, Any]:
         """The model's landmarks: their names, regions with their colours, and the lines between them."""
         return page_landmarks(_model(engine).predictor.scheme)
@@ -272,7 +273,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Whether a replica answers at all."""
         return _json({"status": "ok"})
 
-    @api.get("/readyz", response_model=schemas.Health, responses={503: _ERRORS[503]})
+    @api.get("/readyz", response_model=schemas.Health, responses={503: _NO_MODEL})
     async def readyz() -> Response:
         """Whether a model is loaded."""
         _model(engine)

@@ -297,7 +297,7 @@ def test_from_start_to_end(champion: Bundle, photo: bytes, configuration: Path) 
             assert psutil.Process(running).nice() == psutil.Process(server.pid).nice(), "Ray would have it yield to everything else"
             began = time.monotonic()
             server.terminate()
-            assert server.wait(_PATIENCE_S) == 0
+            assert server.wait(_PATIENCE_S) == 143
             assert time.monotonic() - began < 25, "Ray's own waiting would take half a minute"
         finally:
             server.kill()
