@@ -34,6 +34,8 @@ def test_settings_that_cannot_be_cost_no_start(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(launch, "read_config", lambda path: copy.deepcopy(wrong))
     monkeypatch.setattr("fkp.serve.app.read_config", lambda: copy.deepcopy(wrong))
     monkeypatch.setenv("FKP_API_TOKEN", "a-token-of-the-tests")
+    with pytest.raises(FkpError, match=r"^user_config of the endpoint: allowed_origins\.1: 'app\.example' is no origin"):
+        main(["--allowed-origins", "https://app.example", "app.example"])
     for start in (lambda: main([]), build):
         with pytest.raises(FkpError, match=r"^user_config of the endpoint: allowed_origins: \* is for endpoints without a token"):
             start()
