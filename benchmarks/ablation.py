@@ -24,7 +24,7 @@ from fkp.config import Config, build_config, read_yaml
 from fkp.data.labels import load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import evaluate
-from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.evaluation.metrics import nme_pct
 from fkp.predict import Predictor
 from fkp.vision.image import read_image
 
@@ -99,7 +99,7 @@ def _train(config: Config, folder: Path) -> dict[str, Any]:
     catalog = load_labels(config.data)
     rows = catalog.rows("val", config.data)[::_EVERY]
     errors = {
-        name: nme_interocular_pct(points_of(predictor, frames, boxes), truth_px)
+        name: nme_pct(points_of(predictor, frames, boxes), truth_px)
         for name, frames, truth_px, boxes in changes([read_image(catalog.path(row)) for row in rows], catalog.points_px[rows])
     }
     return {

@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     catalog = load_labels(next(iter(settings.values())).data)
     data = next(iter(settings.values())).data
     test = catalog.rows("test", data)
-    print(f"\n{catalog.root}: identity split, test = persons of fold {data.test_fold}: {len(test)} faces; normaliser: {metrics.NORMALISER}")
+    print(f"\n{catalog.root}: identity split, test = persons of fold {data.test_fold}: {len(test)} faces")
+    print(f"normaliser: {catalog.scheme.normaliser_text}")
     print("each pair: corrected labels / raw labels\n")
     print("| network | minutes | NME % | NME %, 51 inner points | failures % at 8 % |\n|---|---|---|---|---|")
     print(_row("mean shape in the label's box", _mean_shape(catalog, data), 0.0))
@@ -92,7 +93,7 @@ def _grid_error(points_px: np.ndarray) -> float:
     """Mean NME of the true place when its label is rounded to the grid: uniform within a cell."""
     side = (box_of_points(points_px)[:, 2:] - box_of_points(points_px)[:, :2]).max(-1)
     within = np.random.default_rng(0).uniform(-0.5, 0.5, points_px.shape) * (GRID * side)[:, None, None]
-    return float(metrics.nme_interocular_pct(points_px + within, points_px).mean())
+    return float(metrics.nme_pct(points_px + within, points_px).mean())
 
 
 if __name__ == "__main__":

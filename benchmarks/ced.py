@@ -33,7 +33,7 @@ def main() -> None:
     curves = {}
     for path in arguments.bundles:
         predictor = Predictor(path)
-        nme = evaluate(predictor, catalog, data, predictor.bundle, arguments.subset).nme_interocular_pct()
+        nme = evaluate(predictor, catalog, data, predictor.bundle, arguments.subset).nme_pct()
         curves[f"{Path(path).resolve().name}: NME {nme.mean():.2f} %, failures {failure_pct(nme, 8.0):.1f} %"] = nme
     print("\n".join(curves))
     write(arguments.out, cumulative_plot(curves, f"Cumulative error, identity split, {len(nme)} {arguments.subset} faces"))

@@ -22,7 +22,6 @@ from fkp.common.files import check_same
 from fkp.config import Config, config_from_args
 from fkp.data.splits import NUM_FOLDS
 from fkp.errors import FkpError, run_command
-from fkp.evaluation.metrics import NORMALISER
 
 COLUMNS = {
     "nme_interocular_pct": "NME %",
@@ -45,7 +44,7 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     given = config_from_args(["--config", str(arguments.config), *rest], "cross_validation.py", "")
     name = arguments.config.stem
-    print(f"{name}, {given.train.epochs} epochs; normaliser: {NORMALISER}; each pair: corrected labels / raw labels\n")
+    print(f"{name}, {given.train.epochs} epochs; normaliser: {given.scheme.normaliser_text}; each pair: corrected labels / raw labels\n")
     print(f"| test faces | {' | '.join(COLUMNS.values())} |\n|---|{'---|' * len(COLUMNS)}")
     if arguments.published:
         found = _figures(given.updated({"data.split": "published", "track.run_name": f"published-{name}"}))

@@ -224,7 +224,7 @@ def _in_boxes(predictor: Predictor, images: list[Image], boxes: np.ndarray) -> l
 
 
 def _nme_pct(faces: list[Face], truth_px: np.ndarray) -> np.ndarray:
-    return metrics.nme_interocular_pct(np.stack([face.points_px for face in faces]), truth_px)
+    return metrics.nme_pct(np.stack([face.points_px for face in faces]), truth_px)
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -22,9 +22,9 @@ from fkp.config import build_config
 from fkp.data.labels import load_labels
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.leakage import held_out
-from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.evaluation.metrics import nme_pct
 from fkp.predict import Predictor
-from fkp.scheme import MIRROR
+from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
 from fkp.vision.image import Image, read_image
 
@@ -87,7 +87,7 @@ def _again(frames: Frames, truth_px: np.ndarray) -> Iterator[Row]:
 
 def _print(name: str, found: list[np.ndarray], truth_px: np.ndarray) -> None:
     answers = [*found, np.mean(found, axis=0)] if len(found) > 1 else found
-    errors = [nme_interocular_pct(points_px, truth_px) for points_px in answers]
+    errors = [nme_pct(points_px, truth_px) for points_px in answers]
     print(f"| {name} | {' | '.join(f'{error.mean():.2f}, {100 * (error > 8).mean():.1f}' for error in errors)} |", flush=True)
 
 
@@ -123,7 +123,7 @@ def points_of(predictor: Predictor, frames: Frames, boxes: np.ndarray, mirror: b
     pixels = np.ascontiguousarray(pixels[..., ::-1]) if mirror else pixels
     found = np.concatenate([predictor.run(pixels[first : first + _BATCH])[0] for first in range(0, len(pixels), _BATCH)])
     if mirror:
-        found = found[:, MIRROR]
+        found = found[:, IBUG68.mirror]
         found[..., 0] = predictor.config.input.size_px - 1 - found[..., 0]
     return np.stack([crop.undo(points) for crop, points in zip(crops, found, strict=True)])
 

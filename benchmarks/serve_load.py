@@ -188,7 +188,7 @@ def worker():  # type: ignore[no-untyped-def]
 
     cv2.setNumThreads(1)
     predictor, box = Predictor(BUNDLE), np.array(box_of_photo(), np.float32)
-    return lambda photo: json.dumps({"faces": [face_json(face, 68) for face in predictor(decode_image(photo), [box])]})
+    return lambda photo: json.dumps({"faces": [face_json(face, None) for face in predictor(decode_image(photo), [box])]})
 
 
 def box_of_photo() -> list[float]:

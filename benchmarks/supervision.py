@@ -29,9 +29,9 @@ from fkp.data.face_crop import crop_face, crop_size_px
 from fkp.data.labels import fold_of, load_labels
 from fkp.data.synthetic import render
 from fkp.errors import FkpError, run_command
-from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.evaluation.metrics import nme_pct
 from fkp.model.lightning_module import Net
-from fkp.scheme import INNER_51, MIRROR
+from fkp.scheme import IBUG68
 from fkp.train.loop import fit_in_process
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import open_detector
@@ -77,7 +77,7 @@ class Material:
         for number, teacher in self.teachers.items():
             held_out = self.fold == number
             opinion_px[held_out] = _of_wide(self.config, [teacher], self.labels.crops_u8[held_out])
-        away = nme_interocular_pct(opinion_px, self.labels.points_px)
+        away = nme_pct(opinion_px, self.labels.points_px)
         print(f"(out-of-fold answers are {away.mean():.2f} % off the {len(away)} training labels)", flush=True)
         return opinion_px
 
@@ -118,7 +118,7 @@ def only_opinion(material: Material) -> CropSet:
 
 def without_worst(material: Material) -> CropSet:
     """The labels, but for the faces whose label is furthest from the out-of-fold answer."""
-    away = nme_interocular_pct(material.opinion_px, material.labels.points_px)
+    away = nme_pct(material.opinion_px, material.labels.points_px)
     kept = np.sort(np.argsort(away)[: round(len(away) * (1 - WORST_PART))])
     return material.part(kept)
 
@@ -136,7 +136,7 @@ def with_synthetic(material: Material) -> CropSet:
         render.write_set(root, faces=SYNTHETIC_FACES, seed=1)
         drawn = load_labels(DataConfig(source="synthetic", root=str(root)))
         for row in range(len(drawn)):
-            crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], wide=True)
+            crop, points_px = crop_face(material.config.input, drawn.image(row), drawn.points_px[row], drawn.scheme, wide=True)
             crops.append(crop)
             points.append(points_px)
     return with_more(material.labels, np.stack(crops), np.stack(points))
@@ -176,7 +176,7 @@ def main() -> None:
         faces = VARIANTS[name](material)
         net = material.train(faces, name)
         found_px, truth_px = _sample(net, np.asarray(material.cache.val.crops_u8)), material.cache.val.points_px
-        error, inner = nme_interocular_pct(found_px, truth_px), nme_interocular_pct(found_px, truth_px, INNER_51)
+        error, inner = nme_pct(found_px, truth_px), nme_pct(found_px, truth_px, IBUG68.groups["inner51"])
         print(f"| {name} | {len(faces.rows)} | {error.mean():.3f} | {inner.mean():.3f} | {100 * (error > 8).mean():.1f} |", flush=True)
 
 
@@ -205,7 +205,7 @@ def _of_wide(config: Config, nets: Sequence[Net], wide_u8: np.ndarray) -> np.nda
     crops_u8 = wide_u8[..., start : start + size_px, start : start + size_px]
     answers = []
     for net in nets:
-        mirrored = _sample(net, crops_u8[..., ::-1])[:, MIRROR]
+        mirrored = _sample(net, crops_u8[..., ::-1])[:, IBUG68.mirror]
         mirrored[..., 0] = size_px - 1 - mirrored[..., 0]
         answers += [_sample(net, crops_u8), mirrored]
     mean: np.ndarray = np.mean(answers, axis=0)

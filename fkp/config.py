@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fkp.compat import SETTINGS
 from fkp.errors import FkpError
+from fkp.scheme import DEFAULT, Scheme, as_setting, load_scheme
 from fkp.shipped import here_or_shipped
 
 #: Where the packed form of a set lies by default, beside the set.
@@ -57,6 +58,9 @@ class DataConfig(_Section):
     val_share: float = Field(
         1.0, gt=0.0, le=1.0, description="part of the persons of val_fold that is held out; the others train, once all else is chosen"
     )
+    scheme: str = Field(
+        DEFAULT, description="landmark scheme: ibug68, ibug51, wflw98, cofw29, five, mediapipe478, or a YAML file, see fkp/scheme.py"
+    )
     label_bias_px: tuple[float, float] | None = Field(
         None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"
     )
@@ -64,6 +68,14 @@ class DataConfig(_Section):
     limit: int | None = Field(None, ge=1, description="use only the first N faces of each subset (a quick trial)")
     synthetic_faces: int = Field(3000, ge=10, description="size of the synthetic set")
     synthetic_seed: int = Field(0, ge=0, description="seed of the synthetic set")
+
+    @field_validator("scheme")
+    @classmethod
+    def _whole_scheme(cls, value: str) -> str:
+        try:
+            return as_setting(value)
+        except FkpError as error:
+            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _folds_differ(self) -> DataConfig:
@@ -206,6 +218,16 @@ class Config(_Section):
     track: TrackConfig = Field(default_factory=TrackConfig)
 
     @property
+    def scheme(self) -> Scheme:
+        """What the landmarks are."""
+        return load_scheme(self.data.scheme)
+
+    @property
+    def val_nme_key(self) -> str:
+        """What is monitored, kept and searched for: the error of the validation subset, corrected labels."""
+        return f"val_{self.scheme.nme_key}"
+
+    @property
     def least_workers(self) -> int:
         """The number of workers without which training waits."""
         return self.scale.min_workers or self.scale.num_workers
@@ -214,6 +236,10 @@ class Config(_Section):
     def decoders_per_worker(self) -> int:
         """Cores that decode for each worker: none where the crops are in memory."""
         return self.scale.decoders_per_worker if self.data.backend == "stream" else 0
+
+    def as_params(self) -> dict[str, Any]:
+        """Dotted path -> value, for a record of the run; a scheme of the user's own stands by its name alone."""
+        return {**dict(dotted(self.model_dump(mode="json"))), "data.scheme": self.scheme.name}
 
     def digest(self) -> str:
         """Twelve hex digits that change with every setting but the name of the run."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fkp.config import Config
 from fkp.data.face_shape import mean_face
+
+#: Key of the validation error under the default scheme.
+VAL_NME = Config().val_nme_key
 
 
 def face(x: float, y: float, half_px: float, seed: int | None = None) -> np.ndarray:

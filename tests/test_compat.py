@@ -130,11 +130,11 @@ def test_the_registry_of_before_has_its_champion(first_edition: Path) -> None:
     registry = Registry()
     (version,) = registry.versions()
     assert registry.champion_number() == version.number == 1
-    assert version.val_nme_interocular_pct and version.test_nme_interocular_pct
+    assert version.val_nme_pct and version.test_nme_pct
     source = find_bundle("models:/fkp@champion")
     assert open_bundle(source.path).config.loss.kind == "wing"
     assert registry.register(source.path, version.run_id).number == 1, "it is the same bundle"
-    assert registry.promote(1).val_nme_interocular_pct == version.val_nme_interocular_pct
+    assert registry.promote(1).val_nme_pct == version.val_nme_pct
 
 
 @pytest.mark.parametrize(("name", "workers", "epochs"), [("broken", 0, 25), ("broken-ray", 1, 40)])
@@ -146,11 +146,11 @@ def test_a_training_broken_off_before_resumes(
 
     run_id = json.loads((first_edition / f"runs/{name}/run.json").read_text())["mlflow_run_id"]
     client = MlflowClient()
-    before = {metric.step for metric in client.get_metric_history(run_id, "val_nme_interocular_pct")}
+    before = {metric.step for metric in client.get_metric_history(run_id, "val_nme_pct")}
     flags = [f"--scale.num_workers={workers}", f"--train.epochs={epochs}", f"--track.run_name={name}"]
     done = run_process("fkp.train", *FACES, *NETWORK, *flags, cwd=first_edition)
     assert done.returncode == 0, done.stderr[-3000:]
-    history = client.get_metric_history(run_id, "val_nme_interocular_pct")
+    history = client.get_metric_history(run_id, "val_nme_pct")
     assert len({metric.step for metric in history}) == epochs > len(before)
     assert len(history) <= epochs + 4, "it did not start over"
     assert client.get_run(run_id).info.status == "FINISHED"

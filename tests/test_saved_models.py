@@ -37,7 +37,7 @@ def test_it_finds_the_points_of_drawn_faces(model: Bundle, synthetic_root: Path)
     """It has never seen a drawn face; a broken path of crops or points would be far worse than this."""
     data = build_config({"data": {"source": "synthetic", "root": str(synthetic_root)}}).data
     found = evaluate(Predictor(model), load_labels(data), data)
-    assert np.median(found.nme_interocular_pct()) < 15
+    assert np.median(found.nme_pct()) < 15
 
 
 def test_it_is_as_good_as_it_says_on_persons_it_has_not_seen(model: Bundle, real_root: Path) -> None:

@@ -1,7 +1,7 @@
 """A trained model as a folder: weights, ONNX, config, metrics, card and checksums. No pickle anywhere.
 
 - weights.safetensors: state of the Network
-- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), for any N; with `export.int8` in
+- model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, K, 2) and scale_px (N, K), for any N; with `export.int8` in
   8-bit integers, see `fkp.bundle.quantize`
 - config.json: the whole run
 - metrics.json: whatever was measured, by name

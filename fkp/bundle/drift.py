@@ -38,7 +38,7 @@ def error_ratio(expected_error_px: np.ndarray, box_xyxy: np.ndarray) -> float:
     """Mean expected error of a face as a part of its box's longer side, which a turn of the head hardly changes.
 
     Args:
-        expected_error_px: (68,), in pixels of any image.
+        expected_error_px: (K,), in pixels of any image.
         box_xyxy: (4,) tight around the points, in the same pixels.
     """
     x0, y0, x1, y1 = box_xyxy.tolist()  # As Python numbers: a third of the time, and each served face asks twice.

@@ -25,6 +25,7 @@ from fkp.data.face_crop import crop_face, crop_size_px
 from fkp.data.labels import Catalog, label_bias, load_labels, place_of, read_frame
 from fkp.data.packed_set import open_packed
 from fkp.errors import FkpError
+from fkp.scheme import DEFAULT
 from fkp.vision.augment import WIDE
 
 #: Part of the cache's name; raise it when the crops' content changes for the same Config.
@@ -37,7 +38,7 @@ class CropSet:
 
     Attributes:
         crops_u8: (N, C, W, W) uint8, a read-only memory map.
-        points_px: (N, 68, 2) float32 in pixels of these crops, corrected labels.
+        points_px: (N, K, 2) float32 in pixels of these crops, corrected labels.
         rows: (N,) rows in the catalog.
     """
 
@@ -86,7 +87,7 @@ def _cache_key(config: Config) -> tuple[str, Catalog | None]:
     known by its digest: no worker has to read all its labels.
     """
     data = splits.faces_of(config.data)
-    crops = [config.input.model_dump(), WIDE]
+    crops = [config.input.model_dump(), WIDE, *([config.data.scheme] if config.data.scheme != DEFAULT else [])]
     if config.data.backend == "stream":
         packed = open_packed(place_of(config.data))
         parts = [_CACHE_VERSION, packed.digest, label_bias(config.data).tolist(), data, *crops, "without train"]
@@ -169,7 +170,7 @@ def _check_subset(catalog: Catalog, config: Config, subset: str) -> list[bytes]:
 
 def _read_face(catalog: Catalog, config: Config, row: int, wide: bool) -> tuple[np.ndarray, np.ndarray, bytes]:
     frame, data = read_frame(catalog, row)
-    crop, points = crop_face(config.input, frame, catalog.points_px[row], wide)
+    crop, points = crop_face(config.input, frame, catalog.points_px[row], catalog.scheme, wide)
     return crop, points, hashlib.sha256(data).digest()
 
 
@@ -183,7 +184,7 @@ def plain_crops(catalog: Catalog, config: Config, subset: str, most: int | None 
         most: No more than so many, evenly spread over the subset.
 
     Returns:
-        (N, C, S, S) uint8 crops and (N, 68, 2) float32 points in their pixels.
+        (N, C, S, S) uint8 crops and (N, K, 2) float32 points in their pixels.
 
     Raises:
         FkpError: A frame is missing or broken, or its label cannot be used.

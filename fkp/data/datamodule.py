@@ -48,7 +48,7 @@ class FacesDataModule(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.batch_size = batch_size
-        self.augment = Augment(config.augment, config.input.size_px)
+        self.augment = Augment(config.augment, config.input.size_px, config.scheme)
         self.cache = cache
         self.decode_all = decode_all
         self._stream: FaceStream | None = None

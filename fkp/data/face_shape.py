@@ -1,4 +1,7 @@
-"""How the 68 points of a face lie: what tells a label that is none, and completes one in which points are missing.
+"""How the landmarks of a face lie: what tells a label that is none, and completes one in which points are missing.
+
+The mean head has the 68 points of ibug68; another scheme has it by the names that the two share, and a scheme that shares too few
+is not held to it.
 
 Head units: 1 is half the width of a mean face between the ears; x to the viewer's right, y down, z towards the viewer;
 the eyes of a mean face lie at y = 0.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fkp.scheme import MIRROR, NUM_POINTS, OUTER_EYE_CORNERS
+from fkp.scheme import IBUG68, Scheme
 from fkp.vision.crop import box_of_points
 
 # The viewer's left half of the mean face and its midline, in runs from a first point on; the other half is its mirror image.
@@ -40,74 +43,100 @@ _LEAST_SIDE_PX = 4.0
 
 def mean_face() -> np.ndarray:
     """(68, 3) points of the mean head."""
-    p = np.zeros((NUM_POINTS, 3))
+    p = np.zeros((len(IBUG68), 3))
     for first, places in _LEFT_HALF.items():
         for point, place in enumerate(places, first):
-            p[MIRROR[point]] = np.array(place) * (-1, 1, 1)
+            p[IBUG68.mirror[point]] = np.array(place) * (-1, 1, 1)
             p[point] = place
     return p
 
 
-def box_of_label(points_px: np.ndarray) -> np.ndarray:
-    """The tight box [x0, y0, x1, y1] of (..., 68, 2) labelled points, as (..., 4) float32.
+def mean_points(scheme: Scheme) -> np.ndarray:
+    """(K, 3) points of the mean head in a scheme, NaN where it has none of that name."""
+    points = np.full((len(scheme), 3), np.nan)
+    places = scheme.places_in(IBUG68)
+    points[list(places)] = mean_face()[list(places.values())]
+    return points
 
-    Points that are missing are taken where the mean head has them.
+
+def box_of_label(points_px: np.ndarray, scheme: Scheme = IBUG68) -> np.ndarray:
+    """The tight box [x0, y0, x1, y1] of (..., K, 2) labelled points, as (..., 4) float32.
+
+    Points that are missing are taken where the mean head has them, if it has.
     """
     there = np.isfinite(points_px)
     if there.all():
         return box_of_points(points_px)
-    flat = points_px.reshape(-1, NUM_POINTS, 2)
-    return box_of_points(np.where(np.isfinite(flat), flat, _fitted(flat)[0])).reshape(*points_px.shape[:-2], 4)
+    flat = points_px.reshape(-1, len(scheme), 2)
+    whole = np.where(np.isfinite(flat), flat, _fitted(flat, scheme)[0])
+    return (
+        np.concatenate([np.nanmin(whole, axis=-2), np.nanmax(whole, axis=-2)], axis=-1).astype(np.float32).reshape(*points_px.shape[:-2], 4)
+    )
 
 
-def first_fault(points_px: np.ndarray) -> tuple[int, str] | None:
+def first_fault(points_px: np.ndarray, scheme: Scheme = IBUG68) -> tuple[int, str] | None:
     """The first label that is no face, and why, with what to do; None where all may be.
 
     Args:
-        points_px: (N, 68, 2) as they stand in the file, NaN where a point is missing.
+        points_px: (N, K, 2) as they stand in the file, NaN where a point is missing.
+        scheme: Of the points.
     """
     if not len(points_px):
         return None
     there = np.isfinite(points_px).all(-1)
-    corners = there[:, list(OUTER_EYE_CORNERS)].all(-1)
-    if len(few := np.flatnonzero((there.sum(-1) < _LEAST_POINTS) | ~corners)):
-        most = f"the outer eye corners and {_LEAST_POINTS - 2} more are needed"
-        return int(few[0]), f"too few points are labelled, {most}: label them or remove the line"
+    ends = list(scheme.between or ())
+    least = min(_LEAST_POINTS, len(scheme))
+    if len(few := np.flatnonzero((there.sum(-1) < least) | ~there[:, ends].all(-1))):
+        needed = f"{' and '.join(scheme.landmarks[end].replace('_', ' ') for end in ends)} and {least - 2} more" if ends else f"{least}"
+        return int(few[0]), f"too few points are labelled, {needed} are needed: label them or remove the line"
     sides = np.nanmax(points_px, axis=1) - np.nanmin(points_px, axis=1)
     if len(small := np.flatnonzero(sides.max(-1) < _LEAST_SIDE_PX)):
         row, mend = int(small[0]), "correct or remove it"
         if np.nanmax(np.abs(points_px[row])) <= 2:
             mend = "its coordinates are parts of the frame, multiply them by width and height"
         return row, f"the face is only {sides[row, 0]:.2g} x {sides[row, 1]:.2g} px large: {mend}"
-    apart, front = _apart(points_px)
+    if np.isfinite(mean_points(scheme)).all(-1).sum() < _LEAST_POINTS:
+        return None
+    apart, front = _apart(points_px, scheme)
     if len(no_face := np.flatnonzero(apart > _NO_FACE)):
         row = int(no_face[0])
         # As the file has them: all x and then all y, or the other way round.
-        blocks = points_px[row].reshape(2, NUM_POINTS).T
-        if min(_apart(some[None])[0][0] for some in (blocks, blocks[:, ::-1])) < _OTHER_ORDER:
+        blocks = points_px[row].reshape(2, len(scheme)).T
+        if min(_apart(some[None], scheme)[0][0] for some in (blocks, blocks[:, ::-1])) < _OTHER_ORDER:
             return row, "all x stand before all y, or all y before all x: write x0,y0,x1,y1 and so on"
         return row, "the points form no face: correct or remove it"
     if len(turned := np.flatnonzero(front < _INSIDE_OUT)):
         return int(turned[0]), "the face is mirrored: left and right or x and y are exchanged, or y counts upwards"
-    if len(apart) >= _LEAST_FACES and np.median(apart) > _OTHER_ORDER:
-        return 0, "the points of this and most other faces have other numbers than iBUG's 68: bring them into that order"
+    if len(apart) >= _LEAST_FACES and np.nanmedian(apart) > _OTHER_ORDER:
+        return 0, f"the points of this and most other faces have other numbers than those of {scheme.name}: bring them into that order"
     return None
 
 
-def _apart(points_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) how far each label is from the mean head, see `_NO_FACE`, and (N,) how much of its front is seen, see `_INSIDE_OUT`."""
-    fit, front = _fitted(points_px)
-    off = np.nansum((points_px - fit) ** 2, axis=(1, 2))
-    spread = np.nansum((points_px - np.nanmean(points_px, axis=1, keepdims=True)) ** 2, axis=(1, 2))
-    return off / np.maximum(spread, 1e-9), front
+def _apart(points_px: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) how far each label is from the mean head, see `_NO_FACE`, and (N,) how much of its front is seen, see `_INSIDE_OUT`.
+
+    NaN for a face with too few points that the mean head has.
+    """
+    fit, front = _fitted(points_px, scheme)
+    compared = np.where(np.isfinite(fit), points_px, np.nan)
+    off = np.nansum((compared - fit) ** 2, axis=(1, 2))
+    known = np.isfinite(compared)
+    middle = np.where(known, compared, 0).sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
+    spread = np.nansum((compared - middle) ** 2, axis=(1, 2))
+    return np.where(known.any((1, 2)), off / np.maximum(spread, 1e-9), np.nan), front
 
 
-def _fitted(points_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 68, 2) points of the mean head where each face shows it, by least squares over its points that are there, and its front."""
-    head = np.column_stack([mean_face(), np.ones(NUM_POINTS)])
-    fit, front = np.empty(points_px.shape), np.empty(len(points_px))
-    there = np.isfinite(points_px).all(-1)
+def _fitted(points_px: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K, 2) points of the mean head where each face shows it, by least squares over its points that are there, and its front.
+
+    NaN where the mean head has no such point, or of a face with too few points that it has.
+    """
+    head = np.column_stack([mean_points(scheme), np.ones(len(scheme))])
+    fit, front = np.full(points_px.shape, np.nan), np.full(len(points_px), np.nan)
+    there = np.isfinite(points_px).all(-1) & np.isfinite(head).all(-1)
     for pattern in np.unique(there, axis=0):
+        if pattern.sum() < _LEAST_POINTS:
+            continue
         rows = np.flatnonzero((there == pattern).all(-1))
         views = np.linalg.pinv(head[pattern]) @ points_px[rows][:, pattern].astype(np.float64)  # (n, 4, 2): any weak perspective
         fit[rows] = head @ views

@@ -4,8 +4,8 @@ A set is a folder in the upstream layout of udacity/P1_Facial_Keypoints:
 
     training_frames_keypoints.csv   test_frames_keypoints.csv   training/   test/
 
-The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<suffix>`; then 136 numbers
-x0,y0,...,x67,y67 in pixels of the frame. A point that is not labelled has two empty cells or
+The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<suffix>`; then the numbers
+x0,y0,x1,y1 and so on of the scheme's landmarks (136 of ibug68) in pixels of the frame. A point that is not labelled has two empty cells or
 a marker, see `_MARKER`. The synthetic set and a user's own set use the same layout.
 
 A packed set (`fkp.data.packed_set`) is read as the set that was packed: the same rows in the same order, the same digest.
@@ -33,7 +33,7 @@ from fkp.data.face_shape import first_fault
 from fkp.data.packed_set import PackedSet
 from fkp.data.splits import belongs, draws_of, faces_of, fold_of
 from fkp.errors import FkpError
-from fkp.scheme import NUM_POINTS, OUTER_EYE_CORNERS
+from fkp.scheme import IBUG68, Scheme, load_scheme
 from fkp.vision import image as images
 
 CSV_FILES = ("training", "test")
@@ -63,9 +63,10 @@ class Catalog:
     Attributes:
         root: Folder of the set.
         table: One row a frame: part ("training" or "test": the CSV it stands in), file, identity, video, frame, fold.
-        points_raw_px: (N, 68, 2) float32, the labels as they stand in the CSV files; NaN where a point is not labelled.
+        points_raw_px: (N, K, 2) float32, the labels as they stand in the CSV files; NaN where a point is not labelled.
         label_bias_px: (2,) float32, see `LABEL_BIAS_PX`.
         digest: Hex sha256 over the CSV files: the version of the labels.
+        scheme: What the points are; those of a set in another scheme are taken by their names, and the others are missing.
         packed: Where the frames lie, unless they are files of their own.
         shard_index: (N, 2) then: shard of each frame, and its index in the shard.
         sha256: (N,) then: of each frame's bytes.
@@ -76,6 +77,7 @@ class Catalog:
     points_raw_px: np.ndarray
     label_bias_px: np.ndarray
     digest: str
+    scheme: Scheme = IBUG68
     packed: PackedSet | None = None
     shard_index: np.ndarray | None = None
     sha256: np.ndarray | None = None
@@ -85,7 +87,7 @@ class Catalog:
 
     @cached_property
     def points_px(self) -> np.ndarray:
-        """(N, 68, 2) float32, the labels with their constant shift taken out: where the features are in the frame."""
+        """(N, K, 2) float32, the labels with their constant shift taken out: where the features are in the frame."""
         return remove_label_bias(self.points_raw_px, self.label_bias_px)
 
     def path(self, row: int) -> Path:
@@ -132,18 +134,18 @@ def load_labels(data: DataConfig) -> Catalog:
             number, a label that is no face (`face_shape.first_fault`), a file name of another form, or a frame listed twice; or
             `data.backend=stream` and the set is not packed.
     """
-    shift = label_bias(data)
+    shift, scheme = label_bias(data), load_scheme(data.scheme)
     if data.backend == "stream" or packs.is_packed(place_of(data)):
-        return _load_packed(packs.open_packed(place_of(data)), shift)
+        return _load_packed(packs.open_packed(place_of(data)), shift, scheme)
     root = root_of(data)
     tables, points, digest = [], [], hashlib.sha256()
     for part in CSV_FILES:
         path = root / f"{part}_frames_keypoints.csv"
-        files, part_points, content = _read_csv(path)
+        files, part_points, content = _read_csv(path, scheme if data.source == "folder" else IBUG68)
         digest.update(content)
         names = pd.DataFrame([_parse_name(name, path) for name in files], columns=["identity", "video", "frame"])
         tables.append(names.assign(part=part, file=files))
-        points.append(part_points)
+        points.append(in_scheme(part_points, scheme, path))
     # The cast holds the columns to whole numbers when one of the two files labels nothing.
     table = pd.concat(tables, ignore_index=True).astype({"video": int, "frame": int})
     if not len(table):
@@ -152,19 +154,20 @@ def load_labels(data: DataConfig) -> Catalog:
     double = pd.DataFrame({"part": table["part"], "file": table["file"].map(one_spelling)}).duplicated()
     if double.any():
         raise FkpError(f"{root}: frame {table['file'][double].iat[0]} is labelled twice in one file: keep one row")
-    return Catalog(root, table[_TABLE], np.concatenate(points), shift, digest.hexdigest())
+    return Catalog(root, table[_TABLE], np.concatenate(points), shift, digest.hexdigest(), scheme)
 
 
-def _load_packed(packed: PackedSet, shift: np.ndarray) -> Catalog:
-    shards = [packed.read_columns(number, packs.LABELS.names) for number in range(len(packed.shards))]
+def _load_packed(packed: PackedSet, shift: np.ndarray, scheme: Scheme) -> Catalog:
+    shards = [packed.read_columns(number, packs.LABELS) for number in range(len(packed.shards))]
     labels = pa.concat_tables(shards).combine_chunks()
     index = np.array([(number, index) for number, shard in enumerate(packed.shards) for index in range(shard.frames)])
     # In the order of the set that was packed.
     order = np.argsort(labels.column("row").to_numpy())
-    points = labels.column("points_raw_px").combine_chunks().flatten().to_numpy().reshape(-1, NUM_POINTS, 2)
+    flat = labels.column("points_raw_px").combine_chunks().flatten().to_numpy()
+    points = scheme.convert(flat.reshape(-1, len(packed.scheme), 2), packed.scheme)
     table = labels.select(_TABLE).to_pandas().astype(_WHOLE).iloc[order].reset_index(drop=True)
     sha256 = np.array(labels.column("sha256").to_pylist(), dtype=object)[order]
-    return Catalog(Path(packed.place), table, points[order], shift, packed.labels_digest, packed, index[order], sha256)
+    return Catalog(Path(packed.place), table, points[order], shift, packed.labels_digest, scheme, packed, index[order], sha256)
 
 
 def root_of(data: DataConfig) -> Path:
@@ -205,7 +208,7 @@ def remove_label_bias(points_raw_px: np.ndarray, label_bias_px: np.ndarray) -> n
 def split_digest(catalog: Catalog, data: DataConfig) -> str:
     """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
     chosen = faces_of(data)
-    parts = [catalog.digest, catalog.label_bias_px.tolist(), chosen]
+    parts = [catalog.digest, catalog.label_bias_px.tolist(), chosen, *([data.scheme] if catalog.scheme is not IBUG68 else [])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -216,38 +219,54 @@ def read_frame(catalog: Catalog, row: int) -> tuple[images.Image, bytes]:
         FkpError: The frame is missing or broken, or see `check_label`.
     """
     data = catalog.read_bytes(row)
-    return decode_frame(data, catalog.points_raw_px[row], str(catalog.path(row))), data
+    return decode_frame(data, catalog.points_raw_px[row], str(catalog.path(row)), catalog.scheme), data
 
 
-def decode_frame(data: bytes, points_raw_px: np.ndarray, name: str) -> images.Image:
+def decode_frame(data: bytes, points_raw_px: np.ndarray, name: str, scheme: Scheme) -> images.Image:
     """Decode a labelled frame and check its label against it.
 
     Raises:
         FkpError: The frame is broken, or see `check_label`.
     """
     frame = images.decode_image(data, f"frame {name}")
-    check_label(points_raw_px, frame.shape[0], frame.shape[1], name)
+    check_label(points_raw_px, frame.shape[0], frame.shape[1], name, scheme)
     return frame
 
 
-def check_label(points_px: np.ndarray, height: int, width: int, name: str) -> None:
+def check_label(points_px: np.ndarray, height: int, width: int, name: str, scheme: Scheme = IBUG68) -> None:
     """Accept points a little outside the frame (a face cut off by the border), refuse what neither trains nor can be measured.
 
     Raises:
         FkpError: A point lies further outside than `MAX_OUTSIDE` of the frame's longer side, all points lie on one line, so
-            that the face has no size, or its outer eye corners coincide.
+            that the face has no size, or the two landmarks that its error is measured by coincide.
     """
     if (np.nanmax(points_px, axis=0) <= np.nanmin(points_px, axis=0)).any():
         raise FkpError(f"{name}: the label has no extent: correct or remove it")
-    left, right = OUTER_EYE_CORNERS
-    if (points_px[left] == points_px[right]).all():
-        raise FkpError(f"{name}: the outer eye corners of the label coincide: correct or remove it")
+    if not scheme.size_px(points_px) > 0:
+        ends = " and ".join(scheme.landmarks[end].replace("_", " ") for end in scheme.between or ())
+        raise FkpError(f"{name}: {ends} of the label coincide: correct or remove it")
     outside = np.nanmax(np.maximum(-points_px, points_px - np.array([width - 1, height - 1])))
     if outside > MAX_OUTSIDE * max(height, width):
         raise FkpError(f"{name}: a point lies {outside:.0f} px outside the {width} x {height} frame: correct or remove its label")
 
 
-def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
+def in_scheme(points_px: np.ndarray, scheme: Scheme, where: object) -> np.ndarray:
+    """(N, K', 2) points of a file to (N, K, 2) of the scheme that is asked for; their number tells what they are.
+
+    Raises:
+        FkpError: The file's scheme names too little of it.
+    """
+    if points_px.shape[1] == len(scheme):
+        return points_px
+    there = scheme.places_in(IBUG68)
+    if len(there) < 2 or not set(scheme.between or ()) <= there.keys():
+        raise FkpError(
+            f"{where} has the {len(IBUG68)} points of {IBUG68.name}, and {scheme.name} has too few of them: label the set in {scheme.name}"
+        )
+    return scheme.convert(points_px, IBUG68)
+
+
+def _read_csv(path: Path, scheme: Scheme) -> tuple[list[str], np.ndarray, bytes]:
     try:
         content = path.read_bytes()
         table = pd.read_csv(path, skip_blank_lines=False)  # Or the line that an error names would not be the file's.
@@ -257,12 +276,14 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
         raise FkpError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     # pandas makes an index of the first columns when the rows are longer than the header.
     columns = table.shape[1] + (0 if isinstance(table.index, pd.RangeIndex) or table.empty else table.index.nlevels)
-    if columns != 1 + 2 * NUM_POINTS:
-        raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * NUM_POINTS} coordinates")
-    _check_header(next(csv.reader(content.decode("utf-8-sig", "replace").splitlines()[:1])), path)
+    if columns == 1 + 2 * len(IBUG68):
+        scheme = IBUG68
+    if columns != 1 + 2 * len(scheme):
+        raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * len(scheme)} coordinates ({scheme.name})")
+    _check_header(next(csv.reader(content.decode("utf-8-sig", "replace").splitlines()[:1])), path, len(scheme))
     table = table[table.notna().any(axis=1)]
     cells = table.iloc[:, 1:]
-    points = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True).reshape(-1, NUM_POINTS, 2)
+    points = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True).reshape(-1, len(scheme), 2)
     # A word is no empty cell, and one empty cell is no missing point.
     missing = np.isnan(points).all(-1) & cells.isna().to_numpy().reshape(points.shape).all(-1)
     broken = table.index[~(np.isfinite(points).all(-1) | missing).all(-1)]
@@ -270,22 +291,22 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray, bytes]:
         raise FkpError(f"{path}, line {broken[0] + 2}: a coordinate is not a finite number: correct or remove the line")
     x, y = points[..., 0], points[..., 1]
     points[(x == y) & ((x == 0) | (x == -1) | (x <= _MARKER))] = np.nan
-    if fault := first_fault(points):
+    if fault := first_fault(points, scheme):
         raise FkpError(f"{path}, line {table.index[fault[0]] + 2}: {fault[1]}")
     return [str(name) for name in table.iloc[:, 0]], points, content
 
 
-def _check_header(names: list[str], path: Path) -> None:
+def _check_header(names: list[str], path: Path, landmarks: int) -> None:
     """Refuse a file without a header, which would lose its first face, and one whose header tells another order."""
     if _FILE_NAME.fullmatch(names[0].strip()):
         raise FkpError(f"{path}, line 1: the header is missing, for this line labels {names[0]}: put one before it")
     axes = [match[1].lower() if (match := _AXIS.search(name)) else "" for name in names[1:]]
     numbers = [int(found[-1]) if (found := re.findall(r"\d+", name)) else -1 for name in names[1:]]
     if all(axes):
-        ordered = axes == ["x", "y"] * NUM_POINTS
+        ordered = axes == ["x", "y"] * landmarks
         ordered &= -1 in numbers or all(n == numbers[0] + place // 2 for place, n in enumerate(numbers))
     else:
-        ordered = not all(name.strip().isdigit() for name in names[1:]) or numbers == list(range(numbers[0], numbers[0] + 2 * NUM_POINTS))
+        ordered = not all(name.strip().isdigit() for name in names[1:]) or numbers == list(range(numbers[0], numbers[0] + 2 * landmarks))
     if not ordered:
         told = ", ".join(names[1:5])
         raise FkpError(

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from fkp.common import storage
 from fkp.errors import FkpError
-from fkp.scheme import NUM_POINTS
+from fkp.scheme import DEFAULT, Scheme, load_scheme
 
 MANIFEST = "packed.json"
 _KIND = "fkp packed set 1"
@@ -29,21 +29,26 @@ _KIND = "fkp packed set 1"
 #: Frames that are read at once: half a megabyte of YouTube frames.
 FRAMES_PER_GROUP = 32
 
-#: Everything but the images: what `fkp.data.labels` is made of.
-LABELS = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),  # In the set's own order.
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("identity", pa.string(), nullable=False),
-        pa.field("video", pa.int32(), nullable=False),
-        pa.field("frame", pa.int64(), nullable=False),
-        pa.field("fold", pa.int8(), nullable=False),
-        pa.field("points_raw_px", pa.list_(pa.float32(), 2 * NUM_POINTS), nullable=False),
-        pa.field("sha256", pa.binary(32), nullable=False),
-    ]
+#: Everything but the images and points: what `fkp.data.labels` is made of.
+_LABELS = (
+    pa.field("row", pa.int64(), nullable=False),  # In the set's own order.
+    pa.field("part", pa.string(), nullable=False),
+    pa.field("file", pa.string(), nullable=False),
+    pa.field("identity", pa.string(), nullable=False),
+    pa.field("video", pa.int32(), nullable=False),
+    pa.field("frame", pa.int64(), nullable=False),
+    pa.field("fold", pa.int8(), nullable=False),
 )
-SCHEMA = LABELS.append(pa.field("bytes", pa.binary(), nullable=False))
+_POINTS = "points_raw_px"
+#: Names of the columns of labels.
+LABELS = (*(field.name for field in _LABELS), _POINTS, "sha256")
+
+
+def schema(scheme: Scheme) -> pa.Schema:
+    """Columns of a shard."""
+    points = pa.field(_POINTS, pa.list_(pa.float32(), 2 * len(scheme)), nullable=False)
+    return pa.schema([*_LABELS, points, pa.field("sha256", pa.binary(32), nullable=False), pa.field("bytes", pa.binary(), nullable=False)])
+
 
 #: Groups that stay in memory for a reader that goes frame by frame: 40 MB of YouTube frames.
 _KEPT_GROUPS = 64
@@ -70,12 +75,14 @@ class PackedSet:
         labels_digest: `Catalog.digest` of the set that was packed.
         shards: Its files.
         digest: Hex sha256 of the list, and so of all there is.
+        scheme: Of the points in the shards.
     """
 
     place: str
     labels_digest: str
     shards: tuple[Shard, ...]
     digest: str
+    scheme: Scheme
     _kept: OrderedDict[tuple[int, int], pa.Table] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -156,7 +163,9 @@ def open_packed(place: str) -> PackedSet:
         if fields["kind"] != _KIND:
             raise ValueError(f"its kind is {fields['kind']!r} and not {_KIND!r}")
         shards = tuple(Shard(**entry) for entry in fields["shards"])
-        found = PackedSet(place, fields["labels_digest"], shards, hashlib.sha256(content).hexdigest())
+        found = PackedSet(
+            place, fields["labels_digest"], shards, hashlib.sha256(content).hexdigest(), load_scheme(fields.get("scheme", DEFAULT))
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise FkpError(f"{storage.join(place, MANIFEST)} cannot be used ({error}): pack the set again") from error
     sizes = storage.sizes_bytes(place)
@@ -168,9 +177,10 @@ def open_packed(place: str) -> PackedSet:
     return found
 
 
-def to_json(labels_digest: str, shards: Sequence[Shard]) -> bytes:
-    """Content of `packed.json`."""
+def to_json(labels_digest: str, shards: Sequence[Shard], scheme: str) -> bytes:
+    """Content of `packed.json`; the scheme is as a Config keeps it."""
     fields = {"kind": _KIND, "labels_digest": labels_digest, "shards": [asdict(shard) for shard in shards]}
+    fields |= {"scheme": scheme} if scheme != DEFAULT else {}  # What a set of before was, its digest included.
     return (json.dumps(fields, indent=1) + "\n").encode()
 
 

@@ -16,7 +16,6 @@ import pandas as pd
 from fkp.config import DataConfig
 from fkp.data.labels import CSV_FILES, load_labels, one_spelling
 from fkp.errors import FkpError
-from fkp.scheme import OUTER_EYE_CORNERS
 from fkp.vision.image import spelled
 
 _COLUMNS = ["split", "file", "sha256", "identity", "video", "frame", "fold"]
@@ -137,7 +136,8 @@ class Stats:
         points_outside: Points beyond the outermost pixel centres of their frame.
         frames_with_outside: Frames with such a point.
         negative_coordinates: Coordinates below zero.
-        eye_distance_px: Median distance of the outer eye corners.
+        eye_distance_px: Median of what errors are divided by.
+        normaliser: What that is.
         splits: Split -> faces in train, val and test.
         shared: Split -> persons and clips of test that train or val has too.
     """
@@ -151,6 +151,7 @@ class Stats:
     frames_with_outside: int
     negative_coordinates: int
     eye_distance_px: float
+    normaliser: str
     splits: dict[str, tuple[int, int, int]]
     shared: dict[str, tuple[int, int]]
 
@@ -162,7 +163,7 @@ class Stats:
             f"frame height {_spread(self.height_px)}",
             f"{self.points_outside} points of {self.frames_with_outside} frames lie outside the frame; "
             f"{self.negative_coordinates} coordinates are negative",
-            f"median distance of the outer eye corners {self.eye_distance_px:.1f} px",
+            f"median {self.normaliser} {self.eye_distance_px:.1f} px",
         ]
         for split, (train, val, test) in self.splits.items():
             persons, clips = self.shared[split]
@@ -185,7 +186,6 @@ def describe(data: DataConfig) -> Stats:
     size_px = np.array([(width, height) for height, width, _ in shapes])
     beyond = np.logical_or(points_px < 0, points_px > size_px[:, None] - 1)
     outside = beyond[..., 0] | beyond[..., 1]
-    left, right = OUTER_EYE_CORNERS
     clip = faces.table["identity"] + "_" + faces.table["video"].astype(str)
     splits, shared = {}, {}
     for split in get_args(DataConfig.model_fields["split"].annotation):
@@ -202,7 +202,8 @@ def describe(data: DataConfig) -> Stats:
         points_outside=int(outside.sum()),
         frames_with_outside=int(outside.any(axis=1).sum()),
         negative_coordinates=int((points_px < 0).sum()),
-        eye_distance_px=float(np.median(np.linalg.norm(points_px[:, left] - points_px[:, right], axis=1))),
+        eye_distance_px=float(np.median(faces.scheme.size_px(points_px))),
+        normaliser=faces.scheme.normaliser_text,
         splits=splits,
         shared=shared,
     )

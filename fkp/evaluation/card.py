@@ -6,27 +6,27 @@ from collections.abc import Sequence
 
 from fkp.config import Config
 from fkp.evaluation.evaluate import LEVELS_PCT, Evaluation
-from fkp.evaluation.metrics import NORMALISER
 
 
 def card(config: Config, data_digest: str, validation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
     """What a reader of the bundle must know, with the metrics as measured."""
+    scheme = config.scheme
     colour = "grey" if config.input.channels == 1 else "RGB"
     lines = [
         f"# {config.track.run_name}",
         "",
-        "A 68-point face landmark model (iBUG order). Input: a square crop around a face; output: points in its pixels and",
-        "a scale of the error per point.",
+        f"A landmark model of scheme {scheme.name}: {len(scheme)} points. Input: a square crop around a face; output: points in its",
+        "pixels and a scale of the error per point.",
         "",
         f"- architecture: {config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
         f"- crop: {config.input.size_px} px, {colour}, {config.input.crop_scale} x the box of the points",
         f"- trained on: {config.data.source}, {config.data.split} split, data digest {data_digest[:16]}",
         "- trained again by: `fkp train --config config.json --track.run_name NEW_NAME`",
         "",
-        f"Validation NME, by which models of this split are compared: {validation.metrics()['nme_interocular_pct']:.3f} %",
+        f"Validation NME, by which models of this split are compared: {validation.metrics()[scheme.nme_key]:.3f} %",
         f"({len(validation)} faces, box from the labels, corrected labels).",
         "",
-        f"Test metrics, NME in percent of the {NORMALISER}, box from the labels:",
+        f"Test metrics, NME in percent ({scheme.normaliser_text}), box from the labels:",
         "",
         "| split | faces | NME, corrected labels | NME, raw labels | failures at 8 %, corrected labels | what training saw |",
         "|---|---|---|---|---|---|",
@@ -34,7 +34,7 @@ def card(config: Config, data_digest: str, validation: Evaluation, evaluations: 
     for found in evaluations:
         corrected, raw = found.metrics("corrected"), found.metrics("raw")
         lines.append(
-            f"| {found.data.split} | {len(found)} | {corrected['nme_interocular_pct']:.2f} | {raw['nme_interocular_pct']:.2f} "
+            f"| {found.data.split} | {len(found)} | {corrected[scheme.nme_key]:.2f} | {raw[scheme.nme_key]:.2f} "
             f"| {corrected['failure_08_pct']:.1f} % | {found.leakage.note} |"
         )
     (own,) = (found for found in evaluations if found.data.split == config.data.split)

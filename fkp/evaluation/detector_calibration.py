@@ -29,7 +29,7 @@ def look(detector: FaceDetector, catalog: Catalog, rows: np.ndarray) -> tuple[np
         found = detector.find(catalog.image(int(row)))
         if len(found):
             shapes[place] = found.shapes_px[0]
-    return shapes, box_of_label(catalog.points_px[rows]).astype(np.float64)
+    return shapes, box_of_label(catalog.points_px[rows], catalog.scheme).astype(np.float64)
 
 
 def fit(detector: FaceDetector, catalog: Catalog, data: DataConfig) -> BoxMap | None:

@@ -36,7 +36,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
     values: dict[str, list[float]] = {drift.ERROR_RATIO: [], drift.BRIGHTNESS: []}
     for row, expected_error_px in zip(validation.rows, validation.expected_error_px, strict=True):
         frame, _ = read_frame(catalog, row)
-        box_xyxy = box_of_label(catalog.points_px[row])
+        box_xyxy = box_of_label(catalog.points_px[row], catalog.scheme)
         crop_u8 = predictor.crop(box_xyxy).apply(frame, predictor.config.input.channels)
         values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
         values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))

@@ -15,8 +15,8 @@ from fkp.config import DataConfig
 from fkp.errors import FkpError
 from fkp.evaluation import metrics
 from fkp.evaluation.leakage import Leakage, leakage
-from fkp.evaluation.metrics import NORMALISER, TRUTHS, Truth
-from fkp.scheme import OUTER_EYE_CORNERS, REGIONS
+from fkp.evaluation.metrics import TRUTHS, Truth, region_key
+from fkp.scheme import Scheme, load_scheme
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
@@ -38,20 +38,11 @@ POSES = {"from the front": (0.0, 0.1), "turned": (0.1, 0.2), "turned far": (0.2,
 #: Of fewer faces there is no worst twentieth.
 _LEAST_FACES = 20
 
+_SUMMARY_ROWS = {"auc_08_pct": "AUC@8 % (of 100)", "failure_08_pct": "failure % at 8 %", "failure_10_pct": "failure % at 10 %"}
+_DOUBT_ROW = {"auroc_worst5_pct": "AUROC of the expected error for the worst 5 % of faces"}
+
 #: Key in a bundle's metrics.json of what `metrics.error_radii` found on its validation faces.
 ERROR_RADII = "error_radii"
-
-_SUMMARY_ROWS: dict[str, str] = {
-    "nme_interocular_pct": "NME %",
-    "nme_inner51_interocular_pct": "NME %, 51 inner points",
-    "median_nme_interocular_pct": "median NME %",
-    "auc_08_pct": "AUC@8 % (of 100)",
-    "failure_08_pct": "failure % at 8 %",
-    "failure_10_pct": "failure % at 10 %",
-    **{f"coverage_{level}_pct": f"% of points in the stated {level} % radius" for level in LEVELS_PCT},
-    "auroc_worst5_pct": "AUROC of the expected error for the worst 5 % of faces",
-}
-_REGION_ROWS: dict[str, str] = {f"nme_{region}_interocular_pct": region.replace("_", " ") for region in REGIONS}
 
 
 class FacePredictor(Protocol):
@@ -70,8 +61,8 @@ class Evaluation:
         catalog: The labelled set.
         data: Which split and folds.
         rows: (N,) rows of the catalog.
-        points_px: (N, 68, 2) float32, predicted, in pixels of the frames.
-        expected_error_px: (N, 68) float32, predicted, in pixels of the frames.
+        points_px: (N, K, 2) float32, predicted, in pixels of the frames.
+        expected_error_px: (N, K) float32, predicted, in pixels of the frames.
         leakage: What of these faces was seen in training.
         subset: "test", or "val": the faces the checkpoint was chosen by.
         radii: What the bundle states of its errors, see `metrics.error_radii`; None: its density alone.
@@ -88,6 +79,11 @@ class Evaluation:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def scheme(self) -> Scheme:
+        """What the landmarks are."""
+        return load_scheme(self.data.scheme)
 
     @property
     def files(self) -> list[str]:
@@ -112,27 +108,25 @@ class Evaluation:
         return f"{self.data.split} split{fold}: {len(self)} faces of {len(set(self.identities))} persons, {self.data.source}{limit}"
 
     def truth_px(self, truth: Truth = "corrected") -> np.ndarray:
-        """(N, 68, 2) float32 labels: `raw` as they stand in the CSV files, `corrected` without their constant shift."""
+        """(N, K, 2) float32 labels: `raw` as they stand in the CSV files, `corrected` without their constant shift."""
         every = {"raw": self.catalog.points_raw_px, "corrected": self.catalog.points_px}[truth]
         return every[self.rows]
 
-    def nme_interocular_pct(self, truth: Truth = "corrected") -> np.ndarray:
-        """(N,) error of each face, see `metrics.nme_interocular_pct`."""
-        return metrics.nme_interocular_pct(self.points_px, self.truth_px(truth))
+    def nme_pct(self, truth: Truth = "corrected") -> np.ndarray:
+        """(N,) error of each face, see `metrics.nme_pct`."""
+        return metrics.nme_pct(self.points_px, self.truth_px(truth), scheme=self.scheme)
 
     def coverage(self, levels: Sequence[float] | np.ndarray, truth: Truth = "corrected") -> np.ndarray:
         """(L,) observed fraction of points inside the radius of each stated level, see `metrics.coverage`."""
         return metrics.coverage(self.error_px(truth), self.expected_error_px, levels, self.radii)
 
     def error_px(self, truth: Truth = "corrected") -> np.ndarray:
-        """(N, 68) float64 distance of each point from its truth."""
-        return metrics.point_error_px(self.points_px, self.truth_px(truth))
+        """(N, K) float64 distance of each point from its truth."""
+        return metrics.point_error_px(self.points_px, self.truth_px(truth), self.scheme)
 
     def expected_nme_pct(self) -> np.ndarray:
-        """(N,) mean expected error in percent of the predicted distance of the outer eye corners: high for a doubtful face."""
-        left, right = OUTER_EYE_CORNERS
-        eyes_px = np.linalg.norm(self.points_px[:, left] - self.points_px[:, right], axis=-1)
-        return 100 * self.expected_error_px.mean(1) / np.maximum(eyes_px, 1e-6)
+        """(N,) mean expected error in percent of the predicted points' own normaliser: high for a doubtful face."""
+        return 100 * self.expected_error_px.mean(1) / np.maximum(self.scheme.size_px(self.points_px), 1e-6)
 
     def metrics(self, truth: Truth = "corrected") -> dict[str, float]:
         """`metrics.summary` against one truth, `coverage_<level>_pct` for each of `LEVELS_PCT`, and `auroc_worst5_pct` of enough faces."""
@@ -140,21 +134,24 @@ class Evaluation:
         covered = {f"coverage_{level}_pct": 100 * float(fraction) for level, fraction in zip(LEVELS_PCT, observed, strict=True)}
         told = {}
         if len(self) >= _LEAST_FACES:
-            told["auroc_worst5_pct"] = metrics.auroc_pct(self.expected_nme_pct(), self.nme_interocular_pct(truth))
-        return {**metrics.summary(self.points_px, self.truth_px(truth)), **covered, **told}
+            told["auroc_worst5_pct"] = metrics.auroc_pct(self.expected_nme_pct(), self.nme_pct(truth))
+        return {**metrics.summary(self.points_px, self.truth_px(truth), self.scheme), **covered, **told}
 
     def summary_rows(self) -> list[tuple[str, float, float]]:
         """Rows (label, against raw labels, against corrected labels) of the table over all points."""
-        return self._rows(_SUMMARY_ROWS)
+        key = self.scheme.nme_key
+        groups = {region_key(self.scheme, name): f"NME %, {_in_words(name)}" for name in self.scheme.groups}
+        coverage = {f"coverage_{level}_pct": f"% of points in the stated {level} % radius" for level in LEVELS_PCT}
+        return self._rows({key: "NME %", **groups, f"median_{key}": "median NME %", **_SUMMARY_ROWS, **coverage, **_DOUBT_ROW})
 
     def region_rows(self) -> list[tuple[str, float, float]]:
         """Rows like `summary_rows`, the NME of each region."""
-        return self._rows(_REGION_ROWS)
+        return self._rows({region_key(self.scheme, region): _in_words(region) for region in self.scheme.regions})
 
     def pose_rows(self) -> list[tuple[str, int, float, float]]:
         """Rows (pose, faces, NME against raw labels, against corrected labels); a pose that no face has is left out."""
-        turned = metrics.turn(self.truth_px())
-        raw, corrected = self.nme_interocular_pct("raw"), self.nme_interocular_pct("corrected")
+        turned = metrics.turn(self.truth_px(), self.scheme)
+        raw, corrected = self.nme_pct("raw"), self.nme_pct("corrected")
         chosen = {pose: (turned >= least) & (turned < end) for pose, (least, end) in POSES.items()}
         return [(pose, int(of.sum()), float(raw[of].mean()), float(corrected[of].mean())) for pose, of in chosen.items() if of.any()]
 
@@ -166,6 +163,10 @@ class Evaluation:
     def _rows(self, labels: dict[str, str]) -> list[tuple[str, float, float]]:
         raw, corrected = self.metrics("raw"), self.metrics("corrected")
         return [(label, raw[key], corrected[key]) for key, label in labels.items() if key in raw]
+
+
+def _in_words(name: str) -> str:
+    return "51 inner points" if name == "inner51" else name.replace("_", " ")
 
 
 def evaluate(
@@ -204,7 +205,7 @@ def to_json(evaluations: Sequence[Evaluation], bundle: Bundle) -> dict[str, Any]
     """Content of metrics.json: for each split its size, its leakage and the metrics against both truths."""
     return {
         "model": bundle.digest,
-        "normaliser": NORMALISER,
+        "normaliser": bundle.config.scheme.normaliser_text,
         "splits": {
             evaluation.data.split: {
                 "subset": evaluation.subset,
@@ -228,7 +229,7 @@ def format_table(evaluation: Evaluation) -> str:
     wide, left, right = 40, len(TRUTHS["raw"]), len(TRUTHS["corrected"])
     lines = [
         evaluation.title,
-        f"normaliser: {NORMALISER}; label bias: ({shift[0]:g}, {shift[1]:g}) px",
+        f"normaliser: {evaluation.scheme.normaliser_text}; label bias: ({shift[0]:g}, {shift[1]:g}) px",
         evaluation.leakage.note,
         f"{'':{wide}}  {TRUTHS['raw']}  {TRUTHS['corrected']}",
     ]
@@ -243,7 +244,7 @@ def _predict(predictor: FacePredictor, catalog: Catalog, row: int, truth_px: np.
 
     path = catalog.path(row)
     frame, _ = read_frame(catalog, row)
-    (face,) = predictor(frame, [box_of_label(truth_px)])
+    (face,) = predictor(frame, [box_of_label(truth_px, catalog.scheme)])
     if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
         raise FkpError(f"{path}: the model's answer is not finite: its training has diverged, train it again")
     return face

@@ -1,7 +1,7 @@
 """What a table says about predicted points: normalised errors, their distribution, and whether the predicted error holds.
 
-Numpy only, so that evaluation runs on a machine without torch. A key names its unit and its normaliser. "Inter-ocular" is
-the distance of the outer eye corners of the truth, as in the 300-W protocol (Sagonas et al., ICCVW 2013).
+Numpy only, so that evaluation runs on a machine without torch. A key names its unit and its normaliser, which the scheme says.
+"Interocular" is the distance of the outer eye corners of the truth, as in the 300-W protocol (Sagonas et al., ICCVW 2013).
 """
 
 from __future__ import annotations
@@ -11,86 +11,88 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fkp.scheme import INNER_51, NUM_POINTS, OUTER_EYE_CORNERS, REGIONS
+from fkp.scheme import IBUG68, Scheme
 
 Truth = Literal["raw", "corrected"]
 
 #: What a label may be, with the head of its column: every table says which of the two it was measured against.
 TRUTHS: dict[Truth, str] = {"raw": "raw labels", "corrected": "corrected labels"}
 
-NORMALISER = "inter-ocular: distance of the outer eye corners"
 
-
-def interocular_px(truth_px: np.ndarray) -> np.ndarray:
-    """Distance of the outer eye corners.
+def normaliser_px(truth_px: np.ndarray, scheme: Scheme = IBUG68) -> np.ndarray:
+    """What errors are divided by, `Scheme.size_px`, of faces that all have it.
 
     Args:
-        truth_px: (N, 68, 2).
+        truth_px: (N, K, 2).
+        scheme: Of these points.
 
     Returns:
         (N,) float64.
 
     Raises:
-        ValueError: The shape is another, a coordinate is not finite, or two corners coincide or are missing.
+        ValueError: The shape is another, a coordinate is not finite, or a face's normaliser is nothing or not labelled.
     """
-    _check(truth_px, "the truth", missing=True)
-    left, right = OUTER_EYE_CORNERS
-    distance = np.linalg.norm(np.asarray(truth_px, np.float64)[:, left] - truth_px[:, right], axis=-1)
-    flat = np.flatnonzero(~(distance > 0))
+    _check(truth_px, "the truth", scheme, missing=True)
+    size = scheme.size_px(truth_px)
+    flat = np.flatnonzero(~(size > 0))
     if len(flat):
-        raise ValueError(f"the outer eye corners of truth {flat[0]} coincide or are missing: its error cannot be normalised")
-    return distance
+        raise ValueError(f"the normaliser of truth {flat[0]} ({scheme.normaliser_text}) is 0 or missing: its error has no scale")
+    return size
 
 
-def point_error_px(points_px: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
-    """(N, 68) float64 Euclidean error of each point, in the pixels of the arguments, (N, 68, 2) both; NaN where the truth has no point.
+def point_error_px(points_px: np.ndarray, truth_px: np.ndarray, scheme: Scheme = IBUG68) -> np.ndarray:
+    """(N, K) float64 Euclidean error of each point, in the pixels of the arguments, (N, K, 2) both; NaN where the truth has no point.
 
     Raises:
         ValueError: The shapes differ or are others, or a coordinate is not finite.
     """
-    _check(points_px, "the prediction")
-    _check(truth_px, "the truth", missing=True)
+    _check(points_px, "the prediction", scheme)
+    _check(truth_px, "the truth", scheme, missing=True)
     if points_px.shape != truth_px.shape:
         raise ValueError(f"{len(points_px)} predictions do not go with {len(truth_px)} truths")
     return np.linalg.norm(np.asarray(points_px, np.float64) - truth_px, axis=-1)
 
 
-def nme_interocular_pct(points_px: np.ndarray, truth_px: np.ndarray, points: Sequence[int] | None = None) -> np.ndarray:
-    """Normalised mean error of each face: mean point error / distance of the truth's outer eye corners, in percent.
+def nme_pct(points_px: np.ndarray, truth_px: np.ndarray, points: Sequence[int] | None = None, scheme: Scheme = IBUG68) -> np.ndarray:
+    """Normalised mean error of each face: mean point error / the scheme's normaliser of the truth, in percent.
 
     Args:
-        points_px: (N, 68, 2) predicted.
-        truth_px: (N, 68, 2).
+        points_px: (N, K, 2) predicted.
+        truth_px: (N, K, 2).
         points: Numbers of the points to average over; all by default. The normaliser stays the same.
+        scheme: Of the points.
 
     Returns:
         (N,) float64; NaN for a face of which none of these points is labelled.
 
     Raises:
-        ValueError: See `interocular_px` and `point_error_px`; or `points` is empty.
+        ValueError: See `normaliser_px` and `point_error_px`; or `points` is empty.
     """
-    error = point_error_px(points_px, truth_px)
+    error = point_error_px(points_px, truth_px, scheme)
     if points is not None:
         if not len(points):
             raise ValueError("the mean over no points has no value")
         error = error[:, list(points)]
     known = ~np.isnan(error)
     mean = np.where(known, error, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
-    return 100 * mean / interocular_px(truth_px)
+    return 100 * mean / normaliser_px(truth_px, scheme)
 
 
-def turn(points_px: np.ndarray) -> np.ndarray:
+def turn(points_px: np.ndarray, scheme: Scheme = IBUG68) -> np.ndarray:
     """How far a head is turned to a side: the nose tip's way from the middle between the ends of the jaw, as a part of their distance.
 
     0 for a face seen from the front, 0.5 where the nose tip stands over an end of the jaw, which is about a half profile.
 
     Args:
-        points_px: (N, 68, 2).
+        points_px: (N, K, 2).
+        scheme: Its `yaw` says which three points these are.
 
     Returns:
-        (N,) float64, not negative.
+        (N,) float64, not negative; NaN where one of the three is not labelled, or the scheme names none.
     """
-    first, last, nose = (np.asarray(points_px, np.float64)[:, point] for point in (0, 16, 30))
+    if scheme.yaw is None:
+        return np.full(len(points_px), np.nan)
+    first, last, nose = (np.asarray(points_px, np.float64)[:, point] for point in scheme.yaw)
     across = last - first
     place = ((nose - first) * across).sum(-1) / np.maximum((across**2).sum(-1), 1e-12)
     return np.abs(place - 0.5)
@@ -119,35 +121,42 @@ def failure_pct(nme: np.ndarray, limit_pct: float) -> float:
     return float(100 * (np.asarray(nme) > limit_pct).mean())
 
 
-def summary(points_px: np.ndarray, truth_px: np.ndarray) -> dict[str, float]:
-    """Every figure of a table, by key.
+def summary(points_px: np.ndarray, truth_px: np.ndarray, scheme: Scheme = IBUG68) -> dict[str, float]:
+    """Every metric of a table, by key.
 
     Args:
-        points_px: (N, 68, 2) predicted.
-        truth_px: (N, 68, 2). The caller says whether it is raw or corrected.
+        points_px: (N, K, 2) predicted.
+        truth_px: (N, K, 2). The caller says whether it is raw or corrected.
+        scheme: Of the points; below, `<normaliser>` is its own.
 
     Returns:
-        Means over the faces in percent, but for the median; one `nme_<region>_interocular_pct` a region of `REGIONS` of which any
-        point is labelled. A point that is not labelled counts nowhere.
+        Means over the faces in percent, but for the median; one `nme_<region>_<normaliser>_pct` a region or group of the scheme of
+        which any point is labelled; and `points_measured`, how many labelled points all of it rests on. A point that is not
+        labelled counts nowhere.
 
     Raises:
-        ValueError: See `nme_interocular_pct`; or there is no face.
+        ValueError: See `nme_pct`; or there is no face.
     """
-    nme = nme_interocular_pct(points_px, truth_px)
+    nme = nme_pct(points_px, truth_px, scheme=scheme)
     _check_errors(nme, limit_pct=8.0)
     result = {
-        "nme_interocular_pct": float(nme.mean()),
-        "nme_inner51_interocular_pct": float(nme_interocular_pct(points_px, truth_px, INNER_51).mean()),
-        "median_nme_interocular_pct": float(np.median(nme)),
+        scheme.nme_key: float(nme.mean()),
+        f"median_{scheme.nme_key}": float(np.median(nme)),
         "auc_08_pct": auc_pct(nme, 8.0),
         "failure_08_pct": failure_pct(nme, 8.0),
         "failure_10_pct": failure_pct(nme, 10.0),
+        "points_measured": float(np.isfinite(truth_px).all(-1).sum()),
     }
-    for region, points in REGIONS.items():
-        found = nme_interocular_pct(points_px, truth_px, points)
+    for name, points in {**scheme.groups, **scheme.regions}.items():
+        found = nme_pct(points_px, truth_px, points, scheme)
         if not np.isnan(found).all():
-            result[f"nme_{region}_interocular_pct"] = float(np.nanmean(found))
+            result[region_key(scheme, name)] = float(np.nanmean(found))
     return result
+
+
+def region_key(scheme: Scheme, name: str) -> str:
+    """Key of the error of a region or group."""
+    return f"nme_{name}_{scheme.normaliser}_pct"
 
 
 def coverage(
@@ -248,9 +257,9 @@ def _errors_and_expected(error_px: np.ndarray, expected_error_px: np.ndarray) ->
     return error, expected
 
 
-def _check(points_px: np.ndarray, what: str, missing: bool = False) -> None:
-    if points_px.ndim != 3 or points_px.shape[1:] != (NUM_POINTS, 2):
-        raise ValueError(f"{what} must have the shape (N, {NUM_POINTS}, 2), got {points_px.shape}")
+def _check(points_px: np.ndarray, what: str, scheme: Scheme, missing: bool = False) -> None:
+    if points_px.ndim != 3 or points_px.shape[1:] != (len(scheme), 2):
+        raise ValueError(f"{what} must have the shape (N, {len(scheme)}, 2), got {points_px.shape}")
     absent = np.isnan(points_px).all(axis=-1, keepdims=True) & missing
     broken = np.flatnonzero(~(np.isfinite(points_px) | absent).all(axis=(1, 2)))
     if len(broken):

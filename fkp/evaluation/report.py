@@ -19,7 +19,7 @@ import numpy as np
 from fkp.common import files
 from fkp.common import html as page
 from fkp.data.face_shape import box_of_label
-from fkp.evaluation.metrics import NORMALISER, TRUTHS, auc_pct
+from fkp.evaluation.metrics import TRUTHS, auc_pct
 from fkp.vision.crop import Crop
 from fkp.vision.draw import draw_face
 from fkp.vision.image import Image
@@ -64,7 +64,7 @@ def write_report(path: str | Path, evaluations: Sequence[Evaluation], bundle: Bu
         "report",
         sections=[_section(evaluation) for evaluation in evaluations],
         heads=list(TRUTHS.values()),
-        normaliser=NORMALISER,
+        normaliser=bundle.config.scheme.normaliser_text,
         name=bundle.path.resolve().name,
         digest=bundle.digest,
         config_digest=bundle.config.digest(),
@@ -108,15 +108,15 @@ def draw_evaluated(evaluation: Evaluation, face: int, size_px: int) -> Image:
         FkpError: The frame cannot be read any more.
     """
     truth_px = evaluation.truth_px("corrected")[face]
-    crop = Crop.of_box(box_of_label(truth_px), size_px, _FACE_SCALE)
+    crop = Crop.of_box(box_of_label(truth_px, evaluation.scheme), size_px, _FACE_SCALE)
     frame = evaluation.catalog.image(int(evaluation.rows[face]))
     pixels = np.ascontiguousarray(crop.apply(frame, 3).transpose(1, 2, 0))
-    return draw_face(pixels, crop.do(evaluation.points_px[face]), truth_px=crop.do(truth_px))
+    return draw_face(pixels, crop.do(evaluation.points_px[face]), truth_px=crop.do(truth_px), scheme=evaluation.scheme)
 
 
 def ced_plot(evaluation: Evaluation) -> bytes:
     """PNG: fraction of faces whose error is at most the abscissa, against both truths, with the area in the legend."""
-    errors = {truth: evaluation.nme_interocular_pct(truth) for truth in TRUTHS}
+    errors = {truth: evaluation.nme_pct(truth) for truth in TRUTHS}
     labels = {truth: f"{TRUTHS[truth]}: AUC@{_AUC_LIMIT_PCT:g} % = {auc_pct(nme, _AUC_LIMIT_PCT):.1f}" for truth, nme in errors.items()}
     title = f"Cumulative error, {evaluation.data.split} split, {len(evaluation)} faces"
     return cumulative_plot({labels[truth]: nme for truth, nme in errors.items()}, title, [_COLOURS[truth] for truth in errors])
@@ -140,7 +140,7 @@ def cumulative_plot(errors: Mapping[str, np.ndarray], title: str, colours: Seque
             colour = colours[place] if colours else f"C{place}"
             axes.step(places, 100 * parts, where="post", color=colour, linewidth=2, label=label)
         axes.axvline(_AUC_LIMIT_PCT, color="#555", linewidth=1, linestyle=":")
-        axes.set(xlim=(0, _CED_END_PCT), ylim=(0, 101), xlabel="NME, % of the inter-ocular distance", ylabel="% of faces")
+        axes.set(xlim=(0, _CED_END_PCT), ylim=(0, 101), xlabel="NME, %", ylabel="% of faces")
         axes.set_title(title, fontsize=11)
         axes.legend(loc="lower right", frameon=False)
 
@@ -180,7 +180,7 @@ def _plot_png(draw: Callable[[Axes], None]) -> bytes:
 
 def _section(evaluation: Evaluation) -> dict[str, Any]:
     """What the page shows of one split."""
-    nme = evaluation.nme_interocular_pct("corrected")
+    nme = evaluation.nme_pct("corrected")
     order = np.argsort(-nme, kind="stable")
     count = min(GALLERY, max(1, len(order) // 2))
     shift = evaluation.catalog.label_bias_px

@@ -22,7 +22,7 @@ def calibrate_scale(network: Network, crops_u8: np.ndarray, truth_px: np.ndarray
     Args:
         network: Changed in place, and left in evaluation mode.
         crops_u8: (N, C, S, S) uint8, held-out faces.
-        truth_px: (N, 68, 2) float32 in their pixels, NaN where a point is not labelled.
+        truth_px: (N, K, 2) float32 in their pixels, NaN where a point is not labelled.
 
     Returns:
         The factor.

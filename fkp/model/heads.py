@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fkp.config import InputConfig, ModelConfig
 from fkp.errors import FkpError
-from fkp.scheme import NUM_POINTS
 
 if TYPE_CHECKING:
     from fkp.model.registry import Backbone
@@ -23,19 +22,19 @@ if TYPE_CHECKING:
 _NECK = 64
 
 
-def build(model: ModelConfig, inputs: InputConfig, backbone: Backbone) -> DirectHead | HeatmapHead:
-    """Build the configured head on a backbone.
+def build(model: ModelConfig, inputs: InputConfig, backbone: Backbone, landmarks: int) -> DirectHead | HeatmapHead:
+    """Build the configured head for so many landmarks on a backbone.
 
     Raises:
         FkpError: A heatmap head on a backbone that keeps no map of stride 4 or 8, or a crop that its coarsest map does not divide.
     """
     if model.head == "direct":
-        return DirectHead(backbone, inputs.size_px, model.dropout)
+        return DirectHead(backbone, inputs.size_px, model.dropout, landmarks)
     if backbone.strides[0] not in (HeatmapHead.STRIDE, 2 * HeatmapHead.STRIDE):
         raise FkpError(f"model.arch={model.arch} has no map for model.head=heatmap: use model.head=direct")
     if inputs.size_px % backbone.strides[-1]:
         raise FkpError(f"input.size_px={inputs.size_px} does not divide by {backbone.strides[-1]}, the coarsest map of model.head=heatmap")
-    return HeatmapHead(backbone, inputs.size_px)
+    return HeatmapHead(backbone, inputs.size_px, landmarks)
 
 
 def _scale_px(log_scale: Tensor, size_px: int) -> Tensor:
@@ -49,19 +48,19 @@ class DirectHead(nn.Module):
     The encoding of a point is (p - 100) / 50 in a crop of 224 px, the student project's choice, and scales with the crop.
     """
 
-    def __init__(self, backbone: Backbone, size_px: int, dropout: float) -> None:
+    def __init__(self, backbone: Backbone, size_px: int, dropout: float, landmarks: int) -> None:
         super().__init__()
-        self.size_px = size_px
+        self.size_px, self.landmarks = size_px, landmarks
         channels, cells = backbone.channels[-1], max(1, size_px // backbone.strides[-1]) ** 2
         self.reduce = nn.Identity() if cells == 1 else nn.Conv2d(channels, _NECK, 1)
         features = channels if cells == 1 else _NECK * cells
         self.dropout = nn.Dropout(dropout)
-        self.points = nn.Linear(features, 2 * NUM_POINTS)
-        self.log_scale = nn.Linear(features, NUM_POINTS)
+        self.points = nn.Linear(features, 2 * landmarks)
+        self.log_scale = nn.Linear(features, landmarks)
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         features = self.dropout(self.reduce(maps[-1]).flatten(1))
-        encoding = self.points(features).float().reshape(-1, NUM_POINTS, 2)
+        encoding = self.points(features).float().reshape(-1, self.landmarks, 2)
         return self.decode(encoding), _scale_px(self.log_scale(features.detach()), self.size_px), encoding
 
     def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
@@ -69,11 +68,11 @@ class DirectHead(nn.Module):
         return encoding.new_zeros(())
 
     def encode(self, points_px: Tensor) -> Tensor:
-        """(N, 68, 2) crop pixels to their encoding."""
+        """(N, K, 2) crop pixels to their encoding."""
         return (points_px * (224 / self.size_px) - 100) / 50
 
     def decode(self, encoding: Tensor) -> Tensor:
-        """(N, 68, 2) encoding to crop pixels."""
+        """(N, K, 2) encoding to crop pixels."""
         return (encoding * 50 + 100) * (self.size_px / 224)
 
 
@@ -95,18 +94,18 @@ class HeatmapHead(nn.Module):
     #: YouTube-Faces set a validation NME of 61 % after three epochs, against 19 % from 10).
     TEMPERATURE = 10.0
 
-    def __init__(self, backbone: Backbone, size_px: int) -> None:
+    def __init__(self, backbone: Backbone, size_px: int, landmarks: int) -> None:
         super().__init__()
-        self.size_px = size_px
+        self.size_px, self.landmarks = size_px, landmarks
         self.cells = size_px // self.STRIDE
         self.lateral = nn.ModuleList(nn.Conv2d(channels, _NECK, 1) for channels in backbone.channels)
         self.smooth = nn.Sequential(nn.Conv2d(_NECK, _NECK, 3, padding=1, bias=False), nn.BatchNorm2d(_NECK), nn.ReLU(inplace=True))
         self.split = backbone.strides[0] // self.STRIDE
-        self.maps = nn.Conv2d(_NECK, NUM_POINTS * self.split**2, 1, bias=False)  # Softmax does not see a bias.
-        self.temperature = nn.Parameter(torch.full((NUM_POINTS,), self.TEMPERATURE))
-        self.log_scale = nn.Linear(backbone.channels[-1], NUM_POINTS)
+        self.maps = nn.Conv2d(_NECK, landmarks * self.split**2, 1, bias=False)  # Softmax does not see a bias.
+        self.temperature = nn.Parameter(torch.full((landmarks,), self.TEMPERATURE))
+        self.log_scale = nn.Linear(backbone.channels[-1], landmarks)
         # A wide map is an uncertain point; how much so is learnt for each point.
-        self.spread_gain = nn.Parameter(torch.full((NUM_POINTS,), 0.5))
+        self.spread_gain = nn.Parameter(torch.full((landmarks,), 0.5))
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         x = self.lateral[-1](maps[-1])
@@ -115,7 +114,7 @@ class HeatmapHead(nn.Module):
         # The temperature goes into the weights, and the maps become contiguous while they are small: both save time.
         temperature = self.temperature.repeat_interleave(self.split**2)[:, None, None, None]
         logits = F.conv2d(self.smooth(x), self.maps.weight * temperature).contiguous().float()
-        marginals = self.marginals(logits.unflatten(1, (NUM_POINTS, self.split, self.split)))
+        marginals = self.marginals(logits.unflatten(1, (self.landmarks, self.split, self.split)))
         points_px, spread_px = self.expectation(marginals)
         coarse = maps[-1].detach().float().mean((2, 3))
         spread_pct = (spread_px.detach() * (100 / self.size_px)).clamp_min(0.05)
@@ -123,7 +122,7 @@ class HeatmapHead(nn.Module):
         return points_px, scale_px, marginals
 
     def encode(self, points_px: Tensor) -> Tensor:
-        """(N, 68, 2) crop pixels to (N, 68, cells, cells) logits of a Gaussian of half a cell's width.
+        """(N, K, 2) crop pixels to (N, K, cells, cells) logits of a Gaussian of half a cell's width.
 
         A wider one loses so much beyond the border that a point one cell inside moves by a pixel.
         """
@@ -132,25 +131,25 @@ class HeatmapHead(nn.Module):
         return along_x[:, :, None, :] + along_y[:, :, :, None]
 
     def decode(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 68, cells, cells) logits to expected places (N, 68, 2) and their spread (N, 68), both in crop pixels."""
+        """(N, K, cells, cells) logits to expected places (N, K, 2) and their spread (N, 68), both in crop pixels."""
         return self.expectation(self.marginals(logits[:, :, None, None]))
 
     def marginals(self, logits: Tensor) -> Tensor:
         """The map's distribution along x and along y.
 
         Args:
-            logits: (N, 68, s, s, cells / s, cells / s), where [i, j, y, x] is the map's cell in row y s + i, column x s + j.
+            logits: (N, K, s, s, cells / s, cells / s), where [i, j, y, x] is the map's cell in row y s + i, column x s + j.
                 To put the cells into their order first would take ONNX Runtime a sixth of the whole network's time.
 
         Returns:
-            (N, 68, 2, cells).
+            (N, K, 2, cells).
         """
         weight = logits.flatten(2).softmax(-1).reshape(logits.shape)
         along = (weight.sum((2, 4)), weight.sum((3, 5)))
         return torch.stack([each.transpose(2, 3).flatten(2) for each in along], 2)
 
     def expectation(self, marginals: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 68, 2, cells) distributions to expected places (N, 68, 2) and their spread (N, 68), crop pixels."""
+        """(N, K, 2, cells) distributions to expected places (N, K, 2) and their spread (N, 68), crop pixels."""
         place = self._places(marginals)
         mean, square = (marginals * place).sum(-1), (marginals * place**2).sum(-1)
         return mean, (square - mean**2).sum(-1).clamp_min(1e-6).sqrt()

@@ -15,10 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fkp.config import Config
 from fkp.model import losses
 from fkp.model.network import Network
-from fkp.scheme import OUTER_EYE_CORNERS
-
-#: What is monitored, kept and searched for: the validation subset, corrected labels.
-VAL_NME = "val_nme_interocular_pct"
+from fkp.scheme import Scheme
 
 
 class Net(pl.LightningModule):
@@ -46,13 +43,13 @@ class Net(pl.LightningModule):
 
     @torch.inference_mode()
     def sample(self, images: Tensor) -> Tensor:
-        """Find 68 points in each crop.
+        """Find the landmarks in each crop.
 
         Args:
             images: (N, C, S, S), S = `input.size_px`: uint8, or floating point in [0, 1]. The type says which.
 
         Returns:
-            (N, 68, 2) float32 in pixels of the crops.
+            (N, K, 2) float32 in pixels of the crops.
 
         Raises:
             ValueError: The shape does not fit the network.
@@ -83,7 +80,8 @@ class Net(pl.LightningModule):
         points_px, scale_px = self(crops_u8)
         loss = losses.landmark_loss(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
         self.log("val_loss", loss, sync_dist=True, batch_size=len(truth_px))
-        self.log(VAL_NME, nme_interocular_pct(points_px, truth_px).mean(), sync_dist=True, batch_size=len(truth_px))
+        nme = nme_pct(points_px, truth_px, self.config.scheme).mean()
+        self.log(self.config.val_nme_key, nme, sync_dist=True, batch_size=len(truth_px))
 
     def configure_optimizers(self) -> Any:
         optim = self.config.optim
@@ -125,11 +123,16 @@ class Net(pl.LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
 
-def nme_interocular_pct(points_px: Tensor, truth_px: Tensor) -> Tensor:
-    """(N,) mean error of the labelled points in percent of the distance of the outer eye corners (300-W protocol)."""
-    left, right = OUTER_EYE_CORNERS
-    distance = (truth_px[:, left] - truth_px[:, right]).norm(dim=-1)
-    return 100 * (points_px - truth_px).norm(dim=-1).nanmean(-1) / distance.clamp_min(1e-6)
+def nme_pct(points_px: Tensor, truth_px: Tensor, scheme: Scheme) -> Tensor:
+    """(N,) mean error of the labelled points in percent of the scheme's normaliser."""
+    if scheme.between is None:
+        known = truth_px.isfinite()
+        sides = truth_px.where(known, -torch.inf).amax(1) - truth_px.where(known, torch.inf).amin(1)
+        size = sides.norm(dim=-1)
+    else:
+        left, right = scheme.between
+        size = (truth_px[:, left] - truth_px[:, right]).norm(dim=-1)
+    return 100 * (points_px - truth_px).norm(dim=-1).nanmean(-1) / size.clamp_min(1e-6)
 
 
 def _to_u8(images: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def radial_laplace_nll(error_pct: Tensor, scale_pct: Tensor) -> Tensor:
     The most likely s of a sample is half its mean radius, so 2 s is the expected error of the point.
 
     Args:
-        error_pct: (N, 68, 2).
-        scale_pct: (N, 68), s.
+        error_pct: (N, K, 2).
+        scale_pct: (N, K), s.
     """
     radius = torch.sqrt(error_pct.square().sum(-1) + 1e-6)  # The constant keeps the gradient finite at zero.
     return (2 * torch.log(scale_pct) + radius / scale_pct).mean()
@@ -58,9 +58,9 @@ def landmark_loss(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tens
 
     Args:
         name: `loss.kind`.
-        points_px: (N, 68, 2) predicted, crop pixels.
-        scale_px: (N, 68) predicted, crop pixels.
-        truth_px: (N, 68, 2), crop pixels; a point of NaN is not labelled and counts nothing.
+        points_px: (N, K, 2) predicted, crop pixels.
+        scale_px: (N, K) predicted, crop pixels.
+        truth_px: (N, K, 2), crop pixels; a point of NaN is not labelled and counts nothing.
         size_px: Side of the crop.
     """
     to_pct = 100 / size_px

@@ -19,7 +19,7 @@ class Network(nn.Module):
     """uint8 crops to points: normalisation, backbone, head. This is what a bundle exports.
 
     Args:
-        config: The run; its `model` and `input` sections are read.
+        config: The run; its `model`, `input` and `data.scheme` are read.
 
     Raises:
         FkpError: The architecture is unknown or does not go with the head.
@@ -28,7 +28,7 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.backbone = build_backbone(config.model, config.input)
-        self.head = heads.build(config.model, config.input, cast(Backbone, self.backbone))
+        self.head = heads.build(config.model, config.input, cast(Backbone, self.backbone), len(config.scheme))
 
     def forward(self, crops_u8: Tensor) -> tuple[Tensor, Tensor]:
         """Find the points of each crop.
@@ -37,7 +37,7 @@ class Network(nn.Module):
             crops_u8: (N, C, S, S) uint8.
 
         Returns:
-            points_px (N, 68, 2) float32 in crop pixels, and scale_px (N, 68) float32: the scale s of the error's
+            points_px (N, K, 2) float32 in crop pixels, and scale_px (N, K) float32: the scale s of the error's
             density exp(-r / s) / (2 pi s^2), whose expected radius is 2 s (see `losses.radial_laplace_nll`).
         """
         points_px, scale_px, _ = self.with_encoding(crops_u8)

@@ -16,7 +16,7 @@ from fkp.common.files import write
 from fkp.errors import FkpError
 from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
-from fkp.scheme import NUM_POINTS
+from fkp.scheme import Scheme
 from fkp.vision.draw import draw_face
 from fkp.vision.image import read_image, write_image
 
@@ -49,7 +49,7 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
         except FkpError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
-    _write_tables(out, results, predictor.bundle.digest)
+    _write_tables(out, results, predictor.bundle.digest, predictor.scheme)
     print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} images: {out}/faces.json, {out}/faces.csv and images")
     return 1 if failed else 0
 
@@ -59,7 +59,7 @@ def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np
     faces = predictor(image, boxes_xyxy)
     canvas = image
     for face in faces:
-        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
+        canvas = draw_face(canvas, face.points_px, face.box_xyxy, scheme=face.scheme)
     write_image(target, canvas)
     return {"picture": shown(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}
 
@@ -77,11 +77,14 @@ def _names(paths: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _write_tables(out: Path, results: list[dict[str, Any]], digest: str) -> None:
-    write(out / "faces.json", json.dumps({"model": digest, "pictures": results}, indent=1) + "\n")
+def _write_tables(out: Path, results: list[dict[str, Any]], digest: str, scheme: Scheme) -> None:
+    write(
+        out / "faces.json",
+        json.dumps({"model": digest, "scheme": scheme.name, "landmarks": scheme.landmarks, "pictures": results}, indent=1) + "\n",
+    )
     rows = io.StringIO(newline="")
     table = csv.writer(rows)
-    table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(NUM_POINTS) for axis in "xy")])
+    table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(len(scheme)) for axis in "xy")])
     for result in results:
         for number, face in enumerate(result["faces"]):
             table.writerow([result["picture"], number, face["score"], *(value for point in face["keypoints"] for value in point)])

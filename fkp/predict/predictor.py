@@ -12,7 +12,7 @@ import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
-from fkp.scheme import MIRROR
+from fkp.scheme import IBUG68, Scheme
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
@@ -30,10 +30,9 @@ AGREE_FRACTION = 0.015
 
 #: Crops that ONNX Runtime takes at once: its memory grows with them, and on a CPU more are not faster.
 _MAX_CROPS = 16
-_MIRROR = list(MIRROR)
 
 T = TypeVar("T")
-#: points_px (N, 68, 2) and expected_error_px (N, 68) of N crops, float32 in crop pixels.
+#: points_px (N, K, 2) and expected_error_px (N, K) of N crops, float32 in crop pixels.
 Answer = tuple[np.ndarray, np.ndarray]
 #: A search for faces: it yields crops (N, C, S, S) uint8, is sent the network's answer to them, and returns what it found.
 Search = Generator[np.ndarray, Answer, T]
@@ -46,16 +45,18 @@ class Face:
     """One face of an image, everything in pixels of that image.
 
     Attributes:
-        box_xyxy: (4,) float32, where the face was looked for: a box that was given, or tight around the 68 points.
+        box_xyxy: (4,) float32, where the face was looked for: a box that was given, or tight around the landmarks.
         score: The detector's confidence, 1 for a box that was given.
-        points_px: (68, 2) float32.
-        expected_error_px: (68,) float32, how far from the truth the network expects each point to be.
+        points_px: (K, 2) float32.
+        expected_error_px: (K,) float32, how far from the truth the network expects each point to be.
+        scheme: What the points are.
     """
 
     box_xyxy: np.ndarray
     score: float
     points_px: np.ndarray
     expected_error_px: np.ndarray
+    scheme: Scheme = IBUG68
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON, rounded to hundredths of a pixel."""
@@ -71,7 +72,7 @@ class Session(Protocol):
     """The network of a bundle, wherever it runs."""
 
     def run(self, crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, C, S, S) uint8 -> points_px (N, 68, 2) and scale_px (N, 68), float32 in crop pixels."""
+        """(N, C, S, S) uint8 -> points_px (N, K, 2) and scale_px (N, K), float32 in crop pixels."""
         ...
 
 
@@ -96,7 +97,7 @@ class Predictor:
         session: Session | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.config = self.bundle.config
+        self.config, self.scheme = self.bundle.config, self.bundle.config.scheme
         self._session = session or _OnnxSession(self.bundle, threads)
         self._detector_name = detector
 
@@ -163,7 +164,7 @@ class Predictor:
         if not places:
             return []
         answer = yield np.stack([crop.apply(image, self.config.input.channels) for _, _, crop in places])
-        return [_face(*place, *each) for place, *each in zip(places, *answer, strict=True)]
+        return [_face(self.scheme, *place, *each) for place, *each in zip(places, *answer, strict=True)]
 
     def _first(self, face: Detection) -> _Place:
         return face.box_xyxy, face.score, self.crop(face.box_xyxy, face.roll_deg)
@@ -175,7 +176,7 @@ class Predictor:
         if not ((box_xyxy[2:] > box_xyxy[:2]).all() and np.isfinite(box_xyxy).all()):
             return face.box_xyxy, face.score, self.crop(face.box_xyxy)
         size_px, scale = self.config.input.size_px, self.config.input.crop_scale
-        return box_xyxy, face.score, Crop.of_points(face.points_px, size_px, scale, mirrored)
+        return box_xyxy, face.score, Crop.of_points(face.points_px, self.scheme, size_px, scale, mirrored)
 
     @cached_property
     def detector(self) -> FaceDetector:
@@ -197,7 +198,7 @@ class Predictor:
             crops_u8: (N, C, S, S) uint8.
 
         Returns:
-            points_px (N, 68, 2) and expected_error_px (N, 68), float32 in crop pixels.
+            points_px (N, K, 2) and expected_error_px (N, K), float32 in crop pixels.
         """
         starts = range(0, max(len(crops_u8), 1), _MAX_CROPS)
         answers = [self._session.run(crops_u8[first : first + _MAX_CROPS]) for first in starts]
@@ -248,15 +249,16 @@ def fuse(first: Face, refined: Face) -> Face:
 
 def needs_refinement(face: Face) -> bool:
     """Whether a face stands in its box otherwise than in training: turned, or not filling it. A second crop shows it better."""
-    upright = abs(float(roll_deg(face.points_px))) <= MOST_ROLL_DEG
+    upright = abs(float(roll_deg(face.points_px, face.scheme))) <= MOST_ROLL_DEG
     return not (upright and float(iou(face.box_xyxy, box_of_points(face.points_px))) >= LEAST_OVERLAP)
 
 
-def _face(box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray) -> Face:
-    """Take the network's answer (68, 2) and (68,) back from its crop into the image."""
+def _face(scheme: Scheme, box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray) -> Face:
+    """Take the network's answer (K, 2) and (K,) back from its crop into the image."""
     if crop.mirrored:
-        points_crop_px, error_crop_px = points_crop_px[_MIRROR], error_crop_px[_MIRROR]
-    return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px))
+        mirror = list(scheme.mirror)
+        points_crop_px, error_crop_px = points_crop_px[mirror], error_crop_px[mirror]
+    return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px), scheme)
 
 
 class _OnnxSession:

@@ -55,7 +55,7 @@ class TorchSession:
             crops_u8: (N, C, S, S) uint8.
 
         Returns:
-            points_px (N, 68, 2) and scale_px (N, 68), float32 in crop pixels, as `model.onnx` gives them.
+            points_px (N, K, 2) and scale_px (N, K), float32 in crop pixels, as `model.onnx` gives them.
         """
         import torch
 

@@ -37,7 +37,7 @@ class Sighting:
         track: Number of the face, from 0; the same in all frames.
         detected: Whether its box came from the detector and not from the points of the frame before.
         face: As the network answers; `score` is the detector's when it last looked.
-        smooth_px: (68, 2) float32, the smoothed points.
+        smooth_px: (K, 2) float32, the smoothed points.
     """
 
     track: int

@@ -141,7 +141,7 @@ class Jitter:
 
 def _drawn(frame: Image, seen: list[Sighting]) -> Image:
     for sighting in seen:
-        frame = draw_face(frame, sighting.smooth_px, sighting.face.box_xyxy)
+        frame = draw_face(frame, sighting.smooth_px, sighting.face.box_xyxy, scheme=sighting.face.scheme)
         frame = draw_label(frame, str(sighting.track), sighting.face.box_xyxy)
     return frame
 

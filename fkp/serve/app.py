@@ -294,5 +294,5 @@ def _draw(found: Found) -> bytes:
     assert found.image is not None
     canvas = found.image
     for face in found.faces:
-        canvas = draw_face(canvas, face.points_px, face.box_xyxy)
+        canvas = draw_face(canvas, face.points_px, face.box_xyxy, scheme=face.scheme)
     return encode_image(canvas, ".png")

@@ -21,7 +21,7 @@ from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import Search, advance, given_boxes
 from fkp.predict.torch_session import open_gpu
-from fkp.scheme import INNER_51, OUTER_EYE_CORNERS
+from fkp.scheme import IBUG68, Scheme
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source
 from fkp.serve.refusal import Refusal
@@ -37,6 +37,10 @@ _GOLDEN = Path(__file__).with_name("golden")
 _BATCH_TOLERANCE_PX = 0.25
 #: Quality falls to 1/e where the mean expected error reaches this part of the box's longer side.
 _QUALITY_SCALE = 0.05
+#: Part of a scheme's landmarks that the golden face's labels must have by name for the model to be measured on it.
+_GOLDEN_PART = 0.6
+#: What `points=` may say beside names.
+_NUMBERS = {"68": ("ibug68", "all"), "51": ("ibug68", "inner51")}
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,13 @@ class InferenceOptions:
         boxes_xyxy: Boxes that replace detection; none: the detector looks.
         max_faces: At most so many, the best first.
         min_score: Detected faces below it are left out.
-        points: 68, or 51 without the jaw.
+        points: Which landmarks: `all`, or names of regions, groups and landmarks with commas between.
     """
 
     boxes_xyxy: tuple[tuple[float, float, float, float], ...] = ()
     max_faces: int = 20
     min_score: float = 0.0
-    points: int = 68
+    points: str = "all"
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Model:
             **self.name_json,
             "architecture": f"{config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
             "size_px": config.input.size_px,
+            "scheme": {"name": config.scheme.name, "landmarks": list(config.scheme.landmarks)},
             "card": self.bundle.card,
             "metrics": self.bundle.metrics,
         }
@@ -171,23 +176,28 @@ class Model:
         """Let the model find a stored face whose points are known.
 
         Args:
-            limit_pct: Largest mean error of the points, in percent of the distance of the outer eye corners.
+            limit_pct: Largest mean error of the points, in percent of the scheme's normaliser. A scheme that shares too few names
+                with the stored face's points is only held to answers that are finite, and the same in a batch.
 
         Raises:
             FkpError: It misses the face, or answers a crop differently when others are beside it.
         """
         image = read_image(_GOLDEN / "face.jpg")
-        truth_px = np.asarray(json.loads((_GOLDEN / "points.json").read_text(encoding="utf-8")), np.float32)
-        crop = self.predictor.crop(box_of_points(truth_px))
+        golden_px = np.asarray(json.loads((_GOLDEN / "points.json").read_text(encoding="utf-8")), np.float32)
+        scheme = self.predictor.scheme
+        truth_px = scheme.convert(golden_px, IBUG68)
+        measured = np.isfinite(truth_px).all(-1).mean() >= _GOLDEN_PART and np.isfinite(scheme.size_px(truth_px))
+        crop = self.predictor.crop(box_of_points(truth_px[np.isfinite(truth_px).all(-1)] if measured else golden_px))
         pixels_u8 = crop.apply(image, self.bundle.config.input.channels)
         try:
             alone_px, error_px = self.predictor.run(pixels_u8[None])
             beside_px, _ = self.predictor.run(np.stack([255 - pixels_u8, pixels_u8, pixels_u8]))
         except Exception as error:  # ONNX Runtime raises many kinds; each means that this file cannot be served.
             raise FkpError(f"model {self.digest[:12]} does not run ({' '.join(str(error).split())[:160]}): export it again") from error
-        left, right = OUTER_EYE_CORNERS
-        size_px = float(np.linalg.norm(truth_px[left] - truth_px[right]))
-        nme_pct = 100 * float(np.linalg.norm(crop.undo(alone_px[0]) - truth_px, axis=-1).mean()) / size_px
+        found_px = crop.undo(alone_px[0])
+        if not np.isfinite(found_px).all():
+            raise FkpError(f"model {self.digest[:12]} answers with numbers that are not finite: it is not served; train it again")
+        nme_pct = 100 * float(np.nanmean(np.linalg.norm(found_px - truth_px, axis=-1)) / scheme.size_px(truth_px)) if measured else 0.0
         # Written so that numbers that are not finite fail, too.
         if not (nme_pct <= limit_pct and bool((error_px > 0).all()) and bool(np.isfinite(error_px).all())):
             raise FkpError(f"model {self.digest[:12]} misses the golden face by {nme_pct:.1f} % (limit {limit_pct:g} %): it is not served")
@@ -215,8 +225,27 @@ def check_image(data: bytes, name: str = "the image") -> Header:
     return header
 
 
-def face_json(face: Face, points: int) -> dict[str, Any]:
-    """One face as `schemas.FaceAnswer`.
+def places(scheme: Scheme, points: str) -> list[int] | None:
+    """Numbers of the landmarks that a request asks for; None: all of them.
+
+    Raises:
+        Refusal: The model has none of that name.
+    """
+    name, group = _NUMBERS.get(points, ("", points))
+    if points == str(len(scheme)) or group == "all":
+        return None
+    try:
+        if name and name != scheme.name:
+            raise FkpError(
+                f"scheme {scheme.name} has {len(scheme)} landmarks: ask for all, or for {', '.join([*scheme.regions, *scheme.groups])}"
+            )
+        return scheme.find([part.strip() for part in group.split(",")])
+    except FkpError as error:
+        raise Refusal(422, "invalid_parameter", f"points: {error}") from error
+
+
+def face_json(face: Face, chosen: list[int] | None) -> dict[str, Any]:
+    """One face as `schemas.FaceAnswer`, with all landmarks or those of some numbers.
 
     Raises:
         ValueError: A number of it is not finite, which JSON cannot say.
@@ -224,11 +253,11 @@ def face_json(face: Face, points: int) -> dict[str, Any]:
     if not (np.isfinite(face.points_px).all() and np.isfinite(face.expected_error_px).all()):
         raise ValueError("the network answered with a number that is not finite")
     plain = face.to_json()
-    if points == len(INNER_51):
+    if chosen is not None:
         for key in ("keypoints", "expected_error_px"):
             values = plain[key]
             assert isinstance(values, list)
-            plain[key] = values[INNER_51[0] :]
+            plain[key] = [values[place] for place in chosen]
     return {**plain, "quality": round(quality(face), 4)}
 
 

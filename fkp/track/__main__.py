@@ -48,7 +48,7 @@ def format_versions(registry: Registry) -> str:
 
 
 def _row(version: Version, champion: int | None) -> tuple[str, ...]:
-    figures = [version.val_nme_interocular_pct, version.test_nme_interocular_pct]
+    figures = [version.val_nme_pct, version.test_nme_pct]
     state = ALIAS if version.number == champion else "promoted" if version.marked else ""
     return (
         str(version.number),
@@ -84,7 +84,7 @@ def _promote(registry: Registry, number: int, force: bool) -> None:
 
 
 def _champion_line(champion: Version) -> str:
-    nme = champion.val_nme_interocular_pct
+    nme = champion.val_nme_pct
     return f"version {champion.number} is the {ALIAS}: validation NME {'not known' if nme is None else f'{nme:.3f} %'}"
 
 

@@ -74,12 +74,10 @@ def signature(bundle: Bundle) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from fkp.scheme import NUM_POINTS
-
-    side, channels = bundle.config.input.size_px, bundle.config.input.channels
+    side, channels, landmarks = bundle.config.input.size_px, bundle.config.input.channels, len(bundle.config.scheme)
     crops = TensorSpec(np.dtype("uint8"), (-1, channels, side, side), "crops_u8")
-    points = TensorSpec(np.dtype("float32"), (-1, NUM_POINTS, 2), "points_px")
-    scale = TensorSpec(np.dtype("float32"), (-1, NUM_POINTS), "scale_px")
+    points = TensorSpec(np.dtype("float32"), (-1, landmarks, 2), "points_px")
+    scale = TensorSpec(np.dtype("float32"), (-1, landmarks), "scale_px")
     return ModelSignature(Schema([crops]), Schema([points, scale]))
 
 

@@ -5,7 +5,7 @@ tags hold the figures and say where the whole bundle lies:
 
 - bundle_artifacts: `runs:/<run>/bundle`, the folder to download and to open with `fkp.bundle.open_bundle`
 - bundle_digest, data_digest, split_digest, arch
-- val_nme_interocular_pct, and test_<split>_<truth>_nme_interocular_pct: reported, they decide nothing
+- val_nme_<normaliser>_pct, and test_<split>_<truth>_nme_<normaliser>_pct: reported, they decide nothing
 
 The alias follows from marks: `promote` marks a version with the time, and the champion is the marked version with the
 least validation NME, the newest mark where two are equal. So two promotions at once need no lock, which a server does

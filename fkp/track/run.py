@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkp.config import Config, dotted
+from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.track.store import experiment_id, open_client, store_errors, tracking_uri
 
@@ -145,7 +145,7 @@ def git_commit() -> str:
 def _begin(client: MlflowClient, experiment: str, config: Config, run_id: str | None) -> str:
     if run_id is None:
         run_id = client.create_run(experiment, run_name=config.track.run_name).info.run_id
-        for key, value in dotted(config.model_dump(mode="json")):
+        for key, value in config.as_params().items():
             client.log_param(run_id, key, value)
     else:
         client.update_run(run_id, status="RUNNING")

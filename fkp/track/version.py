@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 #: Tag of a version: when it was promoted, in nanoseconds since 1970.
 MARK_TAG = "fkp.promoted_at_ns"
 BUNDLE_TAG = "bundle_artifacts"
-_VAL = "val_nme_interocular_pct"
-_TEST = "test_identity_corrected_nme_interocular_pct"
+#: Tags of the errors; between the prefix and `_pct` stands the normaliser of the landmark scheme.
+_VAL = "val_nme_"
+_TEST = "test_identity_corrected_nme_"
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,17 @@ class Version:
     run_id: str
 
     @property
-    def val_nme_interocular_pct(self) -> float | None:
+    def val_nme_pct(self) -> float | None:
         """Figure that decides, measured through the bundle; None where the bundle was not measured."""
-        return _number(self.tags.get(_VAL))
+        return _number(self._of(_VAL))
 
     @property
-    def test_nme_interocular_pct(self) -> float | None:
+    def test_nme_pct(self) -> float | None:
         """Test subset of the identity split, corrected labels."""
-        return _number(self.tags.get(_TEST, self.tags.get(OLD_TAGS[_TEST])))
+        return _number(self._of(_TEST) or self._of(OLD_TAGS[_TEST]))
+
+    def _of(self, prefix: str) -> str | None:
+        return next((value for tag, value in self.tags.items() if tag.startswith(prefix) and tag.endswith("_pct")), None)
 
     @property
     def split_digest(self) -> str:
@@ -63,7 +67,7 @@ class Version:
     @property
     def rank(self) -> tuple[float, int, int]:
         """The least of the marked versions is the champion."""
-        nme = self.val_nme_interocular_pct
+        nme = self.val_nme_pct
         return (math.inf if nme is None else nme, -int(self.tags.get(MARK_TAG, 0)), -self.number)
 
 
@@ -75,13 +79,13 @@ def best_marked(versions: Sequence[Version]) -> Version | None:
 def objection(candidate: Version, champion: Version | None) -> str | None:
     """Why a version must not take the champion's place, in one sentence."""
     for version in (candidate, champion):
-        if version is not None and version.val_nme_interocular_pct is None:
+        if version is not None and version.val_nme_pct is None:
             return (
                 f"version {version.number} has no validation figure: register a bundle that `fkp train` measured, or promote with --force"
             )
     if champion is None:
         return None
-    ours, theirs = candidate.val_nme_interocular_pct, champion.val_nme_interocular_pct
+    ours, theirs = candidate.val_nme_pct, champion.val_nme_pct
     assert ours is not None
     assert theirs is not None
     if candidate.split_digest != champion.split_digest:
@@ -101,15 +105,16 @@ def objection(candidate: Version, champion: Version | None) -> str | None:
 
 def describe(bundle: Bundle) -> dict[str, str]:
     """What the registry says of a bundle."""
-    tags = {"bundle_digest": bundle.digest, "arch": bundle.config.model.arch}
+    key = bundle.config.scheme.nme_key
+    tags = {"bundle_digest": bundle.digest, "arch": bundle.config.model.arch, "scheme": bundle.config.scheme.name}
     if "data_digest" in bundle.metrics:
         tags["data_digest"] = bundle.metrics["data_digest"]
     validation = bundle.metrics.get("validation")
     if validation:
-        tags |= {_VAL: repr(validation["nme_interocular_pct"]), "split_digest": validation["split_digest"]}
+        tags |= {f"val_{key}": repr(validation[key]), "split_digest": validation["split_digest"]}
     for split, figures in bundle.metrics.get("test", {}).items():
         for truth in ("raw", "corrected"):
-            tags[f"test_{split}_{truth}_nme_interocular_pct"] = repr(figures[truth]["nme_interocular_pct"])
+            tags[f"test_{split}_{truth}_{key}"] = repr(figures[truth][key])
     return tags
 
 

@@ -23,7 +23,7 @@ from fkp.data.crop_cache import CropCache
 from fkp.data.datamodule import FacesDataModule
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME, Net
+from fkp.model.lightning_module import Net
 from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest
 from fkp.train.metric_log import MetricLog, WriteMetrics
 from fkp.train.precision import precision
@@ -47,8 +47,8 @@ class ProgressReport(pl.Callback):
     #: Seconds between two reports.
     EVERY_S = 1.0
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    def __init__(self, report: Report, nme_key: str) -> None:
+        self.report, self._nme_key = report, nme_key
         self._epoch_began = self._last_told = 0.0
         self._seen = 0
         self._nme = float("nan")
@@ -68,7 +68,7 @@ class ProgressReport(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        self._nme = float(metrics[VAL_NME])
+        self._nme = float(metrics[self._nme_key])
         for name, value in (("training loss", float(metrics["train_loss"])), ("validation error", self._nme)):
             if not math.isfinite(value):
                 raise FkpError(f"the {name} became {value} in epoch {trainer.current_epoch}: lower optim.lr or set optim.grad_clip")
@@ -138,7 +138,7 @@ def fit(
         precision=precision(config, on_gpu),  # type: ignore[arg-type]
         gradient_clip_val=config.optim.grad_clip or None,
         # What is not finite is logged before the report that ends the run. Lightning moves checkpoints to the end.
-        callbacks=[*_callbacks(config), *callbacks, ProgressReport(report)],
+        callbacks=[*_callbacks(config), *callbacks, ProgressReport(report, config.val_nme_key)],
         logger=False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         use_distributed_sampler=False,  # The data module brings its own.
@@ -173,7 +173,7 @@ def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMet
     Raises:
         FkpError: A GPU is demanded and there is none; and see `fit`.
     """
-    keep = ModelCheckpoint(folder, "best-{epoch:03d}", VAL_NME, save_top_k=config.train.keep_checkpoints, mode="min")
+    keep = ModelCheckpoint(folder, "best-{epoch:03d}", config.val_nme_key, save_top_k=config.train.keep_checkpoints, mode="min")
     # `save_last` would write it only after epochs that are among the best. It comes second, to hold what the first one kept.
     every = ModelCheckpoint(folder, Path(LAST_CHECKPOINT).stem, enable_version_counter=False)
     on_gpu = config.scale.use_gpu != "no" and torch.cuda.is_available()
@@ -201,7 +201,7 @@ def _callbacks(config: Config) -> list[pl.Callback]:
     if config.optim.ema_decay:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(config.optim.ema_decay)))
     if train.early_stop_epochs is not None:
-        callbacks.append(Patience(VAL_NME, patience=train.early_stop_epochs, mode="min"))
+        callbacks.append(Patience(config.val_nme_key, patience=train.early_stop_epochs, mode="min"))
     if train.max_minutes is not None:
         callbacks.append(Timer(datetime.timedelta(minutes=train.max_minutes), interval="epoch"))
     return callbacks

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fkp.track import Record
 
 #: Of the test subset, beside the validation NME: the error, how much of it is small or too large, whether the stated error holds.
-_HEADLINES = ("nme_interocular_pct", "auc_08_pct", "failure_08_pct", "coverage_68_pct")
+_HEADLINES = ("auc_08_pct", "failure_08_pct", "coverage_68_pct")
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None
     bundle = write_bundle(run.bundle_path, net.network, given, known, "", boxes, calibration_u8)
     predictor = Predictor(bundle)
+    key = given.scheme.nme_key
     validation = evaluate(predictor, catalog, run.config.data, bundle, subset="val")
     known["validation"] = {
-        "nme_interocular_pct": validation.metrics()["nme_interocular_pct"],
+        key: validation.metrics()[key],
         "faces": len(validation),
         "split_digest": split_digest(catalog, run.config.data),
     }
@@ -98,8 +99,9 @@ def run_metrics(validation: Evaluation, own: Evaluation, evaluations: Sequence[E
         a bias `test_<split>_raw/`: those against the labels as they are.
     """
     of_own = own.metrics()
-    found = {"headline/val_nme_interocular_pct": validation.metrics()["nme_interocular_pct"]}
-    found |= {f"headline/test_{key}": of_own[key] for key in _HEADLINES}
+    nme = own.scheme.nme_key
+    found = {f"headline/val_{nme}": validation.metrics()[nme]}
+    found |= {f"headline/test_{key}": of_own[key] for key in (nme, *_HEADLINES)}
     for evaluation in evaluations:
         found |= {f"test_{evaluation.data.split}/{key}": value for key, value in evaluation.metrics().items()}
         if evaluation.catalog.label_bias_px.any():

@@ -28,7 +28,6 @@ from fkp.common import ray_private, storage
 from fkp.config import Config
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.train import checkpoint_list, loop
 from fkp.train.metric_log import MetricLog, WriteMetrics, left_by_earlier_version
 from fkp.train.run_dir import Run
@@ -85,7 +84,7 @@ def fit_on_ray(run: Run, write: WriteMetrics, show: Callable[[Mapping[str, float
         gpus = 1.0 if check_resources(config) else 0.0
         with _relay(write, show) as queue:
             result = fit(torch_trainer(config, run.place, gpus, {"relay": queue}))
-    best = result.get_best_checkpoint(VAL_NME, "min")
+    best = result.get_best_checkpoint(config.val_nme_key, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"
     folder = best.to_directory(run.folder / "best") if storage.is_uri(run.place) else best.path
     return Path(folder) / _CHECKPOINT_NAME
@@ -147,7 +146,7 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
             name=name,
             storage_path=parent,
             failure_config=FailureConfig(max_failures=scale.max_failures),
-            checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, VAL_NME, "min"),
+            checkpoint_config=CheckpointConfig(config.train.keep_checkpoints, config.val_nme_key, "min"),
             callbacks=[*callbacks, *kept],
         ),
     )

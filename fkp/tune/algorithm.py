@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune.options import MUTABLE
 
@@ -81,4 +80,6 @@ def _optuna(study: Study, points: list[dict[str, Any]] | None) -> Any:
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=_STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=study.settings.seed
         )
-        return OptunaSearch(study.space.distributions(), metric=VAL_NME, mode="min", sampler=sampler, points_to_evaluate=points)
+        return OptunaSearch(
+            study.space.distributions(), metric=study.config.val_nme_key, mode="min", sampler=sampler, points_to_evaluate=points
+        )

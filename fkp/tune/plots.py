@@ -47,7 +47,7 @@ def curves(trials: Sequence[Trial], max_epochs: int) -> Figure:
         **_LAYOUT,
         title="Validation NME by epoch, one line a trial",
         xaxis={"title": "epoch", "range": [0.5, max_epochs + 0.5]},
-        yaxis={"title": "NME, % of the inter-ocular distance", **({"type": "log", "dtick": "D2"} if min(errors) > 0 else {})},
+        yaxis={"title": "NME, %", **({"type": "log", "dtick": "D2"} if min(errors) > 0 else {})},
     )
     return figure
 

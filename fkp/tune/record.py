@@ -11,7 +11,6 @@ import yaml
 
 from fkp import track
 from fkp.common import files as folders
-from fkp.config import dotted
 from fkp.errors import FkpError
 from fkp.tune import results
 from fkp.tune.results import Trial
@@ -29,10 +28,9 @@ _DELIVERY_S = 30.0
 def begin(study: Study, data_digest: str) -> None:
     """Open the search's run in the record: its settings as parameters, its space as an artifact."""
     assert study.log is not None
-    plain = dict(dotted(study.config.model_dump(mode="json")))
     space_path = study.folder / "space.json"
     folders.write_json(space_path, study.space.as_json())
-    params = {**study.settings.as_params(), "search.planned": study.planned, **plain}
+    params = {**study.settings.as_params(), "search.planned": study.planned, **study.config.as_params()}
     tags = {"data_digest": data_digest, "split": study.config.data.split, "git_commit": track.git_commit(), "kind": "search"}
     study.log.begin(PARENT, study.name, None, params, {**tags, "space": json.dumps(study.space.as_json())})
     study.log.artifacts(PARENT, space_path, "search")

@@ -29,7 +29,7 @@ class Trial:
         state: `stopped` is early, by the scheduler; `failed` is an error.
         reason: Why it was stopped or failed, one line; empty otherwise.
         sample: Dotted Config path -> value, a JSON value.
-        nme_by_epoch: Validation NME after each epoch so far, in percent of the inter-ocular distance.
+        nme_by_epoch: Validation NME after each epoch so far, in percent.
         seconds: Spent in the trial so far.
         cores: Processor cores it holds.
     """

@@ -132,7 +132,6 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     from fkp.common import storage
-    from fkp.model.lightning_module import VAL_NME
     from fkp.tune.algorithm import choose
     from fkp.tune.study import StudyCallback, TimeBudgetStopper
     from fkp.tune.trial import train_trial
@@ -158,7 +157,7 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         trainable,
         param_space=algorithm.param_space,
         tune_config=TuneConfig(
-            metric=VAL_NME,
+            metric=config.val_nme_key,
             mode="min",
             num_samples=1 if settings.algo == "grid" else study.planned,
             search_alg=algorithm.search_alg,

@@ -17,9 +17,8 @@ from ray.tune import Callback, Stopper, Tuner
 from fkp.common import files as folders
 from fkp.common import storage
 from fkp.compat import with_todays_settings
-from fkp.config import Config, dotted
+from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune import results
 from fkp.tune.options import MUTABLE, Settings
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from fkp.tune.live_table import LiveTable
 
 #: What of a report goes into a trial's record each epoch.
-_RECORDED = (VAL_NME, "val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECONDS)
+_RECORDED = ("val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECONDS)
 
 #: Key of the search's own run in its log; the trials' keys are their ids.
 PARENT = "search"
@@ -117,7 +116,7 @@ class Study:
         self._put(dataclasses.replace(self.trials[trial_id], state="running", reason="", sample=dict(sample)))
         if self.log is not None:
             config = trial_config(self.config, sample, self.settings.epochs, self.settings.workers)
-            params = {path: value for path, value in dotted(config.model_dump(mode="json")) if not path.startswith("track.")}
+            params = {path: value for path, value in config.as_params().items() if not path.startswith("track.")}
             for path in self._moving(sample):  # A parameter cannot change; these go into the record epoch by epoch.
                 del params[path]
             number = self.trials[trial_id].number
@@ -130,7 +129,7 @@ class Study:
         if FAILED in report:
             self._put(dataclasses.replace(trial, reason=report[FAILED], seconds=seconds))
             return
-        done, nme = int(report[EPOCHS]), float(report[VAL_NME])
+        done, nme = int(report[EPOCHS]), float(report[self.config.val_nme_key])
         if not math.isfinite(nme):
             reason = f"the validation error became {nme} in epoch {done - 1}: lower optim.lr or set optim.grad_clip"
             self._put(dataclasses.replace(trial, reason=reason, seconds=seconds))
@@ -141,7 +140,9 @@ class Study:
         self._put(dataclasses.replace(trial, nme_by_epoch=(*trial.nme_by_epoch[: done - 1], nme), seconds=seconds))
         if self.log is not None:
             moving = {path: float(trial.sample[path]) for path in self._moving(trial.sample)}
-            self.log.metrics(trial_id, done, {**{key: float(report[key]) for key in _RECORDED if key in report}, **moving})
+            self.log.metrics(
+                trial_id, done, {**{key: float(report[key]) for key in (self.config.val_nme_key, *_RECORDED) if key in report}, **moving}
+            )
 
     def _moving(self, sample: Mapping[str, Any]) -> list[str]:
         """Settings of a sample that may change while its trial runs."""

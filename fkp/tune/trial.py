@@ -13,7 +13,6 @@ from fkp.common import storage
 from fkp.common.ray_private import hand_to_train_processes
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 
 if TYPE_CHECKING:
     from fkp.tune.options import Settings
@@ -81,7 +80,7 @@ def train_trial(sample: dict[str, Any], job: dict[str, Any]) -> None:
         reason = _reason(error)
         if reason is None:
             raise
-        tune.report({VAL_NME: WORST_NME, EPOCHS: 0, FAILED: reason})
+        tune.report({Config.model_validate(job["base"]).val_nme_key: WORST_NME, EPOCHS: 0, FAILED: reason})
 
 
 def _train_here(config: Config, job: dict[str, Any]) -> None:

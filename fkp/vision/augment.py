@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fkp.config import AugmentConfig
-from fkp.scheme import MIRROR
+from fkp.scheme import Scheme
 
 #: Side of a training crop in the cache as a multiple of the network's crop; sqrt(2) would just hold any rotation.
 WIDE = 1.5
@@ -47,10 +47,11 @@ class Augment:
     Args:
         config: Ranges and probabilities.
         size_px: Side of the crops that come out.
+        scheme: Says which landmarks change places in a mirrored face.
     """
 
-    def __init__(self, config: AugmentConfig, size_px: int) -> None:
-        self.config = config
+    def __init__(self, config: AugmentConfig, size_px: int, scheme: Scheme) -> None:
+        self.config, self._mirror = config, scheme.mirror
         self.size_px = size_px
 
     def __call__(self, wide_u8: Tensor, points_wide_px: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -58,17 +59,17 @@ class Augment:
 
         Args:
             wide_u8: (N, C, W, W) uint8, W = `wide_size_px(size_px)`.
-            points_wide_px: (N, 68, 2) float32 in pixels of the wide crops.
+            points_wide_px: (N, K, 2) float32 in pixels of the wide crops.
             generator: Source of all randomness, on the CPU, so that one seed gives one result on every device.
 
         Returns:
-            (N, C, size_px, size_px) uint8 crops and (N, 68, 2) float32 points in their pixels.
+            (N, C, size_px, size_px) uint8 crops and (N, K, 2) float32 points in their pixels.
         """
         matrix, flipped = self._affine(len(wide_u8), wide_u8.shape[-1], generator)
         crops = warp(wide_u8, matrix.to(wide_u8.device), self.size_px)
         points = points_wide_px @ matrix[:, :, :2].mT.to(points_wide_px) + matrix[:, None, :, 2].to(points_wide_px)
         flipped = flipped.to(points.device)
-        points = torch.where(flipped[:, None, None], points[:, MIRROR], points)
+        points = torch.where(flipped[:, None, None], points[:, self._mirror], points)
         if self.config.strength > 0:
             self._degrade(crops, generator)
             self._light(crops, generator)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fkp.scheme import LEFT_HALF, MIRROR
+from fkp.scheme import Scheme
 from fkp.vision.image import Image
 
 #: Largest factor of supersampling; a face that is shrunk more than this aliases a little.
@@ -20,12 +20,9 @@ _MAX_SUPERSAMPLING = 8
 #: No corner of a box that somebody gives lies further away.
 _MOST_PX = 1e5
 
-_LEFT = list(LEFT_HALF)
-_RIGHT = [MIRROR[point] for point in LEFT_HALF]
-
 
 def box_of_points(points_px: np.ndarray) -> np.ndarray:
-    """Return the tight box [x0, y0, x1, y1] of (..., 68, 2) points, as (..., 4) float32."""
+    """Return the tight box [x0, y0, x1, y1] of (..., K, 2) points, as (..., 4) float32."""
     return np.concatenate([points_px.min(axis=-2), points_px.max(axis=-2)], axis=-1).astype(np.float32)
 
 
@@ -43,12 +40,13 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-def roll_deg(points_px: np.ndarray) -> np.ndarray:
-    """How far faces are turned in the image, clockwise: (..., 68, 2) points to (...) degrees in [-180, 180].
+def roll_deg(points_px: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """How far faces are turned in the image, clockwise: (..., K, 2) points to (...) degrees in [-180, 180].
 
-    The mean way from each point of one half to its partner in the other: 29 pairs shake less than the two eyes.
+    The mean way from each point of one half to its partner in the other: 29 pairs shake less than the two eyes. Of a scheme
+    without pairs it is 0: nothing tells.
     """
-    x, y = np.moveaxis((points_px[..., _RIGHT, :] - points_px[..., _LEFT, :]).sum(axis=-2), -1, 0)
+    x, y = np.moveaxis((points_px[..., scheme.right, :] - points_px[..., scheme.left, :]).sum(axis=-2), -1, 0)
     return np.degrees(np.arctan2(y, x))
 
 
@@ -84,13 +82,13 @@ class Crop:
         return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px, angle_deg)
 
     @classmethod
-    def of_points(cls, points_px: np.ndarray, size_px: int, scale: float, mirrored: bool = False) -> Crop:
-        """Window around the (68, 2) points of a face, turned with it: the face stands upright in the crop.
+    def of_points(cls, points_px: np.ndarray, scheme: Scheme, size_px: int, scale: float, mirrored: bool = False) -> Crop:
+        """Window around the (K, 2) points of a face, turned with it: the face stands upright in the crop.
 
         Raises:
             ValueError: The points are not finite or have no extent.
         """
-        angle_deg = float(roll_deg(points_px))
+        angle_deg = float(roll_deg(points_px, scheme))
         upright = cls((0.0, 0.0), 1.0, 1, angle_deg)
         crop = cls.of_box(box_of_points(upright.do(points_px)), size_px, scale)
         x, y = (float(v) for v in upright.undo(np.array(crop.center_px)))

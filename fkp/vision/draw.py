@@ -5,21 +5,22 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fkp.scheme import EDGES, REGIONS
+from fkp.scheme import IBUG68, Scheme
 from fkp.vision.image import Image
 
-#: RGB, one a region; readable on skin and for the common colour-vision deficiencies (Okabe & Ito 2008).
-REGION_COLOURS: dict[str, tuple[int, int, int]] = {
-    "jaw": (86, 180, 233),
-    "left_brow": (230, 159, 0),
-    "right_brow": (230, 159, 0),
-    "nose": (240, 228, 66),
-    "left_eye": (0, 158, 115),
-    "right_eye": (0, 158, 115),
-    "mouth": (213, 94, 0),
-}
-_COLOUR_OF_POINT = {point: REGION_COLOURS[region] for region, points in REGIONS.items() for point in points}
+#: RGB, readable on skin and for the common colour-vision deficiencies (Okabe & Ito 2008).
+_PALETTE = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178))
+#: What both sides of a face have, and the other usual regions, look the same in every scheme.
+_USUAL = {"jaw": 0, "brow": 1, "nose": 2, "eye": 3, "mouth": 4}
 _SUBPIXEL_BITS = 4
+
+
+def region_colours(scheme: Scheme) -> dict[str, tuple[int, int, int]]:
+    """RGB of each region of a scheme."""
+    usual = [_USUAL.get(region.removeprefix("left_").removeprefix("right_")) for region in scheme.regions]
+    free = [place for place in range(len(_PALETTE)) if place not in usual] or list(range(len(_PALETTE)))
+    further = (free[count % len(free)] for count in range(len(usual)))
+    return {region: _PALETTE[next(further) if place is None else place] for region, place in zip(scheme.regions, usual, strict=True)}
 
 
 def draw_face(
@@ -27,23 +28,32 @@ def draw_face(
     points_px: np.ndarray,
     box_xyxy: np.ndarray | None = None,
     truth_px: np.ndarray | None = None,
+    scheme: Scheme = IBUG68,
 ) -> Image:
     """Return a copy of an RGB image with one face drawn: edges, points, its box, and the true points in white.
 
     Args:
         image: (H, W, 3) uint8.
-        points_px: (68, 2) in image pixels.
+        points_px: (K, 2) in image pixels.
         box_xyxy: (4,) or None.
-        truth_px: (68, 2) or None.
+        truth_px: (K, 2) or None.
+        scheme: Says what the points are.
+
+    Raises:
+        ValueError: The points are not as many as the scheme's.
     """
+    if len(points_px) != len(scheme):
+        raise ValueError(f"{len(points_px)} points are no face of scheme {scheme.name}, which has {len(scheme)}")
     canvas = image.copy()
     span = float(np.ptp(points_px, axis=0).max())
     thickness = max(1, round(span / 150))
     radius = max(1.0, span / 110)
-    for a, b in EDGES:
-        cv2.line(canvas, _fixed(points_px[a]), _fixed(points_px[b]), _COLOUR_OF_POINT[a], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    colours = region_colours(scheme)
+    colour_of = {point: colours[region] for region, points in scheme.regions.items() for point in points}
+    for a, b in scheme.edges:
+        cv2.line(canvas, _fixed(points_px[a]), _fixed(points_px[b]), colour_of[a], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     for point, place in enumerate(points_px):
-        cv2.circle(canvas, _fixed(place), round(radius * 2**_SUBPIXEL_BITS), _COLOUR_OF_POINT[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(canvas, _fixed(place), round(radius * 2**_SUBPIXEL_BITS), colour_of[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if truth_px is not None:
         for place in truth_px[np.isfinite(truth_px).all(-1)]:  # What is not labelled is not drawn.
             cv2.circle(canvas, _fixed(place), round(radius * 0.7 * 2**_SUBPIXEL_BITS), (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)

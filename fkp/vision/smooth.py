@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fkp.scheme import OUTER_EYE_CORNERS
+from fkp.scheme import IBUG68, Scheme
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _share(cutoff_hz: float | np.ndarray, seconds: float) -> np.ndarray:
     return np.asarray(1 / (1 + 1 / (2 * math.pi * cutoff_hz * seconds)))
 
 
-def shake_pct(points_px: np.ndarray, times_s: Sequence[float] = (0, 1, 2)) -> float:
+def shake_pct(points_px: np.ndarray, times_s: Sequence[float] = (0, 1, 2), scheme: Scheme = IBUG68) -> float:
     """How much a face shakes over three frames: the mean length of its points' second difference.
 
     That is twice the way of the middle frame's points from where they would be between the others at its time. A steady motion
@@ -88,14 +88,13 @@ def shake_pct(points_px: np.ndarray, times_s: Sequence[float] = (0, 1, 2)) -> fl
     median of this over all triples of frames that follow each other.
 
     Args:
-        points_px: (3, 68, 2), the same face in three frames that follow each other.
+        points_px: (3, K, 2), the same face in three frames that follow each other.
         times_s: When they are shown; by default evenly.
+        scheme: Of the points.
 
     Returns:
-        Percent of the distance of the outer eye corners in the middle frame.
+        Percent of the scheme's normaliser in the middle frame.
     """
-    left, right = OUTER_EYE_CORNERS
     part = (times_s[1] - times_s[0]) / (times_s[2] - times_s[0])
     second = 2 * ((1 - part) * points_px[0] - points_px[1] + part * points_px[2])
-    eyes_px = float(np.linalg.norm(points_px[1, left] - points_px[1, right]))
-    return 100 * float(np.linalg.norm(second, axis=-1).mean()) / eyes_px
+    return 100 * float(np.linalg.norm(second, axis=-1).mean()) / float(scheme.size_px(points_px[1]))

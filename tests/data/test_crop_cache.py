@@ -294,7 +294,7 @@ def test_label_whose_error_cannot_be_normalised(small: Callable[..., Config], fo
     """Also that of a test frame shows now, and not after the training."""
     config = small()
     edit_labels(config, fold, lambda values: [*values[:90], *values[72:74], *values[92:]])
-    refused(config, "the outer eye corners of the label coincide", frame_path(config, fold).name)
+    refused(config, "left eye outer and right eye outer of the label coincide", frame_path(config, fold).name)
 
 
 @pytest.mark.parametrize(("fold", "subset"), [(1, "val"), (0, "test")])

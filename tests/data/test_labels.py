@@ -15,7 +15,7 @@ from fkp.data import splits
 from fkp.data.face_shape import box_of_label, first_fault, mean_face
 from fkp.data.labels import LABEL_BIAS_PX, Catalog, check_label, load_labels, root_of, split_digest
 from fkp.errors import FkpError
-from fkp.scheme import MIRROR
+from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import iou
 from tests.faces import face
@@ -196,7 +196,7 @@ NO_FACES = {
     "from -1 to 1": (FACE / 75 - 1, "its coordinates are parts of the frame"),
     "a dot": (FACE / 50 + 40, "the face is only 1.6 x 1.6 px large"),
     "y, x": (FACE[:, ::-1], "the face is mirrored"),
-    "left and right": (FACE[list(MIRROR)], "the face is mirrored"),
+    "left and right": (FACE[list(IBUG68.mirror)], "the face is mirrored"),
     "y upwards": ([0, 150] + FACE * [1, -1], "the face is mirrored"),
     "noise": (np.random.default_rng(0).uniform(0, 150, (68, 2)), "the points form no face"),
     "a line": (np.linspace(0, 150, 136), "the points form no face"),
@@ -254,7 +254,7 @@ def test_too_few_points_are_refused(tmp_path: Path, hidden: list[int]) -> None:
     cells = row("Ada_00.jpg").split(",")
     for point in hidden:
         cells[1 + 2 * point : 3 + 2 * point] = ["-1", "-1"]
-    with pytest.raises(FkpError, match="line 2: too few points are labelled, the outer eye corners and 4 more are needed"):
+    with pytest.raises(FkpError, match="line 2: too few points are labelled, left eye outer and right eye outer and 4 more are needed"):
         load_labels(write_set(tmp_path, [",".join(cells)], []))
 
 

@@ -29,7 +29,7 @@ from fkp.evaluation.evaluate import evaluate, format_table, to_json
 from fkp.evaluation.leakage import LABELS_DIGEST, held_out, leakage
 from fkp.evaluation.report import write_report
 from fkp.predict import Face, Predictor
-from fkp.scheme import REGIONS
+from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
 from fkp.vision.image import Image, read_image
 from tests.faces import face
@@ -105,8 +105,8 @@ def test_raw_and_corrected_differ_by_exactly_the_shift(bundle: Bundle, catalog: 
         np.broadcast_to(SHIFT_PX, (count, 68, 2)), abs=1e-4
     )
     assert evaluation.metrics("corrected")["nme_interocular_pct"] == 0
-    expected = 100 * np.hypot(*SHIFT_PX) / metrics.interocular_px(evaluation.truth_px())
-    assert evaluation.nme_interocular_pct("raw") == pytest.approx(expected, rel=1e-4)
+    expected = 100 * np.hypot(*SHIFT_PX) / metrics.normaliser_px(evaluation.truth_px())
+    assert evaluation.nme_pct("raw") == pytest.approx(expected, rel=1e-4)
     assert evaluation.metrics("raw")["nme_interocular_pct"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
@@ -215,7 +215,7 @@ def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalo
     evaluation = evaluate(Perfect(catalog, "published", bundle.config.data), catalog, _split(bundle, "published"), bundle)
     head, normaliser, note, columns, first, *others = format_table(evaluation).splitlines()
     assert head == "published split (the test CSV file): 5 faces of 5 persons, ytfaces"
-    assert normaliser == "normaliser: inter-ocular: distance of the outer eye corners; label bias: (1.15, 0.8) px"
+    assert normaliser == "normaliser: interocular: distance of the outer eye corners; label bias: (1.15, 0.8) px"
     assert note.startswith("contaminated: ")
     assert columns.split("  ")[-2:] == ["raw labels", "corrected labels"]
     raw, corrected = (evaluation.metrics(truth)["nme_interocular_pct"] for truth in ("raw", "corrected"))
@@ -228,7 +228,7 @@ def test_the_table_names_split_normaliser_and_both_truths(bundle: Bundle, catalo
         "failure % at 10 %",
     ]
     regions = [line for line in others if line.startswith("NME %, ")]
-    assert regions[len(REGIONS)].startswith("NME %, mouth")  # The 51 inner points stand above them.
+    assert regions[len(IBUG68.regions)].startswith("NME %, mouth")  # The 51 inner points stand above them.
     poses = [f"NME %, {pose} ({count} faces)" for pose, count, _, _ in evaluation.pose_rows()]
     assert [line[: len(pose)] for line, pose in zip(others[-len(poses) :], poses, strict=True)] == poses
     assert sum(count for _, count, _, _ in evaluation.pose_rows()) == len(evaluation)
@@ -255,7 +255,7 @@ def test_broken_labels_and_frames_are_named(bundle: Bundle, catalog: Catalog) ->
     far[row, 0] = 5000
     for points, message in (
         (flat, "no extent"),
-        (coincident, "eye corners of the label coincide"),
+        (coincident, "left eye outer and right eye outer of the label coincide"),
         (far, "px outside the 120 x 110 frame"),
     ):
         with pytest.raises(FkpError, match=rf"{name}.*{message}"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fkp.evaluation import metrics
-from fkp.scheme import INNER_51, REGIONS
+from fkp.scheme import IBUG68
 
 
 def _faces(count: int, seed: int = 0) -> np.ndarray:
@@ -24,16 +24,16 @@ def test_nme_by_hand() -> None:
     truth_px[:, 45] = (30, 40)  # 50 px from point 36
     points_px = truth_px + np.array([3, 4])
     points_px[1, 17:] = truth_px[1, 17:]
-    assert metrics.interocular_px(truth_px) == pytest.approx([50, 50])
-    assert metrics.nme_interocular_pct(points_px, truth_px) == pytest.approx([10, 10 * 17 / 68])
-    assert metrics.nme_interocular_pct(points_px, truth_px, INNER_51) == pytest.approx([10, 0])
-    assert metrics.nme_interocular_pct(points_px, truth_px, REGIONS["jaw"]) == pytest.approx([10, 10])
+    assert metrics.normaliser_px(truth_px) == pytest.approx([50, 50])
+    assert metrics.nme_pct(points_px, truth_px) == pytest.approx([10, 10 * 17 / 68])
+    assert metrics.nme_pct(points_px, truth_px, IBUG68.groups["inner51"]) == pytest.approx([10, 0])
+    assert metrics.nme_pct(points_px, truth_px, IBUG68.regions["jaw"]) == pytest.approx([10, 10])
 
 
 def test_nme_equals_a_plain_loop() -> None:
     truth_px, points_px = _faces(5), _faces(5, seed=1)
-    points = REGIONS["mouth"]
-    for face, nme in enumerate(metrics.nme_interocular_pct(points_px, truth_px, points)):
+    points = IBUG68.regions["mouth"]
+    for face, nme in enumerate(metrics.nme_pct(points_px, truth_px, points)):
         total = 0.0
         for point in points:
             total += math.dist(points_px[face, point].tolist(), truth_px[face, point].tolist())
@@ -44,14 +44,14 @@ def test_nme_is_normalised_by_the_truth_alone() -> None:
     truth_px = _faces(3)
     points_px = truth_px.copy()
     points_px[:, 45] = points_px[:, 36]
-    assert np.isfinite(metrics.nme_interocular_pct(points_px, truth_px)).all()
+    assert np.isfinite(metrics.nme_pct(points_px, truth_px)).all()
 
 
 @pytest.mark.parametrize("factor", [0.1, 1.0, 7.0])
 def test_nme_does_not_change_with_the_size_or_place_of_the_image(factor: float) -> None:
     truth_px, points_px = _faces(4).astype(np.float64), _faces(4, seed=1).astype(np.float64)
-    moved = metrics.nme_interocular_pct(points_px * factor + 13, truth_px * factor + 13)
-    assert moved == pytest.approx(metrics.nme_interocular_pct(points_px, truth_px))
+    moved = metrics.nme_pct(points_px * factor + 13, truth_px * factor + 13)
+    assert moved == pytest.approx(metrics.nme_pct(points_px, truth_px))
 
 
 def test_auc_equals_numeric_integration() -> None:
@@ -73,11 +73,12 @@ def test_summary_has_every_key_and_is_consistent() -> None:
     truth_px = _faces(30)
     points_px = truth_px + np.random.default_rng(2).normal(0, 6, truth_px.shape)
     figures = metrics.summary(points_px, truth_px)
-    names = ["", "_inner51", *(f"_{region}" for region in REGIONS)]
+    names = ["", "_inner51", *(f"_{region}" for region in IBUG68.regions)]
     keys = {f"nme{name}_interocular_pct" for name in names}
-    assert set(figures) == keys | {"median_nme_interocular_pct", "auc_08_pct", "failure_08_pct", "failure_10_pct"}
+    assert set(figures) == keys | {"median_nme_interocular_pct", "auc_08_pct", "failure_08_pct", "failure_10_pct", "points_measured"}
+    assert figures["points_measured"] == 30 * 68
     assert all(type(value) is float for value in figures.values())
-    by_region = sum(figures[f"nme_{region}_interocular_pct"] * len(points) for region, points in REGIONS.items())
+    by_region = sum(figures[f"nme_{region}_interocular_pct"] * len(points) for region, points in IBUG68.regions.items())
     assert by_region / 68 == pytest.approx(figures["nme_interocular_pct"])
     jaw = figures["nme_jaw_interocular_pct"]
     assert (figures["nme_inner51_interocular_pct"] * 51 + jaw * 17) / 68 == pytest.approx(figures["nme_interocular_pct"])
@@ -86,7 +87,7 @@ def test_summary_has_every_key_and_is_consistent() -> None:
 def test_summary_of_the_truth_itself_is_perfect() -> None:
     figures = metrics.summary(_faces(3), _faces(3))
     assert figures["auc_08_pct"] == 100
-    assert not any(value for key, value in figures.items() if key != "auc_08_pct")
+    assert not any(value for key, value in figures.items() if key not in ("auc_08_pct", "points_measured"))
 
 
 def test_coverage_of_samples_of_the_stated_density_equals_the_levels() -> None:
@@ -126,17 +127,17 @@ def test_a_value_that_is_not_finite_is_refused(value: float, which: str) -> None
 def test_degenerate_truth_is_refused() -> None:
     truth_px = _faces(3)
     truth_px[2, 45] = truth_px[2, 36]
-    with pytest.raises(ValueError, match="truth 2 coincide"):
-        metrics.nme_interocular_pct(_faces(3), truth_px)
+    with pytest.raises(ValueError, match=r"normaliser of truth 2 .* is 0 or missing"):
+        metrics.nme_pct(_faces(3), truth_px)
 
 
 def test_other_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
-        metrics.nme_interocular_pct(np.zeros((2, 5, 2)), _faces(2))
+        metrics.nme_pct(np.zeros((2, 5, 2)), _faces(2))
     with pytest.raises(ValueError, match="1 predictions do not go with 2 truths"):
-        metrics.nme_interocular_pct(_faces(1), _faces(2))
+        metrics.nme_pct(_faces(1), _faces(2))
     with pytest.raises(ValueError, match="no points"):
-        metrics.nme_interocular_pct(_faces(2), _faces(2), ())
+        metrics.nme_pct(_faces(2), _faces(2), ())
     with pytest.raises(ValueError, match="no face"):
         metrics.summary(_faces(0), _faces(0))
     with pytest.raises(ValueError, match="not finite"):
@@ -199,14 +200,15 @@ def test_turn_is_that_of_the_nose_between_the_ends_of_the_jaw() -> None:
 
 def test_points_that_are_not_labelled_count_nowhere() -> None:
     truth, found = _faces(4), _faces(4, seed=1)
-    plain = metrics.nme_interocular_pct(found, truth)
+    plain = metrics.nme_pct(found, truth)
     truth[1, :17] = np.nan
-    nme = metrics.nme_interocular_pct(found, truth)
-    assert nme[1] == pytest.approx(metrics.nme_interocular_pct(found, _faces(4), metrics.INNER_51)[1])
+    nme = metrics.nme_pct(found, truth)
+    assert nme[1] == pytest.approx(metrics.nme_pct(found, _faces(4), IBUG68.groups["inner51"])[1])
     np.testing.assert_array_equal(nme[[0, 2, 3]], plain[[0, 2, 3]])
     told = metrics.summary(found, truth)
+    assert told["points_measured"] == 4 * 68 - 17
     assert np.isfinite(list(told.values())).all()
-    jaw = metrics.nme_interocular_pct(found, _faces(4), metrics.REGIONS["jaw"])
+    jaw = metrics.nme_pct(found, _faces(4), IBUG68.regions["jaw"])
     assert told["nme_jaw_interocular_pct"] == pytest.approx(jaw[[0, 2, 3]].mean())
     error, expected = metrics.point_error_px(found, truth), np.full((4, 68), 30.0)
     known = np.isfinite(error)
@@ -216,5 +218,5 @@ def test_points_that_are_not_labelled_count_nowhere() -> None:
     truth[:, :17] = np.nan
     assert "nme_jaw_interocular_pct" not in metrics.summary(found, truth), "a region that nobody labelled has no figure"
     truth[0, 36] = np.nan
-    with pytest.raises(ValueError, match="corners of truth 0 coincide or are missing"):
-        metrics.interocular_px(truth)
+    with pytest.raises(ValueError, match=r"normaliser of truth 0 .*distance of the outer eye corners.* is 0 or missing"):
+        metrics.normaliser_px(truth)

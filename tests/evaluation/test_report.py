@@ -128,7 +128,7 @@ def test_worst_and_best_faces_stand_in_order(tmp_path: Path, evaluation: Evaluat
     files = evaluation.files
     assert shown == [files[5], files[4], files[3], files[0], files[1], files[2]]
     assert {"3 worst faces", "3 best faces"} <= set(page.words)
-    nme = evaluation.nme_interocular_pct()
+    nme = evaluation.nme_pct()
     assert f"{nme[5]:.2f} %" in page.words
     assert f"{nme[0]:.2f} %" in page.words
 

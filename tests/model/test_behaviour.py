@@ -16,7 +16,7 @@ from fkp.data.labels import load_labels
 from fkp.evaluation import metrics
 from fkp.model import losses
 from fkp.model.network import Network
-from fkp.scheme import MIRROR
+from fkp.scheme import IBUG68
 from fkp.vision.augment import Augment
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.image import read_image
@@ -61,7 +61,7 @@ class Trained:
 
 
 def nme_pct(points_px: np.ndarray, truth_px: np.ndarray) -> float:
-    return float(metrics.nme_interocular_pct(points_px[None], truth_px[None])[0])
+    return float(metrics.nme_pct(points_px[None], truth_px[None])[0])
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def trained(tiny_config: Config) -> Trained:
     network = Network(config)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, STEPS)
-    plain, gentle = (Augment(changes, config.input.size_px) for changes in (AugmentConfig(strength=0.0), GENTLE))
+    plain, gentle = (Augment(changes, config.input.size_px, IBUG68) for changes in (AugmentConfig(strength=0.0), GENTLE))
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
         parts = [augment(wide_u8, points_wide_px, generator) for augment in (plain, gentle)]
@@ -116,7 +116,7 @@ def test_it_learns_eight_faces_by_heart(trained: Trained) -> None:
 def test_one_face_is_no_answer_for_another(trained: Trained) -> None:
     shapes = np.stack([Crop.of_box(face.box_xyxy, 64, 1.3).do(face.points_px) for face in trained.faces])
     # A network that gives the mean face for all of them would fail the test above by far.
-    assert metrics.nme_interocular_pct(np.broadcast_to(shapes.mean(axis=0), shapes.shape), shapes).mean() > 5
+    assert metrics.nme_pct(np.broadcast_to(shapes.mean(axis=0), shapes.shape), shapes).mean() > 5
 
 
 def test_a_mirrored_image_mirrors_the_points(trained: Trained) -> None:
@@ -126,7 +126,7 @@ def test_a_mirrored_image_mirrors_the_points(trained: Trained) -> None:
         return (
             np.ascontiguousarray(face.image[:, ::-1]),
             np.array([last - x1, y0, last - x0, y1]),
-            lambda p: p[list(MIRROR)] * (-1, 1) + (last, 0),
+            lambda p: p[list(IBUG68.mirror)] * (-1, 1) + (last, 0),
         )
 
     assert moved_pct(trained, mirrored) < 4.5

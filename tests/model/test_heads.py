@@ -16,12 +16,12 @@ def backbone(channels: list[int], strides: list[int]) -> Any:
 
 
 def heatmap_head(size_px: int = 64) -> HeatmapHead:
-    return HeatmapHead(backbone([8, 16, 32, 32], [4, 8, 16, 32]), size_px)
+    return HeatmapHead(backbone([8, 16, 32, 32], [4, 8, 16, 32]), size_px, 68)
 
 
 @pytest.mark.parametrize(("size_px", "middle", "unit"), [(224, 100.0, 50.0), (112, 50.0, 25.0)])
 def test_direct_code_by_hand(size_px: int, middle: float, unit: float) -> None:
-    head = DirectHead(backbone([8], [32]), size_px, dropout=0.0)
+    head = DirectHead(backbone([8], [32]), size_px, dropout=0.0, landmarks=68)
     points_px = torch.tensor([[[middle, middle + unit], [0.0, middle - 2 * unit]]])
     torch.testing.assert_close(head.encode(points_px), torch.tensor([[[0.0, 1.0], [-2.0, -2.0]]]))
     torch.testing.assert_close(head.decode(head.encode(points_px)), points_px)
@@ -71,7 +71,7 @@ def test_scale_stays_between_its_limits() -> None:
 
 
 def test_a_direct_head_keeps_the_place_of_features() -> None:
-    head = DirectHead(backbone([4, 8], [16, 32]), 64, dropout=0.0)
+    head = DirectHead(backbone([4, 8], [16, 32]), 64, dropout=0.0, landmarks=68)
     maps = torch.zeros(1, 8, 2, 2)
     maps[..., 0, 0] = 1
     with torch.no_grad():

@@ -15,7 +15,9 @@ import fkp
 from fkp.config import Config
 from fkp.data.datamodule import FacesDataModule
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME, Net, nme_interocular_pct
+from fkp.model.lightning_module import Net, nme_pct
+from fkp.scheme import IBUG68
+from tests.faces import VAL_NME
 
 
 def net_of(config: Config) -> Net:
@@ -75,7 +77,7 @@ def test_what_is_logged(trained: tuple[Net, pl.Trainer, Path], tiny_config: Conf
     module.setup("fit")
     assert module.cache is not None
     crops, truth_px = (torch.tensor(array) for array in (module.cache.val.crops_u8, module.cache.val.points_px))
-    expected = nme_interocular_pct(net.sample(crops), truth_px).mean().item()
+    expected = nme_pct(net.sample(crops), truth_px, IBUG68).mean().item()
     assert 5 < expected < 200
     assert float(trainer.callback_metrics[VAL_NME]) == pytest.approx(expected, rel=1e-4)
 
@@ -196,5 +198,5 @@ def test_nme_by_hand() -> None:
     points_px = truth_px.clone()
     points_px[0] += torch.tensor([3.0, 4.0])
     points_px[1, 0] += torch.tensor([0.0, 34.0])
-    torch.testing.assert_close(nme_interocular_pct(points_px, truth_px), torch.tensor([10.0, 1.0]))
-    assert math.isfinite(nme_interocular_pct(points_px, torch.zeros(2, 68, 2)).max().item())
+    torch.testing.assert_close(nme_pct(points_px, truth_px, IBUG68), torch.tensor([10.0, 1.0]))
+    assert math.isfinite(nme_pct(points_px, torch.zeros(2, 68, 2), IBUG68).max().item())

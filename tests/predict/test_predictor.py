@@ -14,9 +14,10 @@ import fkp
 from fkp.bundle import Bundle
 from fkp.data.labels import DataConfig, load_labels
 from fkp.errors import FkpError
-from fkp.evaluation.metrics import nme_interocular_pct
+from fkp.evaluation.metrics import nme_pct
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import advance, fuse, given_boxes
+from fkp.scheme import IBUG68
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
 from fkp.vision.image import read_image
@@ -125,7 +126,7 @@ def test_the_mirrored_face_has_its_points_where_the_image_has_them(predictor: Pr
     for row in (3, 400, 900):
         image, truth_px = read_image(catalog.path(row)), catalog.points_px[row]
         plain, mirrored = (predictor.refine(image, predictor(image, [box_of_points(truth_px)]), mirrored=way)[0] for way in (False, True))
-        assert nme_interocular_pct(mirrored.points_px[None], plain.points_px[None])[0] < 4
+        assert nme_pct(mirrored.points_px[None], plain.points_px[None])[0] < 4
         assert (mirrored.points_px != plain.points_px).any()
         np.testing.assert_allclose(mirrored.expected_error_px, plain.expected_error_px, rtol=0.8)
 
@@ -145,7 +146,7 @@ def test_a_turned_face_in_a_box_is_refined_upright(
     np.testing.assert_array_equal(found.box_xyxy, box_xyxy)
     if runs == 2:  # What the network sees then is nearly the upright face.
         size_px, scale = predictor.config.input.size_px, predictor.config.input.crop_scale
-        upright = Crop.of_points(expected_px, size_px, scale, mirrored=True).apply(image, 1)
+        upright = Crop.of_points(expected_px, IBUG68, size_px, scale, mirrored=True).apply(image, 1)
         first, second = (float(np.abs(crops_u8[0].astype(float) - upright).mean()) for crops_u8 in seen)
         assert second < first / 2
 
@@ -207,7 +208,7 @@ def test_turned_faces_are_found_nearly_as_well_as_upright_ones(predictor: Predic
         matrix = cv2.getRotationMatrix2D((image.shape[1] / 2, image.shape[0] / 2), degrees, 1.0)
         truth_px = (catalog.points_px[row] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         (found,) = predictor(cv2.warpAffine(image, matrix, image.shape[1::-1]), [box_of_points(truth_px)])
-        error_pct[degrees].append(float(nme_interocular_pct(found.points_px[None], truth_px[None])[0]))
+        error_pct[degrees].append(float(nme_pct(found.points_px[None], truth_px[None])[0]))
     # Without refinement they would be 2.5 points worse.
     assert np.mean(error_pct[40]) < np.mean(error_pct[0]) + 0.5
 
@@ -233,7 +234,7 @@ def test_faces_that_lie_on_their_side_are_found_in_an_image(predictor: Predictor
         if found:
             x, y = found[0].points_px.T
             points_px, truth_px = np.stack([image.shape[1] - 1 - y, x], axis=1), catalog.points_px[row]
-            error_pct.append(float(nme_interocular_pct(points_px[None], truth_px[None])[0]))
+            error_pct.append(float(nme_pct(points_px[None], truth_px[None])[0]))
     assert len(rows) > 20 and len(error_pct) >= len(rows) - 2
     assert np.median(error_pct) < 4.5
 

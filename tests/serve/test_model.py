@@ -19,7 +19,7 @@ from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, quality
+from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, places, quality
 from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
 from fkp.vision.image import Image, encode_image
@@ -58,7 +58,7 @@ def test_a_model_whose_numbers_are_not_finite_is_refused(model: Model, monkeypat
         return np.full((len(crops_u8), 68, 2), np.nan, np.float32), np.ones((len(crops_u8), 68), np.float32)
 
     monkeypatch.setattr(model.predictor, "run", nowhere)
-    with pytest.raises(FkpError, match="misses the golden face by nan"):
+    with pytest.raises(FkpError, match="answers with numbers that are not finite"):
         model.check_golden(15.0)
 
 
@@ -68,7 +68,7 @@ def test_a_number_that_json_cannot_say_is_not_answered(model: Model, photo: byte
     broken = getattr(face, name).copy()
     broken[3] = np.inf
     with pytest.raises(ValueError, match="not finite"):
-        face_json(replace(face, **{name: broken}), 68)
+        face_json(replace(face, **{name: broken}), None)
 
 
 def test_a_model_that_mixes_the_crops_of_a_batch_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,10 +169,10 @@ def test_quality_does_not_change_with_the_size_of_the_face(model: Model, offline
 
 def test_the_51_inner_points() -> None:
     face = Face(np.array([0, 0, 10, 20], np.float32), 1.0, np.arange(136, dtype=np.float32).reshape(68, 2), np.arange(68, dtype=np.float32))
-    inner = face_json(face, 51)
+    inner = face_json(face, places(face.scheme, "51"))
     assert inner["keypoints"][0] == [34.0, 35.0]
     assert (len(inner["keypoints"]), inner["expected_error_px"]) == (51, [float(i) for i in range(17, 68)])
-    assert inner["quality"] == face_json(face, 68)["quality"]
+    assert inner["quality"] == face_json(face, None)["quality"]
     assert error_ratio(face.expected_error_px, face.box_xyxy) == pytest.approx(33.5 / 20)
 
 

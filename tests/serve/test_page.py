@@ -30,9 +30,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from fkp.data.synthetic import render
 from fkp.predict import Predictor
-from fkp.scheme import EDGES, NUM_POINTS, REGIONS
+from fkp.scheme import IBUG68
 from fkp.serve.http.page_landmarks import page_landmarks
-from fkp.vision.draw import REGION_COLOURS
+from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
 from tests.needs import missing
 
@@ -43,7 +43,7 @@ POLICY = (
     "style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-COLOUR_OF_POINT = {point: REGION_COLOURS[region] for region, points in REGIONS.items() for point in points}
+COLOUR_OF_POINT = {point: region_colours(IBUG68)[region] for region, points in IBUG68.regions.items() for point in points}
 
 
 @dataclass
@@ -209,10 +209,10 @@ def service(server: tuple[str, Service]) -> Service:
 
 def test_the_tables_are_those_of_the_scheme() -> None:
     tables = json.loads(json.dumps(page_landmarks()))
-    assert tables["points"] == NUM_POINTS
-    assert tables["edges"] == [list(edge) for edge in EDGES]
-    assert {region["name"]: tuple(region["points"]) for region in tables["regions"]} == REGIONS
-    assert {region["name"]: tuple(bytes.fromhex(region["colour"][1:])) for region in tables["regions"]} == REGION_COLOURS
+    assert tables["points"] == len(IBUG68)
+    assert tables["edges"] == [list(edge) for edge in IBUG68.edges]
+    assert {region["name"]: tuple(region["points"]) for region in tables["regions"]} == IBUG68.regions
+    assert {region["name"]: tuple(bytes.fromhex(region["colour"][1:])) for region in tables["regions"]} == region_colours(IBUG68)
 
 
 @pytest.mark.parametrize("orientation", [1, 6], ids=["upright", "turned by EXIF"])
@@ -227,15 +227,15 @@ def test_an_image_is_drawn_where_its_points_are(browser: Browser, service: Servi
 
     [face] = json.loads(browser.find("#json").get_attribute("value"))["faces"]
     assert face == service.answers[0]["faces"][0]
-    assert len(face["keypoints"]) == NUM_POINTS
+    assert len(face["keypoints"]) == len(IBUG68)
     points_px = np.array(face["keypoints"])
-    wanted = np.array([COLOUR_OF_POINT[point] for point in range(NUM_POINTS)])
+    wanted = np.array([COLOUR_OF_POINT[point] for point in range(len(IBUG68))])
     assert np.abs(browser.colours_at(points_px) - wanted).max(axis=1).mean() < 4
     # The line is thin and its borders are blended with the image: one of the pixels about its middle is its colour.
     about_px = (points_px[0] + points_px[1]) / 2 + np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)])
     assert np.abs(browser.colours_at(about_px) - COLOUR_OF_POINT[0]).max(axis=1).min() <= 8
     assert browser.find("#faces tbody").text.startswith("1 ")
-    assert len(browser.driver.find_elements(By.CSS_SELECTOR, "#regions li")) == len(REGIONS)
+    assert len(browser.driver.find_elements(By.CSS_SELECTOR, "#regions li")) == len(IBUG68.regions)
 
 
 def test_everything_is_reached_by_keyboard(browser: Browser, image: Path) -> None:

@@ -98,6 +98,7 @@ def test_a_version_tells_what_it_is_and_where_its_bundle_lies(
         "bundle_artifacts": f"runs:/{run_id}/bundle",
         "bundle_digest": bundle.digest,
         "data_digest": "d" * 64,
+        "scheme": "ibug68",
         "split_digest": "a" * 64,
         "val_nme_interocular_pct": "4.125",
         "test_identity_raw_nme_interocular_pct": "4.5",
@@ -105,7 +106,7 @@ def test_a_version_tells_what_it_is_and_where_its_bundle_lies(
         "test_published_raw_nme_interocular_pct": "4.5",
         "test_published_corrected_nme_interocular_pct": "4.5",
     }
-    assert (version.number, version.run_id, version.val_nme_interocular_pct, version.test_nme_interocular_pct) == (1, run_id, 4.125, 3.9)
+    assert (version.number, version.run_id, version.val_nme_pct, version.test_nme_pct) == (1, run_id, 4.125, 3.9)
     assert registry.champion_number() is None, "registering promotes nothing"
     fetched = mlflow.artifacts.download_artifacts(version.bundle_artifacts, dst_path=str(tmp_path / "fetched"))
     assert open_bundle(fetched).digest == bundle.digest

@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 from fkp import track
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.track.write_ahead_log import upload
 from fkp.train import loop
 from fkp.train.metric_log import WriteMetrics, left_by_earlier_version, writing_ahead
 from fkp.train.run_dir import open_run
+from tests.faces import VAL_NME
 from tests.track.conftest import lost
 
 Entry = tuple[int, int, Mapping[str, float]]

@@ -23,12 +23,13 @@ from fkp.bundle import open_bundle
 from fkp.common import storage
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME, Net
+from fkp.model.lightning_module import Net
 from fkp.train import loop
 from fkp.train.checkpoint_list import SNAPSHOT
 from fkp.train.metric_log import writing_ahead
 from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run_dir import open_run
+from tests.faces import VAL_NME
 from tests.processes import Process
 
 

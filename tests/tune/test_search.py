@@ -23,11 +23,11 @@ from pyarrow import fs
 from fkp.common import storage
 from fkp.config import build_config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.track.__main__ import main as track_main
 from fkp.tune.options import Settings
 from fkp.tune.search import main, search
 from fkp.tune.space import read_space
+from tests.faces import VAL_NME
 from tests.processes import Process
 
 from .conftest import Searched, find, lose, search_on, state_of

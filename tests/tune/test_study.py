@@ -12,12 +12,12 @@ import pytest
 from fkp.common import storage
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.lightning_module import VAL_NME
 from fkp.tune import record
 from fkp.tune.options import Settings
 from fkp.tune.space import Entry, Space
 from fkp.tune.study import Study, StudyCallback, TimeBudgetStopper, open_study
 from fkp.tune.trial import FAILED
+from tests.faces import VAL_NME
 
 SPACE = Space((Entry("optim.lr", "log", 0.001, 0.1),))
 

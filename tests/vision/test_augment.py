@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fkp.config import AugmentConfig
-from fkp.scheme import MIRROR, NUM_POINTS
+from fkp.scheme import IBUG68
 from fkp.vision import augment as augments
 from fkp.vision.augment import WIDE, Augment, warp, wide_size_px
 from fkp.vision.crop import Crop
@@ -36,7 +36,7 @@ def smooth_batch(count: int, channels: int, size: int, sigma: float = 3.0) -> np
 
 def some_points(count: int, wide_px: int) -> Tensor:
     """(N, 68, 2) float32 around the middle, never lying as a mirror image would."""
-    return torch.from_numpy(np.random.default_rng(1).uniform(wide_px * 0.35, wide_px * 0.65, (count, NUM_POINTS, 2)).astype(np.float32))
+    return torch.from_numpy(np.random.default_rng(1).uniform(wide_px * 0.35, wide_px * 0.65, (count, len(IBUG68), 2)).astype(np.float32))
 
 
 # --- the warp ---------------------------------------------------------------------------------------------------
@@ -94,17 +94,17 @@ def fitted(points_in: np.ndarray, points_out: np.ndarray) -> tuple[np.ndarray, f
 def test_points_follow_the_pixels(size: int) -> None:
     count, wide_px = 60, wide_size_px(size)
     points_wide = some_points(count, wide_px)
-    which = [point % NUM_POINTS for point in range(count)]
-    crops, points = Augment(AugmentConfig(**CLEAR), size)(with_blobs(points_wide, which, wide_px), points_wide, seeded())
+    which = [point % len(IBUG68) for point in range(count)]
+    crops, points = Augment(AugmentConfig(**CLEAR), size, IBUG68)(with_blobs(points_wide, which, wide_px), points_wide, seeded())
     found = centroids(crops)
     flips = []
     for row, point in enumerate(which):
         affine, error = fitted(points_wide[row].numpy(), points[row].numpy())
         if error > 0.01:  # No affine explains the points as they are: they were renumbered.
-            affine, error = fitted(points_wide[row].numpy()[list(MIRROR)], points[row].numpy())
+            affine, error = fitted(points_wide[row].numpy()[list(IBUG68.mirror)], points[row].numpy())
             flips.append(row)
             assert np.linalg.det(affine[:2]) < 0
-            point = MIRROR[point]
+            point = IBUG68.mirror[point]
         else:
             assert np.linalg.det(affine[:2]) > 0
         assert error < 0.01
@@ -116,8 +116,8 @@ def test_mirroring_alone_is_exact() -> None:
     wide = torch.from_numpy(smooth_batch(20, 1, wide_size_px(SIZE)))
     points_wide = some_points(20, wide_size_px(SIZE))
     still = AugmentConfig(**CLEAR, **STILL)
-    crops, points = Augment(still, SIZE)(wide, points_wide, seeded())
-    maybe, maybe_points = Augment(still.updated({"flip": 0.5}), SIZE)(wide, points_wide, seeded())
+    crops, points = Augment(still, SIZE, IBUG68)(wide, points_wide, seeded())
+    maybe, maybe_points = Augment(still.updated({"flip": 0.5}), SIZE, IBUG68)(wide, points_wide, seeded())
     flipped = [row for row in range(20) if not torch.equal(maybe_points[row], points[row])]
     assert 4 < len(flipped) < 16
     for row in range(20):
@@ -125,18 +125,18 @@ def test_mirroring_alone_is_exact() -> None:
         expected = crops[row].flip(-1) if mirrored else crops[row]
         assert (maybe[row].int() - expected.int()).abs().max() <= 1
         if mirrored:
-            expected_points = points[row][list(MIRROR)] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIZE - 1.0, 0])
+            expected_points = points[row][list(IBUG68.mirror)] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIZE - 1.0, 0])
             assert torch.allclose(maybe_points[row], expected_points, atol=1e-3)
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(SIZE, 1), (128, 1), (80, 6)])
 def test_strength_0_is_the_plain_crop(size: int, tolerance: int) -> None:
     image = smooth_batch(1, 3, 300, sigma=5)[0].transpose(1, 2, 0)
-    points_px = np.random.default_rng(4).uniform(110, 190, (1, NUM_POINTS, 2)).astype(np.float32)
+    points_px = np.random.default_rng(4).uniform(110, 190, (1, len(IBUG68), 2)).astype(np.float32)
     plain, wide = Crop((151.3, 148.8), 110, size), Crop((151.3, 148.8), 110 * WIDE, wide_size_px(size))
     wide_u8 = torch.from_numpy(wide.apply(np.ascontiguousarray(image), 1))[None]
     before = wide_u8.clone()
-    crops, points = Augment(AugmentConfig(strength=0.0), size)(wide_u8, torch.from_numpy(wide.do(points_px)), seeded())
+    crops, points = Augment(AugmentConfig(strength=0.0), size, IBUG68)(wide_u8, torch.from_numpy(wide.do(points_px)), seeded())
     assert torch.equal(wide_u8, before)
     assert (crops.dtype, crops.shape) == (torch.uint8, (1, 1, size, size))
     assert np.abs(crops[0].numpy().astype(int) - plain.apply(np.ascontiguousarray(image), 1)).max() <= tolerance
@@ -145,7 +145,7 @@ def test_strength_0_is_the_plain_crop(size: int, tolerance: int) -> None:
 
 def test_wide_crops_show_image_in_the_corners() -> None:
     white = torch.full((200, 1, wide_size_px(SIZE), wide_size_px(SIZE)), 255, dtype=torch.uint8)
-    crops, _ = Augment(AugmentConfig(**CLEAR), SIZE)(white, some_points(200, wide_size_px(SIZE)), seeded())
+    crops, _ = Augment(AugmentConfig(**CLEAR), SIZE, IBUG68)(white, some_points(200, wide_size_px(SIZE)), seeded())
     assert (crops == 0).float().mean() < 0.01
 
 
@@ -154,14 +154,14 @@ def test_wide_crops_show_image_in_the_corners() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_one_seed_gives_one_result(channels: int) -> None:
-    augment = Augment(AugmentConfig(), SIZE)
+    augment = Augment(AugmentConfig(), SIZE, IBUG68)
     wide = torch.from_numpy(smooth_batch(12, channels, wide_size_px(SIZE)))
     points_wide = some_points(12, wide_size_px(SIZE))
     crops, points = augment(wide, points_wide, seeded(5))
     again, points_again = augment(wide, points_wide, seeded(5))
     other, _ = augment(wide, points_wide, seeded(6))
     assert (crops.dtype, tuple(crops.shape)) == (torch.uint8, (12, channels, SIZE, SIZE))
-    assert (points.dtype, tuple(points.shape)) == (torch.float32, (12, NUM_POINTS, 2))
+    assert (points.dtype, tuple(points.shape)) == (torch.float32, (12, len(IBUG68), 2))
     assert torch.equal(crops, again)
     assert torch.equal(points, points_again)
     assert not torch.equal(crops, other)
@@ -173,7 +173,7 @@ def test_strength_multiplies_the_rotation() -> None:
 
     def spread_deg(strength: float) -> float:
         config = AugmentConfig(strength=strength, **{**CLEAR, **STILL, "rotate_deg": 20.0})
-        _, points = Augment(config, SIZE)(wide, points_wide, seeded())
+        _, points = Augment(config, SIZE, IBUG68)(wide, points_wide, seeded())
         affines = [fitted(before.numpy(), after.numpy())[0] for before, after in zip(points_wide, points, strict=True)]
         return float(np.std([np.degrees(np.arctan2(affine[0, 1], affine[0, 0])) for affine in affines]))
 
@@ -201,8 +201,8 @@ def test_each_change_alters_pixels_a_little(change: Callable[[Tensor, torch.Gene
 def test_each_setting_does_something_and_keeps_the_range(name: str) -> None:
     wide = torch.from_numpy(smooth_batch(8, 3, wide_size_px(SIZE), sigma=1.5))
     points_wide = some_points(8, wide_size_px(SIZE))
-    plain, points_plain = Augment(AugmentConfig(**CLEAR, **STILL), SIZE)(wide, points_wide, seeded())
-    changed, points = Augment(AugmentConfig(**{**CLEAR, **STILL, name: 1.0}), SIZE)(wide, points_wide, seeded())
+    plain, points_plain = Augment(AugmentConfig(**CLEAR, **STILL), SIZE, IBUG68)(wide, points_wide, seeded())
+    changed, points = Augment(AugmentConfig(**{**CLEAR, **STILL, name: 1.0}), SIZE, IBUG68)(wide, points_wide, seeded())
     assert (changed.dtype, changed.shape) == (torch.uint8, plain.shape)
     assert torch.equal(points, points_plain)
     # Not all: the strength is random, and a rectangle may lie beyond the border.
@@ -277,8 +277,8 @@ def test_stretch_keeps_areas_and_moves_points_as_pixels() -> None:
     config = AugmentConfig(**CLEAR, **{**STILL, "stretch": 0.2})
     points_wide = some_points(40, wide_size_px(SIZE))
     wide = torch.from_numpy(smooth_batch(40, 1, wide_size_px(SIZE)))
-    plain = Augment(AugmentConfig(**CLEAR, **STILL), SIZE)(wide, points_wide, seeded())[1]
-    points = Augment(config, SIZE)(wide, points_wide, seeded())[1]
+    plain = Augment(AugmentConfig(**CLEAR, **STILL), SIZE, IBUG68)(wide, points_wide, seeded())[1]
+    points = Augment(config, SIZE, IBUG68)(wide, points_wide, seeded())[1]
     for old, new in zip(plain, points, strict=True):
         linear = torch.linalg.lstsq(torch.cat([old, torch.ones(len(old), 1)], 1), new).solution[:2]
         assert float(torch.linalg.det(linear)) == pytest.approx(1.0, abs=1e-3)

@@ -16,6 +16,7 @@ from fkp.data import splits
 from fkp.data.crop_cache import open_cache
 from fkp.data.labels import DataConfig, load_labels
 from fkp.predict import Predictor
+from fkp.scheme import IBUG68
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.image import read_image
 from tests import faces
@@ -67,10 +68,10 @@ def test_do_and_undo_are_inverse(angle: float, side: float) -> None:
 def test_a_turned_face_stands_upright_in_its_crop(angle: float, synthetic_root: Path) -> None:
     drawn_px = load_labels(DataConfig(source="folder", root=str(synthetic_root))).points_px[3]
     turned_px = Crop((50.0, 60.0), 1.0, 1, -angle).do(drawn_px)  # Turning the window to the left turns the face to the right.
-    assert roll_deg(turned_px) == pytest.approx(roll_deg(drawn_px) + angle, abs=1e-3)
-    crop = Crop.of_points(turned_px, 128, 1.3)
+    assert roll_deg(turned_px, IBUG68) == pytest.approx(roll_deg(drawn_px, IBUG68) + angle, abs=1e-3)
+    crop = Crop.of_points(turned_px, IBUG68, 128, 1.3)
     inside_px = crop.do(turned_px)
-    assert roll_deg(inside_px) == pytest.approx(0, abs=1e-3)
+    assert roll_deg(inside_px, IBUG68) == pytest.approx(0, abs=1e-3)
     low_x, low_y, high_x, high_y = box_of_points(inside_px)
     assert (low_x + high_x) / 2 == pytest.approx(63.5, abs=1e-2)
     assert (low_y + high_y) / 2 == pytest.approx(63.5, abs=1e-2)
@@ -90,7 +91,7 @@ def test_a_mirrored_crop_is_the_crop_mirrored(angle: float) -> None:
 def test_points_without_extent_make_no_crop() -> None:
     for points_px in (np.zeros((68, 2), np.float32), np.full((68, 2), np.nan, np.float32)):
         with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
-            Crop.of_points(points_px, 64, 1.3)
+            Crop.of_points(points_px, IBUG68, 64, 1.3)
 
 
 @pytest.mark.parametrize(

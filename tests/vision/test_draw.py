@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fkp.scheme import NUM_POINTS, REGIONS
-from fkp.vision.draw import REGION_COLOURS, draw_face
+from fkp.scheme import IBUG68
+from fkp.vision.draw import draw_face, region_colours
 
 
 def scattered_points() -> np.ndarray:
     """(68, 2) in the middles of a 9 x 9 lattice's cells, 40 px apart."""
-    lattice = np.stack(np.meshgrid(np.arange(9), np.arange(9)), axis=-1).reshape(-1, 2)[:NUM_POINTS]
+    lattice = np.stack(np.meshgrid(np.arange(9), np.arange(9)), axis=-1).reshape(-1, 2)[: len(IBUG68)]
     return lattice.astype(np.float32) * 40 + 20
 
 
@@ -19,11 +19,11 @@ def test_each_point_has_its_region_s_colour() -> None:
     image = np.zeros((380, 380, 3), np.uint8)
     points_px = scattered_points()
     drawn = draw_face(image, points_px)
-    assert set(REGION_COLOURS) == set(REGIONS)
-    for region, points in REGIONS.items():
+    assert set(region_colours(IBUG68)) == set(IBUG68.regions)
+    for region, points in IBUG68.regions.items():
         for point in points:
             x, y = points_px[point].astype(int)
-            np.testing.assert_array_equal(drawn[y, x], REGION_COLOURS[region], err_msg=f"point {point}")
+            np.testing.assert_array_equal(drawn[y, x], region_colours(IBUG68)[region], err_msg=f"point {point}")
 
 
 def test_the_image_is_not_changed() -> None:
@@ -46,7 +46,7 @@ def test_truth_and_box_are_white() -> None:
 @pytest.mark.parametrize("place", [-1e9, 1e9, -50.0])
 def test_points_far_outside_do_no_harm(place: float) -> None:
     image = np.zeros((40, 60, 3), np.uint8)
-    points_px = np.full((NUM_POINTS, 2), place, np.float32)
+    points_px = np.full((len(IBUG68), 2), place, np.float32)
     assert (draw_face(image, points_px) == 0).all()
 
 

@@ -27,7 +27,7 @@ from fkp.data.face_crop import crop_face, crop_size_px
 from fkp.data.labels import decode_frame, label_bias, place_of, remove_label_bias
 from fkp.data.packed_set import FRAMES_PER_GROUP, PackedSet, open_packed
 from fkp.errors import FkpError
-from fkp.scheme import NUM_POINTS
+from fkp.scheme import load_scheme
 
 #: Bytes of crops that are shuffled together, and decoded at once: 227 grey faces for a network of 128 px. More would mix
 #: better and hold more memory; the order in a shard is random already.
@@ -37,7 +37,7 @@ _POOL_BYTES = 8 << 20
 _AHEAD = 4
 
 Faces = tuple[np.ndarray, np.ndarray]
-"""(N, C, W, W) uint8 crops and (N, 68, 2) float32 points in their pixels."""
+"""(N, C, W, W) uint8 crops and (N, K, 2) float32 points in their pixels."""
 
 
 class Decode:
@@ -46,7 +46,7 @@ class Decode:
     def __init__(self, packed: PackedSet, data: DataConfig, config: InputConfig) -> None:
         self.packed = packed
         self.shift_px = label_bias(data)
-        self.config = config
+        self.config, self.scheme = config, load_scheme(data.scheme)
 
     def __call__(self, places: np.ndarray) -> Faces:
         """Read the faces at (N, 2) places (shard, index in the shard), in this order.
@@ -56,7 +56,7 @@ class Decode:
         """
         size_px = crop_size_px(self.config, wide=True)
         crops = np.empty((len(places), self.config.channels, size_px, size_px), np.uint8)
-        points = np.empty((len(places), NUM_POINTS, 2), np.float32)
+        points = np.empty((len(places), len(self.scheme), 2), np.float32)
         groups = _groups(places)
         for group in np.unique(groups, axis=0):
             targets = np.flatnonzero((groups == group).all(axis=1))
@@ -69,11 +69,12 @@ class Decode:
         """Some faces of what is read at once."""
         table = self.packed.read_group(shard, group)
         part, file, raw, data = (table.column(name) for name in ("part", "file", "points_raw_px", "bytes"))
-        raw_px = raw.combine_chunks().flatten().to_numpy().reshape(-1, NUM_POINTS, 2)
+        stored_px = raw.combine_chunks().flatten().to_numpy().reshape(-1, len(self.packed.scheme), 2)
+        raw_px = self.scheme.convert(stored_px, self.packed.scheme)
         for place in chosen.tolist():
             name = f"{self.packed.place}: {part[place]}/{file[place]}"
-            frame = decode_frame(data[place].as_buffer(), raw_px[place], name)
-            yield crop_face(self.config, frame, remove_label_bias(raw_px[place], self.shift_px), wide=True)
+            frame = decode_frame(data[place].as_buffer(), raw_px[place], name, self.scheme)
+            yield crop_face(self.config, frame, remove_label_bias(raw_px[place], self.shift_px), self.scheme, wide=True)
 
 
 DecodeAll = Callable[[Decode, Sequence[np.ndarray]], Iterator[Faces]]
@@ -135,7 +136,7 @@ class FaceStream:
         return np.split(self.places[share], np.flatnonzero(np.diff(pools[share])) + 1)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch: (n, C, W, W) uint8 crops and (n, 68, 2) float32 points.
+        """The batches of an epoch: (n, C, W, W) uint8 crops and (n, K, 2) float32 points.
 
         Raises:
             FkpError: See `Decode`.

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fkp.common import storage
 from fkp.config import DataConfig
 from fkp.data.labels import Catalog, load_labels, read_frame
-from fkp.data.packed_set import FRAMES_PER_GROUP, MANIFEST, SCHEMA, PackedSet, Shard, is_packed, open_packed, to_json
+from fkp.data.packed_set import FRAMES_PER_GROUP, MANIFEST, PackedSet, Shard, is_packed, open_packed, schema, to_json
 from fkp.errors import FkpError
 
 
@@ -42,7 +42,7 @@ def pack(data: DataConfig, place: str, shard_mib: float) -> PackedSet:
                 storage.write_bytes(storage.join(place, name), content)
                 shards.append(Shard(name, part, fold, frames, len(content), hashlib.sha256(content).hexdigest()))
                 bar.update(frames)
-    storage.write_bytes(storage.join(place, MANIFEST), to_json(catalog.digest, shards))
+    storage.write_bytes(storage.join(place, MANIFEST), to_json(catalog.digest, shards, data.scheme))
     return open_packed(place)
 
 
@@ -68,7 +68,7 @@ def _group(catalog: Catalog, rows: np.ndarray, pool: ThreadPoolExecutor) -> pa.T
         "sha256": [hashlib.sha256(content).digest() for content in data],
         "bytes": data,
     }
-    return pa.table(columns, SCHEMA)
+    return pa.table(columns, schema(catalog.scheme))
 
 
 def _shards(groups: Iterator[pa.Table], limit_bytes: float) -> Iterator[tuple[bytes, int]]:
@@ -76,7 +76,7 @@ def _shards(groups: Iterator[pa.Table], limit_bytes: float) -> Iterator[tuple[by
     for group in groups:
         sink, frames = io.BytesIO(), 0
         # Images are compressed already.
-        with pq.ParquetWriter(sink, SCHEMA, compression="none", use_dictionary=False, write_statistics=False) as writer:
+        with pq.ParquetWriter(sink, group.schema, compression="none", use_dictionary=False, write_statistics=False) as writer:
             while True:
                 writer.write_table(group, row_group_size=FRAMES_PER_GROUP)
                 frames += len(group)

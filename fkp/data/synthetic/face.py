@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from fkp.data.face_shape import mean_face
-from fkp.scheme import REGIONS
+from fkp.scheme import IBUG68
 
 Rgb = tuple[float, float, float]
 
@@ -189,7 +189,7 @@ def points_of(identity: Identity, expression: Expression) -> np.ndarray:
     p[_JAW, 1] += 0.07 * c["chin_length"] * np.clip(p[_JAW, 1] - 0.3, 0, None)
     p[_JAW, 0] += 0.02 * c["chin_skew"] * np.clip(p[_JAW, 1], 0, None)
     for name, sign in (("left", -1), ("right", 1)):
-        eye, brow = list(REGIONS[f"{name}_eye"]), list(REGIONS[f"{name}_brow"])
+        eye, brow = list(IBUG68.regions[f"{name}_eye"]), list(IBUG68.regions[f"{name}_brow"])
         p[eye + brow, 0] += sign * 0.025 * c["eye_distance"]
         middle = p[eye].mean(axis=0)
         p[eye, 0] = middle[0] + (p[eye, 0] - middle[0]) * (1 + 0.07 * c["eye_width"])
@@ -202,7 +202,7 @@ def points_of(identity: Identity, expression: Expression) -> np.ndarray:
         p[brow, 1] += -0.13 * lift + 0.18 * frown * out + 0.15 * c["brow_arch"] * (out**2 - 0.05)
         p[brow, 0] += sign * 0.06 * frown * (out < 0.1)
         _close_lids(p, eye, getattr(expression, f"blink_{name}"))
-    nose = list(REGIONS["nose"])
+    nose = list(IBUG68.regions["nose"])
     p[nose, 1] += 0.07 * c["nose_length"] * np.clip(p[nose, 1] + 0.03, 0, None)
     p[31:36, 0] *= 1 + 0.12 * c["nose_width"] + 0.1 * max(expression.smile, 0)
     p[28:34, 2] *= 1 + 0.09 * c["nose_depth"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from fkp.data.synthetic.face import SUPERSAMPLING, Expression, Identity, Painter, View, any_colour, curve, mirrored, mix, points_of, shade
 from fkp.errors import FkpError
-from fkp.scheme import NUM_POINTS
+from fkp.scheme import IBUG68
 from fkp.vision.image import Image, decode_image
 
 #: Goes up with every change that alters an image or a label: sets of different versions are different sets.
@@ -141,7 +141,7 @@ def _write_files(folder: Path, faces: int, seed: int) -> None:
         rows[part].append([name, *(f"{value:.2f}" for value in points_px.ravel())])
     for part, lines in rows.items():
         with (folder / f"{part}_frames_keypoints.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([["", *range(2 * NUM_POINTS)], *sorted(lines)])
+            csv.writer(file, lineterminator="\n").writerows([["", *range(2 * len(IBUG68))], *sorted(lines)])
 
 
 def _jpeg(image: Image, quality: int) -> bytes:
@@ -355,7 +355,7 @@ def _paint_occluder(painter: Painter, view: View, p: np.ndarray, rng: np.random.
     """Now and then a hand, a bar or a thing before the face, more often over its lower part."""
     if rng.random() > 0.15:
         return
-    s, target = view.scale_px, p[rng.integers(NUM_POINTS)] + rng.normal(0, 0.2, 2) * view.scale_px
+    s, target = view.scale_px, p[rng.integers(len(IBUG68))] + rng.normal(0, 0.2, 2) * view.scale_px
     turn = rng.uniform(0, 2 * np.pi)
     along, across = s * np.array([np.cos(turn), np.sin(turn)]), s * np.array([-np.sin(turn), np.cos(turn)])
     if rng.random() < 0.5:

@@ -1,25 +1,29 @@
-"""What the page must know of the 68-point scheme, told by the server so that no number stands twice."""
+"""What the page must know of the model's landmarks, told by the server so that no number stands twice."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fkp.scheme import EDGES, NUM_POINTS, REGIONS
-from fkp.vision.draw import REGION_COLOURS
+from fkp.scheme import Scheme
+from fkp.vision.draw import region_colours
 
 
-def page_landmarks() -> dict[str, Any]:
+def page_landmarks(scheme: Scheme) -> dict[str, Any]:
     """The scheme as plain JSON.
 
     Returns:
-        `points`: their number. `edges`: pairs of points joined by a line, in the colour of the first one's region.
-        `regions`: in the order of the points, each with `name`, `points` and `colour` (`#rrggbb`).
+        `scheme`: its name. `points`: their number. `landmarks`: their names. `edges`: pairs of points joined by a line, in the colour
+        of the first one's region. `regions`: each with `name`, `points` and `colour` (`#rrggbb`). `groups`: further sets by name.
     """
+    colours = region_colours(scheme)
     return {
-        "points": NUM_POINTS,
-        "edges": [list(edge) for edge in EDGES],
+        "scheme": scheme.name,
+        "points": len(scheme),
+        "landmarks": list(scheme.landmarks),
+        "edges": [list(edge) for edge in scheme.edges],
         "regions": [
-            {"name": name, "points": list(points), "colour": "#{:02x}{:02x}{:02x}".format(*REGION_COLOURS[name])}
-            for name, points in REGIONS.items()
+            {"name": name, "points": list(points), "colour": "#{:02x}{:02x}{:02x}".format(*colours[name])}
+            for name, points in scheme.regions.items()
         ],
+        "groups": {name: list(points) for name, points in scheme.groups.items()},
     }

@@ -21,7 +21,7 @@ from fkp.serve.http import docs, schemas
 from fkp.serve.http.page_landmarks import page_landmarks
 from fkp.serve.http.security import SecurityMiddleware, token_digests
 from fkp.serve.http.uploads import FIELD, Upload, read_uploads
-from fkp.serve.model import Found, InferenceOptions, Model, face_json
+from fkp.serve.model import Found, InferenceOptions, Model, face_json, places
 from fkp.serve.refusal import Code, Refusal
 from fkp.vision.crop import parse_box
 
@@ -45,7 +45,10 @@ ROUTES = (
     "/",
 )
 
-_ABOUT = "Finds faces and 68 facial keypoints (iBUG order) in images. All lengths are pixels of the displayed image. Images are not kept."
+_ABOUT = (
+    "Finds faces and their landmarks in images; /v1/landmarks names them. All lengths are pixels of the displayed image. "
+    "Images are not kept."
+)
 _MIB = limits.BODY_BYTES // 2**20
 _CODES: dict[int, Code] = {404: "not_found", 405: "method_not_allowed"}
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -170,11 +173,12 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         (upload,) = await read_uploads(request)
         read = time.perf_counter()
         model = _model(engine)
+        chosen = places(model.predictor.scheme, options.points)
         found = await engine.find(model, upload.data, options)
         answer = {
             "request_id": request.state.request_id,
             "image": {"width": found.width, "height": found.height},
-            "faces": [face_json(face, options.points) for face in found.faces],
+            "faces": [face_json(face, chosen) for face in found.faces],
             "model": model.name_json,
             "milliseconds": _milliseconds({"read": 1000 * (read - began), **found.milliseconds}, began),
         }
@@ -208,6 +212,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         options = _options(params, points=params.points)
         uploads = await read_uploads(request, limits.IMAGES)
         model = _model(engine)
+        places(model.predictor.scheme, options.points)  # Refused before there is work.
         # One after the other: other requests get their turn between them, and one image at a time is in memory.
         entries = [await _entry(engine, model, upload, options, request.state.request_id) for upload in uploads]
         answer = {
@@ -230,7 +235,7 @@ async def _entry(engine: Engine, model: Model, upload: Upload, options: Inferenc
     return {
         "name": upload.name,
         "image": {"width": found.width, "height": found.height},
-        "faces": [face_json(face, options.points) for face in found.faces],
+        "faces": [face_json(face, places(model.predictor.scheme, options.points)) for face in found.faces],
         "milliseconds": {stage: round(value, 3) for stage, value in found.milliseconds.items()},
     }
 
@@ -241,10 +246,10 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Card, figures and digest of the model that answers, and the last one that was refused."""
         return _json({**_model(engine).card_json(), "refused": engine.refused()})
 
-    @api.get("/v1/landmarks", responses={401: _ERRORS[401]})
+    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: _ERRORS[503]})
     async def landmarks() -> dict[str, Any]:
-        """The 68-point scheme: regions with their colours, and the lines between points."""
-        return page_landmarks()
+        """The model's landmarks: their names, regions with their colours, and the lines between them."""
+        return page_landmarks(_model(engine).predictor.scheme)
 
     @api.get("/healthz", response_model=schemas.Health)
     async def healthz() -> Response:
@@ -328,8 +333,8 @@ def _add_errors(api: FastAPI, engine: Engine) -> None:
     api.add_exception_handler(Exception, defect)
 
 
-def _options(params: schemas.ImageParams, box: Sequence[str] = (), points: str = "68") -> InferenceOptions:
-    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, int(points))
+def _options(params: schemas.ImageParams, box: Sequence[str] = (), points: str = "all") -> InferenceOptions:
+    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, points)
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

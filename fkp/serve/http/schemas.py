@@ -29,7 +29,11 @@ class AnnotateParams(ImageParams):
 class BatchParams(ImageParams):
     """Which points are wanted."""
 
-    points: Literal["68", "51"] = Field("68", description="68, or 51: without the jaw")
+    points: str = Field(
+        "all",
+        max_length=500,
+        description="all, or regions, groups or landmarks by name with commas between, see /v1/landmarks; of ibug68 also 68, or 51: no jaw",
+    )
 
 
 class KeypointsParams(AnnotateParams, BatchParams):
@@ -58,9 +62,9 @@ class ImageSize(_Answer):
 class FaceAnswer(_Answer):
     """One face."""
 
-    box: Box = Field(description="tight around the 68 points, as the crop had it: the box given, or the one found")
+    box: Box = Field(description="tight around the landmarks, as the crop had it: the box given, or the one found")
     score: float = Field(description="the detector's confidence; 1 for a box that was given")
-    keypoints: list[Point] = Field(description="68 points in iBUG order, or the 51 inner ones (points 17 to 67)")
+    keypoints: list[Point] = Field(description="the landmarks that were asked for, in the order of /v1/landmarks")
     expected_error_px: list[float] = Field(description="for each point, how far from the truth the network expects it to be")
     quality: float = Field(
         description="0 to 1, whatever the face's size and pose: exp(-(mean expected error of all points) / (5 % of the box's longer side))"
@@ -133,6 +137,13 @@ class Refused(_Answer):
     at: str = Field(description="UTC, ISO 8601")
 
 
+class SchemeNames(_Answer):
+    """What the landmarks are."""
+
+    name: str
+    landmarks: list[str] = Field(description="name of each, in the order of the answers")
+
+
 class ModelCard(_Answer):
     """Answer of /v1/model."""
 
@@ -141,6 +152,7 @@ class ModelCard(_Answer):
     digest: str
     architecture: str
     size_px: int = Field(description="side of the square crop that the network sees")
+    scheme: SchemeNames
     card: str = Field(description="Markdown")
     metrics: dict[str, Any]
     refused: Refused | None = None

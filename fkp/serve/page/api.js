@@ -27,15 +27,16 @@ export class Api {
 
   /** Find the faces of an encoded picture. */
   keypoints(picture, signal) {
-    return this.#request("v1/keypoints?points=68", { method: "POST", body: picture, headers: { "Content-Type": picture.type }, signal });
+    return this.#request("v1/keypoints", { method: "POST", body: picture, headers: { "Content-Type": picture.type }, signal });
   }
 
   model() {
     return this.#request("v1/model");
   }
 
-  /** Edges, regions and colours. Asked for once; after a failure asked for again. */
-  async landmarks() {
+  /** Edges, regions and colours. Asked for once; anew after a failure, and where the model has changed to other landmarks. */
+  async landmarks(anew = false) {
+    if (anew) this.#landmarks = null;
     this.#landmarks ??= this.#request("v1/landmarks");
     try {
       return await this.#landmarks;

@@ -46,7 +46,8 @@ async function decode(file) {
 /** Ask the server about an encoded image and show its answer on `next`, by default on the image that is there. */
 async function ask(encoded, signal, next = scene) {
   const started = performance.now();
-  const [tables, answer] = await Promise.all([api.landmarks(), api.keypoints(encoded, signal)]);
+  let [tables, answer] = await Promise.all([api.landmarks(), api.keypoints(encoded, signal)]);
+  if (answer.faces.some((face) => face.keypoints.length !== tables.points)) tables = await api.landmarks(true);
   signal.throwIfAborted();
   find("rate").textContent = timing(answer, performance.now() - started);
   show({ ...next, answer, tables });

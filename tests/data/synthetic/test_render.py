@@ -17,7 +17,7 @@ from fkp.data.labels import CSV_FILES, check_label, load_labels
 from fkp.data.synthetic.face import SHAPES, SUPERSAMPLING, Expression, Identity, Painter, View, points_of
 from fkp.data.synthetic.render import _photograph, frame_of, place_points, render, write_set
 from fkp.errors import FkpError
-from fkp.scheme import MIRROR, REGIONS
+from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
 from fkp.vision.image import read_image
 
@@ -100,7 +100,7 @@ def test_image_and_points_have_the_promised_form() -> None:
 
 def test_the_mean_face_is_symmetric_and_in_ibug_order() -> None:
     points_px = place_points(_plain(), View(scale_px=100))
-    assert np.abs(points_px[list(MIRROR)] * (-1, 1) - points_px).max() < 1e-9
+    assert np.abs(points_px[list(IBUG68.mirror)] * (-1, 1) - points_px).max() < 1e-9
     x, y = points_px.T
     assert (np.diff(x[:17]) > 0).all()  # the jaw runs from the viewer's left to the right
     assert y.argmax() == 8
@@ -113,7 +113,7 @@ def test_the_mean_face_is_symmetric_and_in_ibug_order() -> None:
     assert (np.diff(x[48:55]) > 0).all()
     assert (np.diff(x[54:60]) < 0).all()
     assert y[[61, 62, 63]].max() < y[[65, 66, 67]].min()
-    centre = {name: y[list(points)].mean() for name, points in REGIONS.items()}
+    centre = {name: y[list(points)].mean() for name, points in IBUG68.regions.items()}
     assert centre["left_brow"] < centre["left_eye"] < centre["nose"] < centre["mouth"]
 
 
@@ -123,7 +123,7 @@ def test_turning_the_other_way_is_the_mirror_image(expression: dict[str, float])
     if "blink_left" in expression:
         expression = {"blink_right": 1.0}
     right = place_points(_plain(**expression), View(0.6, 0.2, -0.3, 100))
-    assert np.abs(right[list(MIRROR)] * (-1, 1) - left).max() < 1e-9
+    assert np.abs(right[list(IBUG68.mirror)] * (-1, 1) - left).max() < 1e-9
 
 
 def test_a_turned_jaw_lies_outside_the_features_it_could_cover() -> None:
