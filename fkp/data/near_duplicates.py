@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from fkp.vision.fingerprint import Fingerprint
 
 #: How many of the 128 bits may differ, and how well the two 16 x 16 images must correlate. Of 145 photographs of HELEN every copy of half
-#: the size, of JPEG quality 30, in grey, mirrored, or cut by 1 % on each side is found; cut by 2 %, 72 %. Of 5,770 frames of 347 persons (YouTube
-#: Faces) no two of different persons are taken for the same, and would not be at 28 bits and 0.90 either.
+#: the size, of JPEG quality 30, in grey, mirrored, or cut by 1 % on each side is found; cut by 2 %, 72 %. Of 5,770 frames of 347 persons
+#: (YouTube Faces) no two of different persons are taken for the same, and would not be at 28 bits and 0.90 either.
 MOST_BITS = 10
 LEAST_ALIKE = 0.95
 

@@ -1,7 +1,7 @@
 """What an image looks like in a few bytes: a difference hash, and the 16 x 16 grey image it is checked by.
 
-The hash is the dHash of N. Krawetz (2013) in both directions: whether each of 8 x 8 places is darker than its right, and than its lower neighbour.
-Another size, compression or light leaves nearly all of its 128 bits; `fkp.data.near_duplicates` compares them.
+The hash is the dHash of N. Krawetz (2013) in both directions: whether each of 8 x 8 places is darker than its right neighbour, and than its
+lower one. Another size, compression or light leaves nearly all of its 128 bits; `fkp.data.near_duplicates` compares them.
 """
 
 from __future__ import annotations

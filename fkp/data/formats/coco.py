@@ -1,12 +1,13 @@
 """COCO keypoints: one JSON file with `images`, `annotations` and `categories`; of COCO-WholeBody the face's 68 points.
 
 A keypoint is x, y, v: v is 0 where it is not labelled, 1 where it is labelled and not visible, 2 where it is visible. Pixels are counted
-from 0, and the keypoint of a pixel is its index: T.-Y. Lin et al., ECCV 2014, and Detectron2, which adds 0.5 to come to the corner's origin.
+from 0 and a keypoint is the index of its pixel (Detectron2 adds 0.5 to count from the image's corner): T.-Y. Lin et al., ECCV 2014.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from fkp.data.formats.numbers import size_of
 from fkp.data.formats.registry import Face, Format, register
 from fkp.data.formats.source import Source
 from fkp.errors import FkpError
+
+#: Any JSON file may lie beside labels; the tables of this one are lists.
+_TABLE = re.compile(rb'"(?:images|annotations|categories|licenses)"\s*:\s*\[')
 
 #: Where the points of an annotation stand, and its box.
 _KEYS = {"keypoints": "bbox", "face_kpts": "face_box"}
@@ -72,7 +76,7 @@ def _tables(content: Any, name: str) -> tuple[dict[Any, Any], list[dict[str, Any
 def _no_face(annotation: dict[str, Any], values: Any) -> str | None:
     if annotation.get("iscrowd") == 1:
         return "a crowd"
-    if not values or annotation.get("face_valid") is False or (isinstance(values, list) and not any(values[2::3])):
+    if not values or annotation.get("face_valid") is False or (isinstance(values, list) and len(values) % 3 == 0 and not any(values[2::3])):
         return "no point is labelled"
     return None
 
@@ -111,7 +115,7 @@ def _write(root: Path, out: Path) -> None:
     content = {
         "images": [{"id": place, "file_name": file, "width": size[file][0], "height": size[file][1]} for file, place in number.items()],
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "face", "supercategory": "person", "keypoints": list(labels.landmarks), "skeleton": []}],
+        "categories": [{"id": 1, "name": "face", "supercategory": "person", "keypoints": list(labels.scheme.landmarks), "skeleton": []}],
     }
     (out / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
     labels.copy_images(out)
@@ -123,7 +127,7 @@ register(
         "COCO keypoints JSON, counted from 0",
         0.0,
         (".json",),
-        lambda path, head: json_files.starts_with(head, b"{"),
+        lambda path, head: json_files.starts_with(head, b"{") and _TABLE.search(head) is not None,
         _read,
         write=_write,
     )

@@ -22,6 +22,7 @@ from fkp.errors import FkpError
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LABELS = "keypointlabels"
+_WORDS = (b'"keypointlabels"', b'"annotations"', b'"completions"')
 
 
 def _read(path: Path, source: Source) -> Iterator[Face]:
@@ -72,7 +73,9 @@ def _faces(results: list[dict[str, Any]], source: Source, where: str) -> Iterato
         if result.get("type") == _LABELS and labels:
             face = faces.setdefault(str(result.get("parentID")), {})
             if face.setdefault(str(labels[0]), result) is not result:
-                source.faults.append((where, f"a second point {labels[0]} of one face: give each face a region, and its points that parent"))
+                source.faults.append(
+                    (where, f"a second point {labels[0]} of one face: give each face a region, and its points that parent")
+                )
     yield from (dict(sorted(face.items())) for face in faces.values())
 
 
@@ -94,7 +97,7 @@ register(
         "Label Studio's JSON or JSON-MIN: keypoint labels, in percent",
         0.5,
         (".json",),
-        lambda path, head: json_files.starts_with(head, b"["),
+        lambda path, head: json_files.starts_with(head, b"[") and any(word in head for word in _WORDS),
         _read,
         ordered=False,
     )

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fkp.data import label_set
 from fkp.data.formats.numbers import floats, without_markers
 from fkp.data.formats.registry import Face, Format, register
 from fkp.data.formats.source import Source
+from fkp.errors import FkpError
 
 
 def _read(path: Path, source: Source) -> Iterator[Face]:
@@ -57,6 +59,19 @@ def _image(path: Path, source: Source) -> Path | None:
     return None
 
 
+def _write(root: Path, out: Path) -> None:
+    labels = label_set.read(root)
+    labels.copy_images(out)
+    for face, image in enumerate(labels.images):
+        path = (out / image).with_suffix(".pts")
+        if path.exists():
+            raise FkpError(f"{image} holds several faces, or another image has its name, and a .pts file holds one: export coco or csv")
+        # What the format has no word for, other tools mark so.
+        points = np.where(np.isfinite(labels.points_px[face]), labels.points_px[face] + 1, -1)
+        rows = "".join(f"{x:.3f} {y:.3f}\n" for x, y in points.tolist())
+        path.write_text(f"version: 1\nn_points: {len(points)}\n{{\n{rows}}}\n", encoding="utf-8")
+
+
 register(
     Format(
         "pts",
@@ -65,5 +80,7 @@ register(
         (".pts",),
         lambda path, head: True,
         _read,
+        file_a_face=True,
+        write=_write,
     )
 )

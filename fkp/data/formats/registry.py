@@ -54,6 +54,7 @@ class Format:
         read: The faces of a file. What is wrong with one goes to the `Source`; a file that is none raises `FkpError`.
         ordered: Whether the file lists a face's points in an order of their own, so that they are known by their place, too.
         suffixes: Lower case, of the files that may be some.
+        file_a_face: Whether each face has a file of its own.
         write: Writes (root of a label set, a new folder), where the format can be exported.
     """
 
@@ -64,6 +65,7 @@ class Format:
     recognises: Callable[[Path, bytes], bool]
     read: Callable[[Path, Source], Iterator[Face]]
     ordered: bool = True
+    file_a_face: bool = False
     write: Callable[[Path, Path], None] | None = None
 
 

@@ -24,6 +24,7 @@ class Source:
         images: A further folder of images.
         order: Of coordinates whose columns do not say it: xyxy, yxyx, xxyy or yyxx.
         group_column: Column of a table that holds the group.
+        scheme: That is asked for.
         faults: Faces that cannot be used, (where, why).
         left_out: What is no face to learn from, (where, why).
     """
@@ -32,6 +33,7 @@ class Source:
     images: Path | None = None
     order: str | None = None
     group_column: str | None = None
+    scheme: str | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
 

@@ -1,6 +1,6 @@
 """WFLW: a text file, one face a line: x and y of 98 points, a box (x0 y0 x1 y1) and six attributes or neither, and the image's name.
 
-W. Wu et al., "Look at Boundary", CVPR 2018. The images lie in `WFLW_images`. Nothing says how pixels are counted: from 0, as its authors' code reads it.
+W. Wu et al., "Look at Boundary", CVPR 2018. The images lie in `WFLW_images`. Nothing says how pixels are counted; it is taken as from 0.
 """
 
 from __future__ import annotations
