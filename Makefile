@@ -8,8 +8,9 @@ INSTALLED := $(VENV)/.installed
 PYTEST := -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help install demo champion test test-all cluster-test package-test coverage lint constraints clean
+.PHONY: help install demo champion figures test test-all cluster-test package-test coverage docs lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +32,9 @@ champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion a
 	$(PY) -m fkp train --config configs/champion.yaml --track.run_name champion
 	$(PY) -m fkp train --config configs/tiny.yaml --track.run_name tiny
 
+figures: $(INSTALLED) ## Make the images of docs/images again: needs the real faces (`fkp data fetch`) and chromium
+	$(PY) benchmarks/figures.py
+
 test: lint ## Before each commit: style, types, contracts, and the tests that are fast
 	$(PY) $(PYTEST) -m "not slow and not hosts"
 
@@ -46,9 +50,12 @@ coverage: $(INSTALLED) ## Which lines of fkp `make test-all` runs, in processes 
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
-package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 3.13; as root also in a Debian 13
+package-test: $(INSTALLED) ## The wheel in fresh environments of Python 3.11 to 3.13; as root also in a Debian 13, and cluster/Dockerfile
 	$(PY) tests/installed.py
-	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian; fi
+	if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then $(PY) tests/installed.py --debian && $(PY) tests/installed.py --image; fi
+
+docs: $(INSTALLED) ## The site, into site/; a link that leads nowhere is an error
+	$(PY) -m mkdocs build --strict
 
 lint: $(INSTALLED) ## Style, types and who may import whom
 	$(PY) -m ruff check .

@@ -1,6 +1,6 @@
 """Cumulative error of bundles side by side, as an image: what part of the faces has at most which error.
 
-python benchmarks/ced.py BUNDLE [BUNDLE ...] [--root DIR] [--subset test|val] [--out docs/ced.png]
+python benchmarks/ced.py BUNDLE [BUNDLE ...] [--root DIR] [--subset test|val] [--out docs/images/ced.png]
 
 Identity split, box from the label, corrected labels. The legend says the mean and the failures at 8 %.
 """
@@ -8,13 +8,14 @@ Identity split, box from the label, corrected labels. The legend says the mean a
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from fkp.common.files import write
 from fkp.config import DataConfig
 from fkp.data.labels import load_labels
 from fkp.errors import run_command
-from fkp.evaluation.evaluate import SUBSETS, evaluate
+from fkp.evaluation.evaluate import SUBSETS, Subset, evaluate
 from fkp.evaluation.metrics import failure_pct
 from fkp.evaluation.report import cumulative_plot
 from fkp.predict import Predictor
@@ -28,15 +29,20 @@ def main() -> None:
     parser.add_argument("--subset", "--part", choices=SUBSETS, default="test")
     parser.add_argument("--out", type=Path, default=Path("out/ced.png"), help="default: %(default)s")
     arguments = parser.parse_args()
-    data = DataConfig(source="ytfaces", root=arguments.root)
+    write(arguments.out, curves(arguments.bundles, arguments.root, arguments.subset))
+
+
+def curves(bundles: Sequence[str], root: str | None, subset: Subset) -> bytes:
+    """PNG: one curve of each bundle, on the set in a folder; the labels are printed, too."""
+    data = DataConfig(source="ytfaces", root=root)
     catalog = load_labels(data)
-    curves = {}
-    for path in arguments.bundles:
+    found = {}
+    for path in bundles:
         predictor = Predictor(path)
-        nme = evaluate(predictor, catalog, data, predictor.bundle, arguments.subset).nme_pct()
-        curves[f"{Path(path).resolve().name}: NME {nme.mean():.2f} %, failures {failure_pct(nme, 8.0):.1f} %"] = nme
-    print("\n".join(curves))
-    write(arguments.out, cumulative_plot(curves, f"Cumulative error, identity split, {len(nme)} {arguments.subset} faces"))
+        nme = evaluate(predictor, catalog, data, predictor.bundle, subset).nme_pct()
+        found[f"{Path(path).resolve().name}: NME {nme.mean():.2f} %, failures {failure_pct(nme, 8.0):.1f} %"] = nme
+    print("\n".join(found))
+    return cumulative_plot(found, f"Cumulative error, identity split, {len(nme)} {subset} faces")
 
 
 if __name__ == "__main__":

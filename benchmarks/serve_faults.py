@@ -292,6 +292,7 @@ def main() -> None:
     from fkp.common.ports import free_port
     from fkp.serve import launch
     from fkp.serve.ingress import haproxy
+    from fkp.serve.settings import deployment_of, read_settings
 
     threading.Thread(target=_end_after, args=(1800.0,), daemon=True).start()
     with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -303,8 +304,7 @@ def main() -> None:
         config = launch.settings(launch.CONFIG, "127.0.0.1", port, str(champion.path), (), REPLICAS, **chosen)
         with haproxy.exclusive(port) as claim:
             if arguments.profile == "fast":
-                limit = config["applications"][0]["deployments"][0]["user_config"]["max_in_progress"]
-                os.environ.update(haproxy.settings(claim, limit))
+                os.environ.update(haproxy.settings(claim, read_settings(deployment_of(config)["user_config"])))
             with launch.connect("local"):
                 bench = Bench(pool, config, folder)
                 bench.models = (Path(champion.path), folder / "other")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fkp.predict import Predictor
     from fkp.vision.image import read_image
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Net", "Predictor", "__version__", "read_image"]
 
 

@@ -160,6 +160,9 @@ class TrainConfig(_Section):
     """How long to train and what to keep."""
 
     epochs: int = Field(60, ge=1, description="passes over the training faces")
+    init: str | None = Field(
+        None, min_length=1, description="begin from this model: a bundle's folder, models:/fkp/3, or champion for the registry's own"
+    )
     max_minutes: float | None = Field(None, gt=0, description="stop after this time, whatever the epoch")
     early_stop_epochs: int | None = Field(None, ge=1, description="stop when the validation error has not improved for so many epochs")
     keep_checkpoints: int = Field(2, ge=1, description="how many of the best checkpoints to keep")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import IO
 
+from fkp import stopping
 from fkp.common.ports import free_port
 from fkp.config import config_from_args
 from fkp.errors import FkpError, run_command
@@ -27,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     # The demo's run is there to be made anew; every other run is kept.
     shutil.rmtree(Path(config.track.storage) / config.track.run_name, ignore_errors=True)
     print("Training on synthetic faces: a stand-in, so that this needs no download. Real faces take one more command.")
-    outcome = train(config)
+    with stopping.hint("the same command begins the demo again"):
+        outcome = train(config)
     own = outcome.evaluations[0]
     print(f"\n{format_table(own)}\n")
     photo = own.catalog.path(int(own.rows[0]))
@@ -55,10 +59,8 @@ def _ask_endpoint(photo: Path) -> str:
     """Start the endpoint as a user would, post an image, end it, and say what it answered.
 
     Raises:
-        FkpError: It does not start; its own reason stands above.
+        FkpError: It does not start.
     """
-    import requests
-
     port = free_port()
     command = [
         sys.executable,
@@ -72,14 +74,23 @@ def _ask_endpoint(photo: Path) -> str:
         "--replicas",
         "1",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # A file, for its last line says that it was ended, which is no news here.
+    with tempfile.TemporaryFile("w+") as told:
+        return _ask(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True), port, photo, told)
+
+
+def _ask(process: subprocess.Popen[str], port: int, photo: Path, told: IO[str]) -> str:
+    import requests
+
     try:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("http://"):  # Said once it answers.
                 break
         else:
-            raise FkpError("the endpoint did not start: `fkp serve` says why")
+            told.seek(0)
+            reason = told.read().strip().rpartition("\n")[2].removeprefix("error: ")
+            raise FkpError(f"the endpoint did not start: {reason}")
         response = requests.post(f"http://127.0.0.1:{port}/v1/keypoints", photo.read_bytes(), timeout=30)
         response.raise_for_status()
         answer = response.json()

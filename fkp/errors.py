@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
+
+from fkp import stopping
 
 
 class FkpError(Exception):
@@ -18,7 +21,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "filelock": ("bulk", "train", "tune", "serve", "all"),
     **dict.fromkeys(
         ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
-        + ("matplotlib", "jinja2", "sqlalchemy"),
+        + ("matplotlib", "jinja2", "sqlalchemy", "grpc"),
         ("train", "tune", "all"),
     ),
     **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
@@ -64,36 +67,46 @@ def full_disk(error: BaseException) -> str | None:
 def run_command(command: Callable[[], int | None], extra: str | None = None) -> None:
     """Run a command-line entry point and leave the process with its exit status.
 
-    An `FkpError` becomes one line on stderr and status 1, and so do a missing extra and a full disk; anything else keeps its traceback,
-    because it is a defect of ours and the traceback is what a bug report needs.
+    An `FkpError` becomes one line on stderr and status 1, and so do a missing extra and a full disk. Ctrl-C and SIGTERM become one line
+    and status 130 or 143. Anything else keeps its traceback, because it is a defect of ours and the traceback is what a bug report needs.
 
     Args:
         command: Returns the exit status; None is 0.
         extra: Of the package, with which the command is installed.
     """
-    try:
-        status = command()
-        sys.stdout.flush()  # Here, where a reader that went away is no error, and not when the interpreter ends.
-    except FkpError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except ModuleNotFoundError as error:
+    with stopping.heeded():
+        try:
+            status = command() or 0
+            sys.stdout.flush()  # Here, where a reader that went away is no error, and not when the interpreter ends.
+        except BaseException as error:
+            status = _failed(error, extra)
+    sys.exit(status)
+
+
+def _failed(error: BaseException, extra: str | None) -> int:
+    """Say what there is to say about an error, and return the exit status; raise it again where it is a defect of ours."""
+    if stopping.stops(error):
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _drop_output()
+        print(f"stopped: {stopping.sentence()}", file=sys.stderr)
+        return 128 + (stopping.received() or signal.SIGINT)
+    if isinstance(error, BrokenPipeError):  # The reader of our output went away (`| head`); what it has read was right.
+        _drop_output()
+        return 0
+    sentence: str | None = None
+    if isinstance(error, FkpError):
+        sentence = str(error)
+    elif isinstance(error, ModuleNotFoundError):
         sentence = missing_extra(error.name, extra)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); what it has read was right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
+    elif isinstance(error, Exception):
         sentence = full_disk(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(status or 0)
+    if sentence is None:
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

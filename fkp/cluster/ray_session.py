@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
-import socket
+import secrets
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError
 
-from fkp.errors import FkpError
+from fkp import stopping
+from fkp.cluster import ray_faults
+from fkp.common import ray_private
 
 NAMESPACE = "fkp"
-
-_CONNECT_S = 10.0
 
 
 @contextlib.contextmanager
@@ -27,50 +27,53 @@ def connect(environment: Mapping[str, str] | None = None) -> Iterator[None]:
         environment: Variables that the workers' processes get.
 
     Raises:
-        FkpError: See `connection_errors`.
+        FkpError: See `begin`.
     """
     if ray.is_initialized():
         yield
         return
     if not os.environ.get("RAY_ADDRESS"):  # The only host is not taken away: Train needs no process that waits for that.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    with connection_errors():
-        # The dashboard process also answers Train's questions about the state of its workers: without it Train warns
-        # every second, and a training inside a search never ends. It listens on loopback only.
-        ray.init(
-            namespace=NAMESPACE,
-            dashboard_host="127.0.0.1",
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            runtime_env={"env_vars": dict(environment or {})},
-        )
     try:
+        begin(namespace=NAMESPACE, runtime_env={"env_vars": dict(environment or {})})
         yield
     finally:
         ray.shutdown()
 
 
-@contextlib.contextmanager
-def connection_errors() -> Iterator[None]:
-    """Turn what can go wrong while the block joins the cluster of RAY_ADDRESS into one sentence.
+def begin(address: str | None = None, **options: Any) -> None:
+    """Join a cluster, or start one; `ray.shutdown` is for the caller, also where this is broken off.
+
+    Args:
+        address: "local" starts one whatever RAY_ADDRESS says.
+        options: Of `ray.init`.
 
     Raises:
-        FkpError: Nothing answers there, it wants another token, or it has another Ray or Python.
+        FkpError: The address is none, or what answers there is no Ray cluster, wants another token, or has another Ray or Python; or
+            none can be started here.
     """
-    address = os.environ.get("RAY_ADDRESS", "")
-    host, _, port = address.rpartition(":")
+    named = os.environ.get("RAY_ADDRESS", "") if address is None else address
+    # Ray warns of its token with each cluster that it starts.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    join = ray_faults.check_address(named)
+    if not join:
+        ray_faults.check_folder()
+        _keep_token()
+    # The dashboard process also answers Train's questions about the state of its workers: without it Train warns every second, and a
+    # training inside a search never ends. It listens on loopback only.
+    with ray_faults.as_sentences(named if join else None), stopping.kept(), ray_private.beside_the_terminal():
+        ray.init(address, dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False, **options)
+
+
+def _keep_token() -> None:
+    """Where Ray cannot write its token into the home folder, as in a container with a foreign user, hand it on in the environment."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
     try:
-        if host and port.isdecimal():  # Ray itself would try for two minutes.
-            socket.create_connection((host.rpartition("/")[2], int(port)), _CONNECT_S).close()
-        yield
-    except OSError as error:
-        raise FkpError(f"cannot reach the Ray cluster {address}: start it or unset RAY_ADDRESS") from error
-    except AuthenticationError as error:
-        raise FkpError(f"the Ray cluster {address} wants another token: copy its ~/.ray/auth_token, and set RAY_AUTH_MODE=token") from error
-    except RuntimeError as error:
-        if "Version mismatch" not in str(error):
-            raise
-        # Ray tells both sides' versions in indented lines.
-        versions = re.findall(r"(?:Ray|Python): (\S+)", str(error))
-        cluster, here = (" and Python ".join(pair) for pair in (versions[:2], versions[2:4]))
-        raise FkpError(f"the Ray cluster {address} has Ray {cluster}, this process Ray {here}: install the same here or there") from error
+        folder = Path.home() / ".ray"
+        folder.mkdir(exist_ok=True)
+        writable = (folder / "auth_token").is_file() or os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home at all.
+        writable = False
+    if not writable:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -187,8 +187,14 @@ def write_json(path: Path, state: Mapping[str, Any]) -> Path:
     return write(path, json.dumps(state, indent=2, allow_nan=False) + "\n")
 
 
-def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str) -> None:
+def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str, remedy: str | None = None) -> None:
     """Refuse to continue with something that was begun with other settings.
+
+    Args:
+        asked: What is asked for now.
+        began: What it was begun with.
+        what: Names it.
+        remedy: What to do in place of repeating them.
 
     Raises:
         FkpError: Names every setting that differs.
@@ -196,4 +202,5 @@ def check_same(asked: Mapping[str, Any], began: Mapping[str, Any], what: str) ->
     now, then = dict(dotted(asked)), dict(dotted(began))
     different = [f"{key}={now.get(key)} (was {then.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)]
     if different:
-        raise FkpError(f"{what} was begun with other settings: {', '.join(different)}; repeat them or choose another name")
+        remedy = remedy or "repeat them or choose another name"
+        raise FkpError(f"{what} was begun with other settings: {', '.join(different)}; {remedy}")

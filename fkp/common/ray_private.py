@@ -1,13 +1,16 @@
 """Every use of what Ray (2.60) keeps to itself, and what it is for; tests/common/test_ray_private.py tells what a later one lacks.
 
-Beyond these, three classes have methods that Ray calls or lets be replaced: `HyperBand._process_bracket`, `KeepCheckpointList` and
-`Landmarks.__serve_build_asgi_app__`; and fkp.serve.ingress lives on the configuration that Ray writes for HAProxy.
+Beyond these, four classes have methods that Ray calls or lets be replaced: `HyperBand._process_bracket`, `KeepCheckpointList`,
+`ray_backend.Trainer._register_sigint_handler` and `Landmarks.__serve_build_asgi_app__`; and fkp.serve.ingress lives on the configuration
+that Ray writes for HAProxy.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: Resource that only the head has: what must run there asks for a little of it.
@@ -15,6 +18,56 @@ HEAD_RESOURCE = "node:__internal_head__"
 
 #: Ray Train's list of a run's checkpoints, in the run's folder: a torn one is mended before Ray reads it.
 TRAIN_SNAPSHOT = "checkpoint_manager_snapshot.json"
+
+
+@contextlib.contextmanager
+def beside_the_terminal() -> Iterator[None]:
+    """Ray's processes that the block starts are no part of this process's group: Ctrl-C in the terminal, and `timeout`, signal to all
+    of a group, and a cluster that ends together with its driver leaves that one to die of it. They end with this process all the same.
+    """
+    from ray._private import services
+
+    before = services.ConsolePopen
+    services.ConsolePopen = functools.partial(before, process_group=0)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before  # type: ignore[misc]
+
+
+def temp_folder() -> str:
+    """The folder in which Ray keeps its sessions."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    return str(get_default_ray_temp_dir())
+
+
+def cluster_address(address: str) -> str | None:
+    """Where Ray looks for a cluster that is named so, "auto" among the names; None where it would start one."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found: str | None = canonicalize_bootstrap_address(address)
+    return found
+
+
+def kind_of_server(address: str, answer_s: float) -> str:
+    """What listens at HOST:PORT: "cluster", "other token" for one that does not know ours, else it in a few words."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+
+    with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", request_serializer=bytes, response_deserializer=bytes)
+        try:
+            ask(b"", timeout=answer_s)
+        except grpc.RpcError as error:
+            kinds = {
+                grpc.StatusCode.UNAUTHENTICATED: "other token",
+                grpc.StatusCode.UNIMPLEMENTED: "another gRPC server",
+                grpc.StatusCode.DEADLINE_EXCEEDED: f"a program that said nothing for {answer_s:g} s",
+                grpc.StatusCode.UNAVAILABLE: "a program of another kind, such as a web server",
+            }
+            return kinds.get(error.code(), f"a server that answered {error.code().name}")
+    return "cluster"
 
 
 def put_text(namespace: str, key: str, text: str) -> None:

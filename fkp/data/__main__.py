@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from fkp import stopping
 from fkp.config import PACKED_SUFFIX, DataConfig, build_config, config_from_args
 from fkp.errors import FkpError, run_command
 from fkp.shipped import here_or_shipped
@@ -143,7 +144,8 @@ def _fetch(args: argparse.Namespace) -> None:
     url = args.url or fetch.UPSTREAM_URL
     print(f"fetching {url}", file=sys.stderr)
     retries = fetch.RETRIES if args.retries is None else args.retries
-    fetched = fetch.fetch(args.root, args.manifest, url, retries)
+    with stopping.hint("what has come is kept; the same command continues"):
+        fetched = fetch.fetch(args.root, args.manifest, url, retries)
     how = "" if fetched else "; it was whole already, nothing was downloaded"
     print(f"{args.root}: every labelled frame is as in {args.manifest}{how}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fkp.config import DataConfig
+from fkp.config import DataConfig, build_config
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Key in a bundle's metrics.json under which training may leave `Catalog.digest`, to tell sets of one source apart.
 LABELS_DIGEST = "labels_sha256"
+#: Key of the models that a bundle began from, the nearest first: what they were trained on, as `LABELS_DIGEST` and `data`.
+DESCENT = "descends_from"
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,20 @@ class Leakage:
 
 
 def leakage(bundle: Bundle | None, catalog: Catalog, data: DataConfig, subset: str = "test") -> Leakage:
-    """Say how much of one subset ("test" or "val") of a split a bundle's training has used."""
+    """Say how much of one subset ("test" or "val") of a split the training of a bundle, or of one it began from, has used."""
     if bundle is None:
         return Leakage("unknown: nothing says what the model was trained on")
-    trained = bundle.config.data
-    if not _same_set(bundle, catalog, data):
-        return Leakage(f"another set: the bundle was trained on {trained.source}, on other labels; whether persons are shared is not known")
-    trained_on, chosen_by = (catalog.rows(used, trained) for used in ("train", "val"))
+    used = _trainings(bundle, catalog, data)
+    others = len(bundle.metrics.get(DESCENT, [])) + 1 - len(used)
+    apart = (
+        f"; of {others} other training{'s' * (others > 1)} on the way to it, on other labels, shared persons are not known"
+        if others
+        else ""
+    )
+    if not used:
+        source = bundle.config.data.source
+        return Leakage(f"another set: the bundle was trained on {source}, on other labels; whether persons are shared is not known")
+    trained_on, chosen_by = (np.unique(np.concatenate([catalog.rows(of, trained) for trained in used])) for of in ("train", "val"))
     tested = catalog.rows(subset, data)
     identity = catalog.table["identity"].to_numpy()
     frames, chosen = (int(np.isin(tested, rows).sum()) for rows in (trained_on, chosen_by))
@@ -61,15 +70,22 @@ def leakage(bundle: Bundle | None, catalog: Catalog, data: DataConfig, subset: s
         note = f"contaminated: the bundle was trained on {of_all}" + (
             f"; {chosen} more frames served to choose its checkpoint" if chosen else ""
         )
-    return Leakage(note, frames, persons, chosen)
+    return Leakage(note + apart, frames, persons, chosen)
 
 
 def held_out(rows: np.ndarray, bundle: Bundle, catalog: Catalog, data: DataConfig) -> np.ndarray:
-    """Those of some faces whose persons a bundle was not trained on; all of them where it was trained on another set."""
-    if not _same_set(bundle, catalog, data):
-        return rows
+    """Those of some faces whose persons a bundle, or one it began from, was not trained on; all where that was another set."""
     identity = catalog.table["identity"].to_numpy()
-    return rows[~np.isin(identity[rows], identity[catalog.rows("train", bundle.config.data)])]
+    for trained in _trainings(bundle, catalog, data):
+        rows = rows[~np.isin(identity[rows], identity[catalog.rows("train", trained)])]
+    return rows
+
+
+def _trainings(bundle: Bundle, catalog: Catalog, data: DataConfig) -> list[DataConfig]:
+    """The trainings of a bundle and of those it began from that were on this very set."""
+    own = [bundle.config.data] if _same_set(bundle, catalog, data) else []
+    before = [entry for entry in bundle.metrics.get(DESCENT, []) if entry[LABELS_DIGEST] == catalog.digest]
+    return own + [build_config({"data": entry["data"]}).data for entry in before]
 
 
 def _same_set(bundle: Bundle, catalog: Catalog, data: DataConfig) -> bool:

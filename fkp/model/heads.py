@@ -63,6 +63,10 @@ class DirectHead(nn.Module):
         encoding = self.points(features).float().reshape(-1, self.landmarks, 2)
         return self.decode(encoding), _scale_px(self.log_scale(features.detach()), self.size_px), encoding
 
+    def landmark_rows(self) -> dict[str, int]:
+        """Parameters that hold something for each landmark -> their rows for each, the first landmark's first."""
+        return {"points.weight": 2, "points.bias": 2, "log_scale.weight": 1, "log_scale.bias": 1}
+
     def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
         """Nothing: the encoding of a regression is the points themselves."""
         return encoding.new_zeros(())
@@ -153,6 +157,10 @@ class HeatmapHead(nn.Module):
         place = self._places(marginals)
         mean, square = (marginals * place).sum(-1), (marginals * place**2).sum(-1)
         return mean, (square - mean**2).sum(-1).clamp_min(1e-6).sqrt()
+
+    def landmark_rows(self) -> dict[str, int]:
+        """See `DirectHead.landmark_rows`."""
+        return {"maps.weight": self.split**2, "temperature": 1, "log_scale.weight": 1, "log_scale.bias": 1, "spread_gain": 1}
 
     def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
         """Cross-entropy of the marginals against a Gaussian around the truth: where the map should lie, cell by cell.

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if out.suffix.lower() == ".mp4":
         from fkp.predict import video
 
-        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector)
+        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
         return video.annotate(predictor, arguments.sources[0], out, arguments.smooth)
     from fkp.predict.inputs import list_images
 
@@ -38,10 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         from fkp.predict import table
 
         bundle, paths = open_bundle(arguments.bundle), list_images(arguments.sources)
-        return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, arguments.detector)
+        return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, arguments.detector, arguments.min_quality)
     from fkp.predict import photos
 
-    return photos.annotate(Predictor(arguments.bundle, detector=arguments.detector), list_images(arguments.sources), out, arguments.box)
+    predictor = Predictor(arguments.bundle, detector=arguments.detector, min_quality=arguments.min_quality)
+    return photos.annotate(predictor, list_images(arguments.sources), out, arguments.box)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -55,6 +56,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
     parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
+    parser.add_argument(
+        "--min-quality",
+        type=_quality,
+        metavar="Q",
+        help="leave out what the detector finds and the model believes less than Q, 0 to 1; 0 keeps all (default: the model's own limit)",
+    )
     parser.add_argument(
         "--box",
         action="append",
@@ -90,6 +97,16 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
+
+
+def _quality(text: str) -> float:
+    try:
+        quality = float(text)
+    except ValueError:
+        quality = float("nan")
+    if not 0 <= quality <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return quality
 
 
 def _smoothing(text: str) -> OneEuroSettings:

@@ -14,8 +14,8 @@ from fkp.vision.image import spelled
 
 #: What is taken out of a folder. A file that is named, or matched by a pattern, is taken whatever it is called.
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".webp", ".avif", ".gif", ".jp2"}
-    | {".bmp", ".dib", ".tif", ".tiff", ".pnm", ".ppm", ".pgm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".jp2", ".j2k"}
+    | {".bmp", ".dib", ".tif", ".tiff", ".pnm", ".ppm", ".pgm", ".pbm"}
 )
 
 
@@ -54,7 +54,7 @@ def list_images(sources: Sequence[str]) -> list[str]:
 def _told(paths: Sequence[str]) -> str:
     """How many files of which kinds, the most first."""
     kinds = Counter(Path(path).suffix.lower() or "without a suffix" for path in paths)
-    heic = ": convert HEIC photographs to JPEG" if kinds.keys() & {".heic", ".heif"} else ""
+    heic = ": convert HEIC photographs to JPEG" if kinds.keys() & {".heic", ".heif", ".hif"} else ""
     return ", ".join(f"{count} {shown(kind)}" for kind, count in kinds.most_common()) + heic
 
 

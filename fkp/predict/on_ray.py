@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 _RETRIES = 3
 
 
-def tables(bundle: Bundle, parts: Sequence[Chunk], actors: int | None = None, detector: str = BLAZEFACE) -> Iterator[pa.Table]:
+def tables(
+    bundle: Bundle,
+    parts: Sequence[Chunk],
+    actors: int | None = None,
+    detector: str = BLAZEFACE,
+    min_quality: float | None = None,
+) -> Iterator[pa.Table]:
     """Work on parts with the cluster's cores and yield them as they are done, in any order.
 
     Ray Data starts new parts only while the finished ones are taken, so that neither the object store nor this process
@@ -46,6 +52,7 @@ def tables(bundle: Bundle, parts: Sequence[Chunk], actors: int | None = None, de
         parts: What to do.
         actors: How many at most work, each on one core; without it as many as the cluster has cores.
         detector: What finds the faces, see `vision.detect.open_detector`.
+        min_quality: Of the faces, see `Predictor`.
 
     Yields:
         Rows of `rows.SCHEMA`, one table a part.
@@ -59,15 +66,15 @@ def tables(bundle: Bundle, parts: Sequence[Chunk], actors: int | None = None, de
         if cores < (actors or 1):
             raise FkpError(f"{actors or 1} actors need a core each and the cluster has {cores}: lower --actors")
         _check_machines([bundle.path / SUMS, *_first_there(parts)])
-        yield from _map(bundle, parts, min(actors or cores, len(parts)), detector)
+        yield from _map(bundle, parts, min(actors or cores, len(parts)), detector, min_quality)
 
 
 class _Annotator:
     """What an actor does; its one core is for this alone."""
 
-    def __init__(self, path: str, digest: str, detector: str, root: str) -> None:
+    def __init__(self, path: str, digest: str, detector: str, min_quality: float | None, root: str) -> None:
         cv2.setNumThreads(1)
-        self._predictor = Predictor(path, detector=detector)
+        self._predictor = Predictor(path, detector=detector, min_quality=min_quality)
         _ = self._predictor.detector  # One that is missing is one error, not one an image.
         self._root = root
         if self._predictor.bundle.digest != digest:
@@ -78,7 +85,7 @@ class _Annotator:
         return rows_of(self._predictor, self._root, [os.fsdecode(path) for path in row["paths"]], row["first"])
 
 
-def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str) -> Iterator[pa.Table]:
+def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str, min_quality: float | None) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # One bar counts the images, also those of an earlier run.
     context.print_on_execution_start = False
@@ -94,7 +101,7 @@ def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str) -> 
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
             num_cpus=1,
             max_task_retries=_RETRIES,
-            fn_constructor_args=(str(bundle.path.resolve()), bundle.digest, detector, str(Path.cwd())),
+            fn_constructor_args=(str(bundle.path.resolve()), bundle.digest, detector, min_quality, str(Path.cwd())),
         )
     try:
         yield from done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from fkp.common.files import write
 from fkp.errors import FkpError
+from fkp.predict.belief import told_left_out
 from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
 from fkp.scheme import Scheme
@@ -50,18 +51,21 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
             print(f"error: {error}", file=sys.stderr)
             failed += 1
     _write_tables(out, results, predictor.bundle.digest, predictor.scheme)
-    print(f"{sum(len(r['faces']) for r in results)} faces in {len(results)} images: {out}/faces.json, {out}/faces.csv and images")
+    faces = sum(len(result["faces"]) for result in results)
+    left_out = told_left_out(sum(result["left_out"] for result in results), predictor.min_quality)
+    print(f"{faces} faces in {len(results)} images{left_out}: {out}/faces.json, {out}/faces.csv and images")
     return 1 if failed else 0
 
 
 def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np.ndarray] | None) -> dict[str, Any]:
     image = read_image(path)
-    faces = predictor(image, boxes_xyxy)
+    faces, left_out = predictor.find(image, boxes_xyxy)
     canvas = image
     for face in faces:
         canvas = draw_face(canvas, face.points_px, face.box_xyxy, scheme=face.scheme)
     write_image(target, canvas)
-    return {"picture": shown(path), "size": list(image.shape[1::-1]), "faces": [face.to_json() for face in faces]}
+    own = {"picture": shown(path), "size": list(image.shape[1::-1]), "left_out": left_out}
+    return {**own, "faces": [face.to_json() for face in faces]}
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -84,8 +88,9 @@ def _write_tables(out: Path, results: list[dict[str, Any]], digest: str, scheme:
     )
     rows = io.StringIO(newline="")
     table = csv.writer(rows)
-    table.writerow(["picture", "face", "score", *(f"{axis}{i}" for i in range(len(scheme)) for axis in "xy")])
+    table.writerow(["picture", "face", "score", "quality", *(f"{axis}{i}" for i in range(len(scheme)) for axis in "xy")])
     for result in results:
         for number, face in enumerate(result["faces"]):
-            table.writerow([result["picture"], number, face["score"], *(value for point in face["keypoints"] for value in point)])
+            own = [result["picture"], number, face["score"], face["quality"]]
+            table.writerow([*own, *(value for point in face["keypoints"] for value in point)])
     write(out / "faces.csv", rows.getvalue())

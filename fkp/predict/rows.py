@@ -24,10 +24,12 @@ FACE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("score", pa.float32()),
     pa.field("points_px", POINTS),
     pa.field("expected_error_px", pa.list_(pa.float32())),
+    pa.field("quality", pa.float32()),
 )
 
 #: `picture` is the place in the list of images and `face` the place among its faces, best first: the rows' order.
 #: Without a face all of its columns are null; `error` tells whether that is because the image could not be read.
+#: `left_out` stands in each row of an image: how many of its detections the network does not believe.
 SCHEMA = pa.schema(
     [
         pa.field("picture", pa.int64(), nullable=False),
@@ -35,6 +37,7 @@ SCHEMA = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         *FACE_FIELDS,
+        pa.field("left_out", pa.int32()),
         pa.field("error", pa.string()),
         pa.field("model", pa.string(), nullable=False),
     ]
@@ -69,12 +72,12 @@ def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -
     """
     sizes: dict[int, tuple[int, int]] = {}
     errors: dict[int, str] = {}
-    faces: dict[int, list[Face]] = {}
+    found: dict[int, tuple[list[Face], int]] = {}
     for number, path in enumerate(paths, first):
         try:
             image = decode_image(read_bytes(Path(root) / path), shown(path))
             sizes[number] = (image.shape[1], image.shape[0])
-            faces[number] = predictor(image)
+            found[number] = predictor.find(image)
         except FkpError as error:
             errors[number] = shown(str(error))
         except cv2.error as error:  # An image that OpenCV decodes but cannot work on must not cost the others.
@@ -82,8 +85,10 @@ def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -
     rows: list[dict[str, Any]] = []
     for number, path in enumerate(paths, first):
         width, height = sizes.get(number, (None, None))
-        own = {"picture": number, "path": shown(path), "width": width, "height": height, "error": errors.get(number)}
-        rows += [{**own, **face_columns(face, place)} for place, face in enumerate(faces.get(number, []))] or [own]
+        faces, left_out = found.get(number, ([], None))
+        own = {"picture": number, "path": shown(path), "width": width, "height": height, "left_out": left_out}
+        own["error"] = errors.get(number)
+        rows += [{**own, **face_columns(face, place)} for place, face in enumerate(faces)] or [own]
     for row in rows:
         row["model"] = predictor.bundle.digest
     return pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -97,4 +102,5 @@ def face_columns(face: Face, number: int) -> dict[str, Any]:
         "score": face.score,
         "points_px": list(face.points_px),
         "expected_error_px": face.expected_error_px,
+        "quality": face.quality,
     }

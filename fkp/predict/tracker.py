@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -69,6 +69,9 @@ class FaceTracker:
     Args:
         predictor: Finds the points.
         smoothing: Of the points.
+
+    Attributes:
+        left_out: Detections so far, frame by frame, that the network does not believe.
     """
 
     def __init__(self, predictor: Predictor, smoothing: OneEuroSettings) -> None:
@@ -79,6 +82,7 @@ class FaceTracker:
         self._tracks: list[_Track] = []
         self._since_look_s = 0.0
         self._next_number = 0
+        self.left_out = 0
 
     def __call__(self, frame: Image, time_s: float) -> list[Sighting]:
         """Take the next frame, (H, W, 3) uint8 RGB, and when it is shown; its faces come back in the order in which they first appeared."""
@@ -117,7 +121,9 @@ class FaceTracker:
         again += [(None, detection) for place, detection in enumerate(found) if place not in pairs.values()]
         faces = self._predictor.of_detections(frame, [detection for _, detection in again])
         for (old, detection), face in zip(again, faces, strict=True):
-            if old is None:
+            if face is None:
+                self.left_out += 1
+            elif old is None:
                 self._tracks.append(_Track(self._next_number, OneEuro(self._smoothing), face, detection.score))
                 self._next_number += 1
             else:
@@ -138,7 +144,7 @@ class FaceTracker:
         self._tracks = kept
 
     def _sighting(self, track: _Track) -> Sighting:
-        face = Face(track.face.box_xyxy, track.score, track.face.points_px, track.face.expected_error_px)
+        face = replace(track.face, score=track.score)
         side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
         return Sighting(track.number, track.detected, face, track.smoother(face.points_px, side_px, self._seconds))
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from fkp.common.files import atomic_replace
 from fkp.errors import FkpError
+from fkp.predict.belief import told_left_out
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import BOX, POINTS
 from fkp.predict.tracker import FaceTracker, Sighting
@@ -40,6 +41,7 @@ SCHEMA = pa.schema(
         pa.field("points_px", POINTS),
         pa.field("raw_points_px", POINTS),
         pa.field("expected_error_px", pa.list_(pa.float32())),
+        pa.field("quality", pa.float32()),
         pa.field("model", pa.string(), nullable=False),
     ]
 )
@@ -96,6 +98,8 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
         raise FkpError(f"cannot write {out}: {error.strerror or error}: free some space or choose another place") from error
     rate = frames / (time.perf_counter() - began)
     print(f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, no sound")
+    if tracker.left_out:
+        print(told_left_out(tracker.left_out, predictor.min_quality).removeprefix(", "))
     print(jitter.told() if tracks else f"no face was found in {source}: the video is as it was")
     if not clip.is_whole(frames, time_s + 1 / clip.fps):
         print(f"error: {source} ends after {frames} of {clip.promised} frames: it is broken there or cut off", file=sys.stderr)
@@ -158,6 +162,7 @@ def _rows(frame: int, time_s: float, seen: list[Sighting], digest: str) -> list[
             "points_px": list(sighting.smooth_px),
             "raw_points_px": list(sighting.face.points_px),
             "expected_error_px": sighting.face.expected_error_px,
+            "quality": sighting.face.quality,
         }
         for sighting in seen
     ] or [own]

@@ -77,7 +77,7 @@ class Landmarks:
 
     def __serve_build_asgi_app__(self) -> SecurityMiddleware:
         """Called by Ray once this replica is made."""
-        secured = build_api(self, self._digests, self._timeout_s)
+        secured = build_api(self, self._digests, self._timeout_s, lambda: self.settings.allowed_origins)
         secured.app = ConcurrencyLimiter(secured.app, lambda: self.settings.max_in_progress)
         return secured
 
@@ -95,7 +95,7 @@ class Landmarks:
         """
         loop = asyncio.get_running_loop()
         try:
-            settings = read_settings(user_config)
+            settings = read_settings(user_config, bool(self._digests))
         except FkpError as error:
             if self.model is None:
                 raise
@@ -246,6 +246,7 @@ class Landmarks:
         for stage, milliseconds in found.milliseconds.items():
             self.metrics.stage_s.labels(stage).observe(milliseconds / 1000)
         self.metrics.faces.inc(len(found.faces))
+        self.metrics.left_out.inc(found.left_out)
         for face, pixels_u8 in zip(found.faces, found.crops_u8, strict=True):
             self.metrics.error_ratio.observe(drift.error_ratio(face.expected_error_px, face.box_xyxy))
             self.metrics.brightness.observe(drift.brightness(pixels_u8))
@@ -278,6 +279,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     options = deployment_of(read_config())
     if bundle is not None:
         options["user_config"]["bundle"] = str(bundle)
+    read_settings(options["user_config"], bool(digests))  # What is wrong with them costs no start of a replica.
     # Its type is that of a decorator with arguments; with a class it is the deployment.
     deployment: Any = serve.deployment(Landmarks, **options)
     return deployment.bind(list(digests), timeout_s)

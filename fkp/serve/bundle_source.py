@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fkp.common.files import install_dir
+from fkp.bundle.bundle_cache import cache_folder, cached_bundle
 from fkp.common.ray_private import HEAD_RESOURCE
 from fkp.errors import FkpError
 from fkp.shipped import DEFAULT_BUNDLE
 
 CHAMPION = "models:/fkp@champion"
-_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@champion|/(?P<number>\d+))")
 _DOWNLOAD_S = 120
 
 
@@ -52,8 +48,6 @@ def find_bundle(bundle: str) -> Source:
 
 
 def _from_registry(address: str) -> Source:
-    if not _ADDRESS.fullmatch(address):
-        raise FkpError(f"{address} names no model: write models:/NAME@champion or models:/NAME/VERSION")
     return _download_on_head(address) if _on_another_host() else _download_here(address)
 
 
@@ -93,7 +87,7 @@ def _download_on_head(address: str) -> Source:
             (part / name).write_bytes(content)
         return part
 
-    return Source(str(_kept(cache_folder(), digest, address, write)), version)
+    return Source(str(cached_bundle(cache_folder(), digest, address, write)), version)
 
 
 def _read_here(address: str) -> tuple[str | None, str, dict[str, bytes]]:
@@ -104,75 +98,13 @@ def _read_here(address: str) -> tuple[str | None, str, dict[str, bytes]]:
     return source.version, open_bundle(source.path).digest, {path.name: path.read_bytes() for path in Path(source.path).iterdir()}
 
 
-def download(address: str, cache: Path) -> Source:
-    """Bring a registered bundle to this machine; one that is here already is not fetched again.
-
-    Args:
-        address: models:/NAME@champion or models:/NAME/VERSION.
-        cache: Folder of downloaded bundles, each under its digest.
-
-    Raises:
-        FkpError: There is no such version, the store fails, or the bundle is not the registered one.
-    """
-    from fkp.track.registry import Registry
-
-    parts = _ADDRESS.fullmatch(address)
-    assert parts is not None
-    registry = Registry(parts["name"])
-    number = int(parts["number"]) if parts["number"] else registry.champion_number()
-    if number is None:
-        raise FkpError(f"no version of {parts['name']} is the champion: `fkp track promote VERSION`")
-    version = registry.version(number)
-    run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
-    place = _kept(
-        cache,
-        version.tags["bundle_digest"],
-        f"version {number} of {parts['name']}",
-        lambda part: Path(registry.client.download_artifacts(run_id, path, str(part))),
-    )
-    return Source(str(place), str(number))
-
-
-def _kept(cache: Path, digest: str, what: str, fetch: Callable[[Path], Path]) -> Path:
-    """The folder of a bundle in the cache, fetched into it when it is not there or damaged.
-
-    Raises:
-        FkpError: What was fetched is not the bundle of the digest.
-    """
-    from fkp.bundle import open_bundle
-
-    place = cache / digest
-    if not _holds(place, digest):  # A disk may have lost a part of it.
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
-            part = Path(folder, "bundle")
-            part.mkdir()
-            fetched = fetch(part)
-            if open_bundle(fetched).digest != digest:
-                raise FkpError(f"{what} is not the bundle that was registered: register it again")
-            install_dir(fetched, place)
-    return place
-
-
-def _holds(place: Path, digest: str) -> bool:
-    """Whether a folder holds the whole bundle of the digest."""
-    from fkp.bundle import open_bundle
-
-    try:
-        return open_bundle(place).digest == digest
-    except FkpError:
-        return False
-
-
-def cache_folder() -> Path:
-    """Where downloaded bundles are kept."""
-    return Path(os.environ.get("FKP_CACHE") or Path.home() / ".cache" / "fkp") / "bundles"
-
-
 def main(argv: list[str] | None = None) -> None:
     """Download one bundle and print where it lies."""
     (address,) = sys.argv[1:] if argv is None else argv
-    print(json.dumps(asdict(download(address, cache_folder()))))
+    from fkp.track.download import download
+
+    path, version = download(address)
+    print(json.dumps(asdict(Source(str(path), version))))
 
 
 if __name__ == "__main__":

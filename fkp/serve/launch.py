@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fkp import stopping
 from fkp.common import ray_private
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import CHAMPION, find_bundle
 from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy
-from fkp.serve.settings import CONFIG, Settings, deployment_of, read_config
+from fkp.serve.settings import CONFIG, Settings, deployment_of, read_config, read_settings
 
 APPLICATION = "fkp"
 _START_S = 300.0
@@ -42,23 +43,22 @@ def run(arguments: argparse.Namespace) -> None:
     bundle, version = _check_bundle(arguments.bundle)
     chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
     config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
+    deployed = read_settings(deployment_of(config)["user_config"], bool(digests))
     with haproxy.exclusive(port) as folder:
         if not os.environ.get("RAY_ADDRESS"):
             haproxy.check_free(host, port)
         if fast:
-            os.environ.update(haproxy.settings(folder, deployment_of(config)["user_config"]["max_in_progress"]))
-        with connect("local" if fast else None) as cores:
-            stopped = threading.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own when it started.
-                signal.signal(number, lambda *_: stopped.set())
+            os.environ.update(haproxy.settings(folder, deployed))
+        down = stopping.hint("the endpoint is down; the same command starts it again")
+        with down, connect("local" if fast else None) as cores:
             clamp_replicas(config, cores)
             deploy(config)
             wait_until_ready(host, port)
             profile = "fast" if fast else f"plain: {against}" if against and arguments.profile is None else "plain"
             print(f"http://{host}:{port}  (page; API: /docs; profile {profile})  Ctrl-C ends it", flush=True)
             if arguments.bundle in ("", CHAMPION) and version is not None:
-                watch_alias(stopped, config, version)
-            stopped.wait()
+                watch_alias(threading.Event(), config, version)
+            threading.Event().wait()  # Until a signal.
 
 
 @contextlib.contextmanager
@@ -72,24 +72,24 @@ def connect(address: str | None = None) -> Iterator[int]:
         How many cores the cluster has.
 
     Raises:
-        FkpError: See `fkp.cluster.ray_session.connection_errors`.
+        FkpError: See `fkp.cluster.ray_session.begin`.
     """
-    import logging
-
-    from fkp.cluster.ray_session import connection_errors  # Before ray: it sets what ray reads when it is imported.
+    from fkp.cluster import ray_session  # Before ray: it sets what ray reads when it is imported.
 
     import ray  # isort: skip
     from ray import serve
 
     # Ray has its workers yield to everything else on the machine, HAProxy among them: here they are what it is for.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    with connection_errors():
-        ray.init(address, namespace="serve", dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False)
     try:
+        ray_session.begin(address, namespace="serve")
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        # A thread of Ray's prints that its controller, which ends itself, is gone and will be asked again.
+        with contextlib.redirect_stdout(io.StringIO()):
+            if ray.is_initialized():
+                serve.shutdown()
+            ray.shutdown()
 
 
 def settings(
@@ -197,7 +197,7 @@ def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, l
     """
     from fkp.track.registry import Registry
 
-    registry = Registry()
+    registry, warned = Registry(), ""
     while not stopped.wait(look_s):
         try:
             number = registry.champion_number()
@@ -208,9 +208,11 @@ def watch_alias(stopped: threading.Event, config: dict[str, Any], served: str, l
             find_bundle(address)  # What fails here is tried again; in a replica it would be a refusal that stands.
             deployment_of(config)["user_config"]["bundle"] = address
             deploy(config)
-            served = str(number)
+            served, warned = str(number), ""
         except FkpError as error:  # The store may be away for a while; what is served stays.
-            print(f"warning: {error}", file=sys.stderr, flush=True)
+            if str(error) != warned:  # An alias on what cannot be served may stay for days.
+                print(f"warning: {error}", file=sys.stderr, flush=True)
+            warned = str(error)
 
 
 def _check_bundle(bundle: str) -> tuple[str, str | None]:

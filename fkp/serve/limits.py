@@ -7,6 +7,8 @@ BODY_BYTES = 8 * 1024 * 1024
 UPLOADS_BYTES = 32 * BODY_BYTES
 #: Images of one batch.
 IMAGES = 32
+#: Detections of an image that are looked at, and faces that are answered.
+FACES = 100
 #: Of an image, by its header. The decoder's own limit in config.yaml is the same.
 PIXELS = 24_000_000
 SIDE_PX = 8192

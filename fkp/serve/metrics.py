@@ -41,6 +41,7 @@ class Metrics:
         sizes = (1, 2, 4, 8, 16, 32, 64, 128)
         self.batch_crops = Histogram("fkp_batch_crops", "Crops that the network took at once.", buckets=sizes, registry=own)
         self.faces = Counter("fkp_faces_total", "Faces answered.", registry=own)
+        self.left_out = Counter("fkp_faces_left_out_total", "Detections left out because the model does not believe them.", registry=own)
         self.in_progress = Gauge("fkp_pictures_in_progress", "Images that wait for their turn or have it.", registry=own)
         self.models = Gauge("fkp_model_info", "Replicas that answer with a model.", ("digest", "version"), registry=own)
         self.swaps = Counter("fkp_model_swaps_total", "Models offered to a replica.", ("result",), registry=own)

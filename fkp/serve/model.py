@@ -6,7 +6,6 @@ A request keeps the model it began with, so that a swap in the middle of it chan
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from fkp.bundle import open_bundle
-from fkp.bundle.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.predict.predictor import Search, advance, given_boxes
@@ -24,10 +22,10 @@ from fkp.predict.torch_session import open_gpu
 from fkp.scheme import IBUG68, Scheme
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source
-from fkp.serve.refusal import Refusal
+from fkp.serve.refusal import TEXT, Refusal
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE
-from fkp.vision.header import Header, read_header
+from fkp.vision.header import Header, is_text, read_header
 from fkp.vision.image import Image, decode_image, read_image
 
 NAME = "fkp"
@@ -35,8 +33,6 @@ _GOLDEN = Path(__file__).with_name("golden")
 #: A crop must get the same points alone and beside others. ONNX Runtime differs by less than a thousandth, bfloat16 by less than
 #: a tenth (it rounds as the chosen kernel adds up); crops that are mixed up differ by whole pixels.
 _BATCH_TOLERANCE_PX = 0.25
-#: Quality falls to 1/e where the mean expected error reaches this part of the box's longer side.
-_QUALITY_SCALE = 0.05
 #: Part of a scheme's landmarks that the golden face's labels must have by name for the model to be measured on it.
 _GOLDEN_PART = 0.6
 #: What `points=` may say beside names.
@@ -51,12 +47,14 @@ class InferenceOptions:
         boxes_xyxy: Boxes that replace detection; none: the detector looks.
         max_faces: At most so many, the best first.
         min_score: Detected faces below it are left out.
+        min_quality: Detected faces that the network believes less are left out; None: the model's own limit.
         points: Which landmarks: `all`, or names of regions, groups and landmarks with commas between.
     """
 
     boxes_xyxy: tuple[tuple[float, float, float, float], ...] = ()
     max_faces: int = 20
     min_score: float = 0.0
+    min_quality: float | None = None
     points: str = "all"
 
 
@@ -68,6 +66,7 @@ class Found:
         width: Of the displayed image.
         height: Likewise.
         faces: Best first, or in the order of their boxes.
+        left_out: How many detections the network does not believe.
         crops_u8: (N, C, S, S), the first crop of each face.
         milliseconds: By stage; whoever runs the network adds its own.
         image: The image itself where it was asked for.
@@ -76,6 +75,7 @@ class Found:
     width: int
     height: int
     faces: list[Face]
+    left_out: int
     crops_u8: np.ndarray
     milliseconds: dict[str, float]
     image: Image | None
@@ -116,6 +116,7 @@ class Model:
             **self.name_json,
             "architecture": f"{config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
             "size_px": config.input.size_px,
+            "min_quality": round(self.predictor.min_quality, 4),
             "scheme": {"name": config.scheme.name, "landmarks": list(config.scheme.landmarks)},
             "card": self.bundle.card,
             "metrics": self.bundle.metrics,
@@ -157,20 +158,33 @@ class Model:
         if options.boxes_xyxy:
             found = given_boxes(options.boxes_xyxy)
         else:
-            found = [face for face in self.predictor.detector.detect(image) if face.score >= options.min_score][: options.max_faces]
+            found = [face for face in self.predictor.detector.detect(image) if face.score >= options.min_score][: limits.FACES]
         detected = time.perf_counter()
-        search = self.predictor.search(image, found, given=bool(options.boxes_xyxy))
-        step = advance(search)
-        crops_u8 = step if isinstance(step, np.ndarray) else np.empty(0)
-        crop_s = time.perf_counter() - detected
-        while isinstance(step, np.ndarray):
-            answer = yield step
+        given = bool(options.boxes_xyxy)
+        faces: list[Face] = []
+        crops_u8: list[np.ndarray] = []
+        looked_at, crop_s = 0, 0.0
+        # For each that is left out the next one is looked at, so that a false detection takes no face's place.
+        while todo := found[looked_at:] if given else found[looked_at:][: options.max_faces - len(faces)]:
             resumed = time.perf_counter()
-            step = advance(search, answer)
+            search = self.predictor.search(image, todo, given, options.min_quality)
+            step = advance(search)
+            first_u8 = step if isinstance(step, np.ndarray) else np.empty(0)
             crop_s += time.perf_counter() - resumed
+            while isinstance(step, np.ndarray):
+                answer = yield step
+                resumed = time.perf_counter()
+                step = advance(search, answer)
+                crop_s += time.perf_counter() - resumed
+            kept = [(face, crop_u8) for face, crop_u8 in zip(step, first_u8, strict=True) if face is not None]
+            faces += [face for face, _ in kept]
+            crops_u8 += [crop_u8 for _, crop_u8 in kept]
+            looked_at += len(todo)
         stages_s = {"decode": decoded - began, "detect": detected - decoded, "crop": crop_s}
         milliseconds = {stage: 1000 * seconds for stage, seconds in stages_s.items()}
-        return Found(image.shape[1], image.shape[0], step, crops_u8, milliseconds, image if keep_image else None)
+        height, width = image.shape[:2]
+        left_out = looked_at - len(faces)
+        return Found(width, height, faces, left_out, np.array(crops_u8), milliseconds, image if keep_image else None)
 
     def check_golden(self, limit_pct: float) -> None:
         """Let the model find a stored face whose points are known.
@@ -216,7 +230,7 @@ def check_image(data: bytes, name: str = "the image") -> Header:
     try:
         header = read_header(data, name)
     except FkpError as error:
-        raise Refusal(415, "unsupported_format", str(error)) from error
+        raise Refusal(415, "unsupported_format", TEXT if is_text(data) else str(error)) from error
     if header.pixels > limits.PIXELS or max(header.width, header.height) > limits.SIDE_PX:
         most = f"{limits.PIXELS // 10**6} megapixels with sides up to {limits.SIDE_PX} pixels"
         raise Refusal(
@@ -258,12 +272,7 @@ def face_json(face: Face, chosen: list[int] | None) -> dict[str, Any]:
             values = plain[key]
             assert isinstance(values, list)
             plain[key] = [values[place] for place in chosen]
-    return {**plain, "quality": round(quality(face), 4)}
-
-
-def quality(face: Face) -> float:
-    """0 to 1, see `schemas.FaceAnswer.quality`."""
-    return math.exp(-error_ratio(face.expected_error_px, face.box_xyxy) / _QUALITY_SCALE)
+    return plain
 
 
 def load_model(source: Source, threads: int, golden_nme_pct: float, detector: str = BLAZEFACE, gpu: bool = False) -> Model:

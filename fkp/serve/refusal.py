@@ -26,6 +26,9 @@ Code = Literal[
     "http_error",
 ]
 
+#: Of an image that is wrapped in text.
+TEXT = "the image is text, such as JSON, base64 or a data URL: send its own bytes, or a form with a part `file`"
+
 
 class Refusal(Exception):
     """A request that gets an error envelope.
@@ -39,7 +42,7 @@ class Refusal(Exception):
 
     def __init__(self, status: int, code: Code, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.headers = status, code, message, headers
+        self.status, self.code, self.message, self.headers = status, code, message, tuple(headers)
 
     def envelope(self, request_id: str) -> dict[str, str]:
         """The body of the answer."""

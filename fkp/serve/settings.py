@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fkp.config import read_yaml
 from fkp.errors import FkpError
@@ -17,6 +18,19 @@ from fkp.vision.detect import BLAZEFACE, CHOICES
 CONFIG = shipped("serve/config.yaml")
 #: Crops that the network takes at once where it runs on a GPU.
 GPU_BATCH_SIZE = 16
+#: In place of an origin: each of them.
+ANY_ORIGIN = "*"
+
+# As a browser writes it: lower case, no path, and no port that its scheme has anyway.
+_ORIGIN = re.compile(
+    r"(?!http://[^/]*:80$|https://[^/]*:443$)[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9_.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9]\d{0,4})?"
+)
+
+
+def _check_origin(origin: str) -> str:
+    if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"{origin[:100]!r} is no origin: write it as a browser sends it, https://app.example or http://localhost:3000")
+    return origin
 
 
 class Settings(BaseModel):
@@ -58,6 +72,11 @@ class Settings(BaseModel):
     golden_nme_pct: float = Field(
         15.0, gt=0, description="a model that misses the stored face by more (mean error / distance of the outer eye corners) is not taken"
     )
+    allowed_origins: tuple[Annotated[str, AfterValidator(_check_origin)], ...] = Field(
+        (),
+        description="origins of the web pages elsewhere that a browser lets ask this endpoint and read its answers, such as "
+        f"https://app.example; {ANY_ORIGIN}: of all, where no token is needed (default: none but its own page)",
+    )
 
 
 def read_config(path: Path = CONFIG) -> dict[str, Any]:
@@ -78,14 +97,22 @@ def deployment_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return deployment
 
 
-def read_settings(user_config: Mapping[str, Any]) -> Settings:
+def read_settings(user_config: Mapping[str, Any], needs_token: bool = False) -> Settings:
     """Check a `user_config`.
 
+    Args:
+        user_config: Of the deployment.
+        needs_token: Whether the endpoint asks for one.
+
     Raises:
-        FkpError: A name is unknown or a value is out of range.
+        FkpError: A name is unknown, a value is out of range, or pages of any origin may ask although a token is needed: it would
+            have to stand in all of them.
     """
     try:
-        return Settings.model_validate(dict(user_config))
+        settings = Settings.model_validate(dict(user_config))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors())
         raise FkpError(f"user_config of the endpoint: {faults}") from error
+    if needs_token and ANY_ORIGIN in settings.allowed_origins:
+        raise FkpError(f"user_config of the endpoint: allowed_origins: {ANY_ORIGIN} is for endpoints without a token: name the origins")
+    return settings

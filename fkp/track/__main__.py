@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fkp.errors import FkpError, run_command
 from fkp.track.registry import ALIAS, MODEL_NAME, Registry
-from fkp.track.store import without_password
+from fkp.track.trouble import without_password
 from fkp.track.version import Version
 
 _WIDTHS = (7, 10, 10, 10, 12, 16)
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "list":
         print(format_versions(registry))
     elif arguments.command == "register":
-        version = _register(registry, arguments.bundle, arguments.run)
+        version = _register(registry, arguments.bundle, arguments.run, arguments.experiment)
         print(f"version {version.number} of {registry.name}: {version.bundle_artifacts}")
         if arguments.promote:
             _promote(registry, version.number, arguments.force)
@@ -50,6 +50,7 @@ def format_versions(registry: Registry) -> str:
 def _row(version: Version, champion: int | None) -> tuple[str, ...]:
     figures = [version.val_nme_pct, version.test_nme_pct]
     state = ALIAS if version.number == champion else "promoted" if version.marked else ""
+    state = state if version.ours else f"{state} (not of fkp)".strip()
     return (
         str(version.number),
         *("-" if figure is None else f"{figure:.3f}" for figure in figures),
@@ -60,7 +61,7 @@ def _row(version: Version, champion: int | None) -> tuple[str, ...]:
     )
 
 
-def _register(registry: Registry, bundle_path: Path, run_id: str | None) -> Version:
+def _register(registry: Registry, bundle_path: Path, run_id: str | None, experiment: str | None) -> Version:
     from fkp.bundle import open_bundle
     from fkp.track.mlflow_model import BUNDLE_FOLDER
     from fkp.track.run import recording
@@ -68,10 +69,10 @@ def _register(registry: Registry, bundle_path: Path, run_id: str | None) -> Vers
     if run_id is not None:
         return registry.register(bundle_path, run_id)
     bundle = open_bundle(bundle_path)
-    for version in registry.versions():
-        if version.tags.get("bundle_digest") == bundle.digest:
-            return version
-    with recording(bundle.config, {"bundle_digest": bundle.digest, "registered_from": str(bundle.path.absolute())}) as record:
+    if version := registry.registered(bundle):
+        return version
+    config = bundle.config.updated({"track.experiment": experiment} if experiment else {})
+    with recording(config, {"bundle_digest": bundle.digest, "registered_from": str(bundle.path.absolute())}) as record:
         record.log_artifacts(bundle.path, BUNDLE_FOLDER)
         return registry.register(bundle_path, record.run_id)
 
@@ -83,7 +84,9 @@ def _promote(registry: Registry, number: int, force: bool) -> None:
     print(_champion_line(champion))
 
 
-def _champion_line(champion: Version) -> str:
+def _champion_line(champion: Version | None) -> str:
+    if champion is None:
+        return f"no version is the {ALIAS} any more"
     nme = champion.val_nme_pct
     return f"version {champion.number} is the {ALIAS}: validation NME {'not known' if nme is None else f'{nme:.3f} %'}"
 
@@ -91,10 +94,14 @@ def _champion_line(champion: Version) -> str:
 def _upload(file: Path, store: str | None) -> int:
     from fkp.track.write_ahead_log import upload
 
-    delivered, refused, left = upload(file, store)
-    print(f"{delivered - refused} operations delivered" + (f", {refused} refused by MLflow and left out" if refused else ""))
-    if left:
-        raise FkpError(f"{left} operations of {file} are not delivered: start MLflow and run the same command again")
+    done = upload(file, store)
+    print(
+        f"{done.delivered - done.refused} operations delivered"
+        + (f", {done.refused} refused by MLflow and left out" if done.refused else "")
+    )
+    if done.left:
+        why = done.trouble or "start MLflow"
+        raise FkpError(f"{done.left} operations of {file} are not delivered: {why}, and run the same command again")
     return 0
 
 
@@ -111,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     register = commands.add_parser("register", parents=[named, forced], help="register a bundle as a new version")
     register.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
     register.add_argument("--run", metavar="ID", help="MLflow run that made it (default: a new run)")
+    register.add_argument("--track.experiment", dest="experiment", metavar="NAME", help="of that new run (default: as it was trained)")
     register.add_argument("--promote", action="store_true", help="then promote it")
     promote = commands.add_parser(
         "promote", parents=[named, forced], help=f"give a version the alias {ALIAS} if its validation NME is not worse"

@@ -10,6 +10,9 @@ tags hold the figures and say where the whole bundle lies:
 The alias follows from marks: `promote` marks a version with the time, and the champion is the marked version with the
 least validation NME, the newest mark where two are equal. So two promotions at once need no lock, which a server does
 not offer: each sets the alias from the marks it reads and looks again afterwards, and the last to look sees both.
+
+A version that something else has made, or an alias on one, is never promoted, compared or overwritten: `rollback` takes the
+alias from it.
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fkp.errors import FkpError
-from fkp.track.mlflow_model import log_model
-from fkp.track.store import open_client, store_errors, tracking_uri, without_password
+from fkp.track.mlflow_model import log_model, mend
+from fkp.track.store import open_client, tracking_uri
+from fkp.track.trouble import store_errors, without_password
 from fkp.track.version import BUNDLE_TAG, MARK_TAG, Version, best_marked, describe, objection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from fkp.bundle import Bundle
 
 MODEL_NAME = "fkp"
 ALIAS = "champion"
@@ -62,7 +68,7 @@ class Registry:
         """Log a bundle's network as an MLflow model of a run and register it.
 
         The bundle itself is added to the run's artifacts where the run does not hold it yet. A bundle that is registered
-        already is not registered again.
+        already is not registered again, see `registered`.
 
         Args:
             bundle_path: The folder.
@@ -74,9 +80,8 @@ class Registry:
         from fkp.bundle import open_bundle
 
         bundle = open_bundle(bundle_path)
-        for version in self.versions():
-            if version.tags.get("bundle_digest") == bundle.digest:
-                return version
+        if version := self.registered(bundle):
+            return version
         with store_errors(self.uri):
             model_id, artifacts = log_model(self.client, self.uri, bundle, run_id)
             self._make_registered_model()
@@ -85,6 +90,50 @@ class Registry:
             # A server asks for the id by itself, too, and refuses a version whose source is not of that model.
             made = self._patiently(lambda: self.client.create_model_version(self.name, source, run_id, tags, model_id=model_id))
         return self.version(int(made.version))
+
+    def registered(self, bundle: Bundle) -> Version | None:
+        """The version of a bundle, with whatever the store has lost of its files and its tags put back; None where there is none.
+
+        Raises:
+            FkpError: Its run is deleted.
+        """
+        for version in self.versions():
+            if not version.ours or version.digest != bundle.digest:
+                continue
+            number = str(version.number)
+            with store_errors(self.uri):
+                source = self.client.get_model_version(self.name, number).source
+                if not mend(self.client, self.uri, bundle, version.bundle_artifacts, source or ""):
+                    continue
+                for tag, value in describe(bundle).items():
+                    if version.tags.get(tag) != value:
+                        self.client.set_model_version_tag(self.name, number, tag, value)
+            return self.version(version.number)
+        return None
+
+    def fetch(self, version: Version, folder: Path) -> Path:
+        """Download a version's bundle into a folder and return its place.
+
+        Raises:
+            FkpError: The version holds none, or the store has lost it.
+        """
+        from mlflow.exceptions import MlflowException
+
+        run_id, _, path = version.bundle_artifacts.removeprefix("runs:/").partition("/")
+        with store_errors(self.uri):
+            try:
+                return Path(self.client.download_artifacts(run_id, path, str(folder)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                raise self.lost(version, "gone") from error
+
+    def lost(self, version: Version, how: str) -> FkpError:
+        """The sentence for a bundle of which the store has not all."""
+        return FkpError(
+            f"the bundle of version {version.number} of {self.name} is {how} in the MLflow store {without_password(self.uri)} "
+            f"({version.bundle_artifacts}): `fkp track register BUNDLE` with the same bundle puts it back"
+        )
 
     def versions(self) -> list[Version]:
         """All versions, the newest first; empty where nothing is registered."""
@@ -112,7 +161,28 @@ class Registry:
                 return version
         known = ", ".join(str(version.number) for version in reversed(versions))
         where = f"{self.name} in {without_password(self.uri)}"
-        raise FkpError(f"there is no version {number} of {where}: " + (f"there is {known}" if known else "nothing is registered"))
+        raise FkpError(f"there is no version {number} of {where}: " + (f"there is {known}" if known else self._other_names()))
+
+    def champion(self) -> Version:
+        """The version that the alias names.
+
+        Raises:
+            FkpError: There is none, or fkp has not made it.
+        """
+        number = self.champion_number()
+        if number is not None:
+            version = self.version(number)
+            version.check_ours(f"`fkp track rollback` takes the alias {ALIAS} from it")
+            return version
+        if not self.versions():
+            raise FkpError(f"nothing is the champion of {self.name} in {without_password(self.uri)}: {self._other_names()}")
+        raise FkpError(f"no version of {self.name} is the champion: `fkp track promote VERSION`")
+
+    def _other_names(self) -> str:
+        """That nothing is registered, and what is: somebody may have renamed the model."""
+        with store_errors(self.uri):
+            names = sorted(model.name for model in self.client.search_registered_models(max_results=5))
+        return "nothing is registered" + (f" by this name, but {', '.join(names)}: name one of them" if names else "")
 
     def champion_number(self) -> int | None:
         """The version that the alias names; None where there is no alias."""
@@ -138,13 +208,26 @@ class Registry:
             The champion: the version, or a better one that was promoted at the same moment.
 
         Raises:
-            NotBetter: It is worse, or the two cannot be compared.
-            FkpError: There is no such version.
+            NotBetter: It is worse, or the two cannot be compared. Not even `force` overrules a champion that fkp has not made or
+                whose tags something else has changed: the message says what mends that.
+            FkpError: There is no such version, or fkp has not made it.
         """
         candidate = self.version(number)
+        candidate.check_ours()
+        if candidate.broken_figure:
+            raise FkpError(candidate.broken_figure)
+        holder = next((version for version in self.versions() if version.number == self.champion_number()), None)
+        if holder is not None and not holder.ours:
+            raise NotBetter(
+                f"version {number} is not promoted over version {holder.number}, which has the alias {ALIAS} and was not registered by "
+                "fkp: `fkp track rollback` takes the alias from it"
+            )
         rivals = sorted(
             (version for version in self.versions() if version.marked and version.number != number), key=lambda version: version.rank
         )
+        for rival in rivals:
+            if broken := rival.broken_figure or rival.broken_mark:
+                raise NotBetter(f"version {number} is not promoted: {broken}")
         reason = objection(candidate, rivals[0] if rivals else None)
         if reason and not force:
             raise NotBetter(reason)
@@ -159,25 +242,33 @@ class Registry:
         assert champion is not None
         return champion
 
-    def rollback(self) -> Version:
+    def rollback(self) -> Version | None:
         """Withdraw the champion's promotion; the best of the other promoted versions is the champion again.
 
-        A rollback that was broken off before the alias was set is only finished.
+        A rollback that was broken off before the alias was set is only finished. What is not as fkp wrote it goes first, and alone: from
+        a version of another make the alias is taken, promotions whose tags something else has changed are withdrawn.
+
+        Returns:
+            The champion; None where there is none any more.
 
         Raises:
             FkpError: No other version is promoted.
         """
-        promoted = sorted((version for version in self.versions() if version.marked), key=lambda version: version.rank)
+        versions, number = self.versions(), self.champion_number()
+        promoted = sorted((version for version in versions if version.marked), key=lambda version: version.rank)
+        broken = [version for version in promoted if version.broken_figure or version.broken_mark]
+        if broken or any(version.number == number and not version.ours for version in versions):
+            for version in broken:
+                self._withdraw(version)
+            return self._settle()
         if not promoted:
             raise FkpError(f"no version of {self.name} is promoted: there is nothing to roll back")
-        unfinished = self.champion_number() != promoted[0].number
+        unfinished = number != promoted[0].number
         if len(promoted) == 1 and not unfinished:
             raise FkpError(f"version {promoted[0].number} is the only promoted version of {self.name}: promote another one instead")
         if not unfinished:
             self._withdraw(promoted[0])
-        champion = self._settle()
-        assert champion is not None
-        return champion
+        return self._settle()
 
     def _settle(self) -> Version | None:
         """Set the alias from the marks until both agree after the last write."""

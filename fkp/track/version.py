@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fkp.compat import OLD_TAGS
+from fkp.errors import FkpError
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 #: Tag of a version: when it was promoted, in nanoseconds since 1970.
 MARK_TAG = "fkp.promoted_at_ns"
 BUNDLE_TAG = "bundle_artifacts"
+DIGEST_TAG = "bundle_digest"
 #: Tags of the errors; between the prefix and `_pct` stands the normaliser of the landmark scheme.
 _VAL = "val_nme_"
 _TEST = "test_identity_corrected_nme_"
@@ -39,15 +42,15 @@ class Version:
     @property
     def val_nme_pct(self) -> float | None:
         """Figure that decides, measured through the bundle; None where the bundle was not measured."""
-        return _number(self._of(_VAL))
+        return _number(self._tag(_VAL)[1])
 
     @property
     def test_nme_pct(self) -> float | None:
         """Test subset of the identity split, corrected labels."""
-        return _number(self._of(_TEST) or self._of(OLD_TAGS[_TEST]))
+        return _number(self._tag(_TEST)[1] or self._tag(OLD_TAGS[_TEST])[1])
 
-    def _of(self, prefix: str) -> str | None:
-        return next((value for tag, value in self.tags.items() if tag.startswith(prefix) and tag.endswith("_pct")), None)
+    def _tag(self, prefix: str) -> tuple[str, str | None]:
+        return next(((tag, text) for tag, text in self.tags.items() if tag.startswith(prefix) and tag.endswith("_pct")), (prefix, None))
 
     @property
     def split_digest(self) -> str:
@@ -56,19 +59,66 @@ class Version:
 
     @property
     def bundle_artifacts(self) -> str:
-        """Where the whole bundle lies, `runs:/<run>/bundle`."""
+        """Where the whole bundle lies, `runs:/<run>/bundle`.
+
+        Raises:
+            FkpError: Something else than fkp made the version.
+        """
+        self.check_ours()
         return self.tags[BUNDLE_TAG]
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle; raises like `bundle_artifacts`."""
+        self.check_ours()
+        return self.tags[DIGEST_TAG]
+
+    @property
+    def ours(self) -> bool:
+        """Whether fkp made it, with a bundle."""
+        return DIGEST_TAG in self.tags and re.fullmatch(r"runs:/[^/]+/.+", self.tags.get(BUNDLE_TAG, "")) is not None
+
+    def check_ours(self, remedy: str = "name another one, `fkp track list` shows them") -> None:
+        """Refuse a version that something else than fkp made: it can be neither served nor compared.
+
+        Raises:
+            FkpError: It is one.
+        """
+        if not self.ours:
+            raise FkpError(f"version {self.number} was not registered by fkp and holds no bundle of it: {remedy}")
 
     @property
     def marked(self) -> bool:
         """Whether it was promoted and not withdrawn."""
-        return MARK_TAG in self.tags
+        return self.ours and MARK_TAG in self.tags
+
+    @property
+    def broken_figure(self) -> str | None:
+        """What is wrong with the tag that decides, and what mends it; None where nothing is."""
+        tag, text = self._tag(_VAL)
+        if text is None or self.val_nme_pct is not None:
+            return None
+        return (
+            f"the tag {tag} of version {self.number} is {text!r} and no figure: `fkp track register BUNDLE` with its bundle writes it "
+            "anew, or `fkp track rollback` withdraws the promotion"
+        )
+
+    @property
+    def broken_mark(self) -> str | None:
+        """The same of the tag that says when it was promoted."""
+        text = self.tags.get(MARK_TAG)
+        if not self.marked or text is None or _time_ns(text) is not None:
+            return None
+        return (
+            f"the tag {MARK_TAG} of version {self.number} is {text!r} and no time: `fkp track promote {self.number}` writes it anew, "
+            "or `fkp track rollback` withdraws the promotion"
+        )
 
     @property
     def rank(self) -> tuple[float, int, int]:
         """The least of the marked versions is the champion."""
         nme = self.val_nme_pct
-        return (math.inf if nme is None else nme, -int(self.tags.get(MARK_TAG, 0)), -self.number)
+        return (math.inf if nme is None else nme, -(_time_ns(self.tags.get(MARK_TAG, "")) or 0), -self.number)
 
 
 def best_marked(versions: Sequence[Version]) -> Version | None:
@@ -106,7 +156,7 @@ def objection(candidate: Version, champion: Version | None) -> str | None:
 def describe(bundle: Bundle) -> dict[str, str]:
     """What the registry says of a bundle."""
     key = bundle.config.scheme.nme_key
-    tags = {"bundle_digest": bundle.digest, "arch": bundle.config.model.arch, "scheme": bundle.config.scheme.name}
+    tags = {DIGEST_TAG: bundle.digest, "arch": bundle.config.model.arch, "scheme": bundle.config.scheme.name}
     if "data_digest" in bundle.metrics:
         tags["data_digest"] = bundle.metrics["data_digest"]
     validation = bundle.metrics.get("validation")
@@ -124,3 +174,7 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def _time_ns(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None

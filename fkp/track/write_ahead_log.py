@@ -1,7 +1,7 @@
 """A write-ahead log for MLflow: every operation goes into a file first, and a thread flushes the file into the store.
 
-A store that is lost in the middle stops nothing and loses nothing. What is left at the end is delivered by
-`fkp track upload FILE`, or by the next process that opens the file.
+A store that is lost in the middle, or that takes nothing until an operator has mended it, stops nothing and loses nothing. What is
+left at the end is delivered by `fkp track upload FILE`, or by the next process that opens the file.
 
 `FILE` begins with a header; then it holds an operation a line, as JSON. `FILE.state` says how far they are delivered, and is
 replaced in one step after each delivery. One process at a time holds both.
@@ -13,20 +13,30 @@ import json
 import logging
 import math
 import os
+import shlex
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from filelock import lock_descriptor
 
 from fkp.common.files import write_json
 from fkp.errors import FkpError
 from fkp.track.delivery import Delivery, Refused
-from fkp.track.store import experiment_id, open_client, reason_of, tracking_uri, without_password
+from fkp.track.store import (
+    ANOTHER_EXPERIMENT,
+    ATTEMPTS_VARIABLE,
+    FEW_ATTEMPTS,
+    check_writable,
+    experiment_id,
+    open_client,
+    tracking_uri,
+)
+from fkp.track.trouble import Trouble, without_password
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,16 +44,20 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 _KIND = "fkp outbox 1"  # The log's name when the format was made.
 _START = f'{{"kind": "{_KIND}"'.encode()
 _LONGEST_WAIT_S = 5.0
+#: So long the end waits for an operator, who may be at it just now; after that only the file remembers.
+_OPERATOR_S = 10.0
 #: Whoever waits longer for the end of a delivery is told what for.
 _SILENT_S = 2.0
 #: The log tries again by itself. MLflow's own seven attempts would hold a delivery, and the end of the process, for
 #: four minutes. The timeout is for a server that hangs; storing a large artifact must fit into it. And MLflow would print
 #: two lines into the progress of a search whenever a trial ends.
 _ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    ATTEMPTS_VARIABLE: "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+
+_SLOW = Trouble("slow", "MLflow was not done with them in time", "look after it", "passes")
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,8 @@ class WriteAheadLog:
 
         Raises:
             FkpError: The store cannot be reached or used, the log belongs to another store, another process holds the
-                file, or it cannot be written.
+                file, or it cannot be written. To begin or to resume something the store must also take what is written, and the
+                experiment and the log's first run must not be deleted.
         """
         place = Path(path).absolute()
         header = _read_header(place)
@@ -110,11 +125,16 @@ class WriteAheadLog:
         state = read_state(place) if header else _State()
         chosen = uri or _same_store(state.uri or (header.uri if header else None), resume=experiment is not None, path=place)
         client = open_client(chosen)
-        experiment_now = experiment_id(client, chosen, header.experiment if header else str(experiment))
+        begins = experiment is not None
+        experiment_now = experiment_id(
+            client, chosen, header.experiment if header else str(experiment), ANOTHER_EXPERIMENT if begins and not header else ""
+        )
+        if begins:
+            check_writable(client, chosen, experiment_now, next(iter(state.runs.values()), None))
         file = File(place, str(experiment), without_password(chosen))
         state.uri = without_password(chosen)
         try:
-            return cls(file, state, Delivery(client, experiment_now, file.header.id, state.runs), chosen)
+            return cls(file, state, Delivery(client, chosen, experiment_now, file.header.id, state.runs), chosen)
         except FkpError:
             file.close()
             raise
@@ -134,6 +154,7 @@ class WriteAheadLog:
         self._changed = threading.Condition()
         self._closing = False
         self._stop = threading.Event()
+        self._trouble: Trouble | None = None
         self._thread = threading.Thread(target=self._flush, name=f"flush {self.path.name}", daemon=True)
         self._thread.start()
 
@@ -151,6 +172,22 @@ class WriteAheadLog:
     def dropped(self) -> int:
         """Operations among the delivered that the store refused for ever, since the file was begun."""
         return self._state.dropped
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps the first undelivered operation out of the store; None while nothing does."""
+        return self._trouble
+
+    def missing(self) -> str:
+        """What the store has not got, why, and what to do, in one sentence; empty where it has everything."""
+        if not self.undelivered:
+            return ""
+        why = self._trouble or _SLOW
+        path = shlex.quote(str(self.path))
+        return (
+            f"{self.undelivered} entries of the record are only in {path}, because {why.reason}: {why.remedy}, "
+            f"then `fkp track upload {path}` delivers them"
+        )
 
     def run_id(self, key: str) -> str | None:
         """MLflow's run of a key; None until its beginning was delivered."""
@@ -230,27 +267,30 @@ class WriteAheadLog:
         """Deliver what is left and let go of the file.
 
         Args:
-            timeout_s: Give up when so long nothing was delivered.
+            timeout_s: Give up when so long nothing was delivered, or sooner where only an operator can help.
 
         Returns:
-            How many operations are not delivered; they stay in the file.
+            How many operations are not delivered; they stay in the file, see `missing`.
         """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        seen, until, say_at = self._state.delivered, time.monotonic() + timeout_s, time.monotonic() + _SILENT_S
-        while self._thread.is_alive() and time.monotonic() < until:
+        seen, since, say_at = self._state.delivered, time.monotonic(), time.monotonic() + _SILENT_S
+        while self._thread.is_alive() and time.monotonic() < since + self._patience_s(timeout_s):
             self._thread.join(min(0.1, timeout_s))
             if time.monotonic() > say_at:
-                told = self.undelivered, without_password(self.uri), timeout_s
+                told = self.undelivered, without_password(self.uri), self._patience_s(timeout_s)
                 _LOG.warning("%d entries wait for MLflow at %s; without an answer for %g s they stay in the file", *told)
                 say_at = math.inf
             if self._state.delivered > seen:
-                seen, until = self._state.delivered, time.monotonic() + timeout_s
+                seen, since = self._state.delivered, time.monotonic()
         self._stop.set()
         # A request that hangs keeps the thread, and with it the file, until it fails; the process may end before.
         self._thread.join(1.0)
         return self.undelivered
+
+    def _patience_s(self, timeout_s: float) -> float:
+        return timeout_s if self._trouble is None or self._trouble.hope == "passes" else min(timeout_s, _OPERATOR_S)
 
     def _check_begun(self, key: str) -> None:
         if key not in self._keys:
@@ -266,18 +306,25 @@ class WriteAheadLog:
 
     def _flush(self) -> None:
         """The thread: one operation after the other, each until it succeeds or is refused."""
-        set_here = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+        before = dict(os.environ)
+        ours = {ATTEMPTS_VARIABLE: FEW_ATTEMPTS}  # As `open_client` has set it, for whoever waits for an answer.
+        set_here = {name: value for name, value in _ENVIRONMENT.items() if before.get(name) == ours.get(name)}
         os.environ.update(set_here)
         try:
             while self._wait_for_more():
                 for operation, behind in self._file.operations(self._state.offset):
                     if not self._deliver_one(operation, behind):
                         return
+        except FkpError as error:  # The file or its state, and not the store.
+            self._trouble = Trouble("log", str(error), "mend that", "operator")
+            _LOG.warning("%s; the log %s is not delivered any further", error, self.path)
         except Exception:
             _LOG.exception("the log %s is not delivered any further", self.path)
         finally:
             for name in set_here:
                 os.environ.pop(name, None)
+                if name in before:
+                    os.environ[name] = before[name]
             self._file.close()
 
     def _wait_for_more(self) -> bool:
@@ -299,14 +346,17 @@ class WriteAheadLog:
             # Whatever it is, the operation stays first in the file and the warning names the error: an artifact store
             # raises what its own library raises.
             except Exception as error:
-                if not wait_s:
-                    told = without_password(self.uri), reason_of(error, self.uri), self.path
+                trouble = self._delivery.explain(error)
+                if self._trouble is None or trouble.kind != self._trouble.kind:
+                    told = without_password(self.uri), trouble, self.path
                     _LOG.warning("MLflow at %s: %s; going on, the record is kept in %s", *told)
+                self._trouble = trouble
                 wait_s = min(2 * wait_s or 0.2, _LONGEST_WAIT_S)
                 self._stop.wait(wait_s)
             else:
-                if wait_s:
+                if self._trouble:
                     _LOG.warning("MLflow at %s answers again", without_password(self.uri))
+                self._trouble = None
                 return True
         return False
 
@@ -316,16 +366,22 @@ class WriteAheadLog:
         self._state = state
 
 
-def upload(path: str | Path, uri: str | None = None, timeout_s: float = 30.0) -> tuple[int, int, int]:
+class Uploaded(NamedTuple):
+    """What became of the operations of a file: how many were delivered, how many of them were refused for ever, how many are left."""
+
+    delivered: int
+    refused: int
+    left: int
+    trouble: Trouble | None = None
+
+
+def upload(path: str | Path, uri: str | None = None, timeout_s: float = 30.0) -> Uploaded:
     """Deliver what a training or a search has left in its file.
 
     Args:
         path: The file.
         uri: Where the store is now, if it has moved.
-        timeout_s: Give up when so long nothing was delivered.
-
-    Returns:
-        How many operations were delivered, how many of them the store refused for ever, how many are left.
+        timeout_s: Give up when so long nothing was delivered, or sooner where only an operator can help.
 
     Raises:
         FkpError: See `WriteAheadLog.open`.
@@ -333,7 +389,7 @@ def upload(path: str | Path, uri: str | None = None, timeout_s: float = 30.0) ->
     before = read_state(Path(path).absolute())
     log = WriteAheadLog.open(path, uri=uri)
     left = log.close(timeout_s)
-    return log.delivered - before.delivered, log.dropped - before.dropped, left
+    return Uploaded(log.delivered - before.delivered, log.dropped - before.dropped, left, log.trouble if left else None)
 
 
 class File:

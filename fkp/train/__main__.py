@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     if outcome.mlflow_uri.startswith("sqlite:"):
         print(f"see it     mlflow ui --backend-store-uri {outcome.mlflow_uri}")
     print(f"use it     fkp predict PHOTO --out out --bundle {outcome.bundle_path}")
+    if outcome.undelivered:
+        print(f"warning: {outcome.undelivered}", file=sys.stderr)
 
 
 if __name__ == "__main__":

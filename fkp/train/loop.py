@@ -18,12 +18,14 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from fkp import stopping
 from fkp.config import Config
 from fkp.data.crop_cache import CropCache
 from fkp.data.datamodule import FacesDataModule
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.model.lightning_module import Net
+from fkp.train.ancestor import Ancestor
 from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest
 from fkp.train.metric_log import MetricLog, WriteMetrics
 from fkp.train.precision import precision
@@ -102,6 +104,7 @@ def fit(
     checkpoint: Path | None,
     on_gpu: bool,
     cache: CropCache | None = None,
+    ancestor: Ancestor | None = None,
     decode_all: DecodeAll = map,
     prepare: Callable[[pl.Trainer], pl.Trainer] = lambda trainer: trainer,
     plugins: Sequence[Any] = (),
@@ -117,6 +120,7 @@ def fit(
         checkpoint: Where to resume from.
         on_gpu: Whether each worker has a GPU.
         cache: Crops that are decoded already; by default those of `data.cache_dir`.
+        ancestor: What to begin from where there is no checkpoint, see `config.train.init`.
         decode_all: Who decodes what is streamed, see `fkp.data.parquet.stream`.
         prepare: Last change of the Trainer, Ray's.
         plugins: Of the Trainer, Ray's.
@@ -149,15 +153,27 @@ def fit(
         plugins=[*plugins, WholeCheckpoints()],
         **trainer_options,
     )
-    net = Net(config.model_dump(mode="json")).to(memory_format=torch.channels_last)
+    net = Net(config.model_dump(mode="json"))
+    if ancestor is not None and checkpoint is None:
+        ancestor.begin(net.network, config)
+    net = net.to(memory_format=torch.channels_last)
     data = FacesDataModule(config, worker_batch_size(config, world_size), cache, decode_all)
     try:
-        prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+        # Lightning ends the process itself when Ctrl-C comes, and puts handlers of its own in place.
+        with stopping.kept():
+            prepare(trainer).fit(net, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     finally:
         data.close()
 
 
-def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMetrics | None = None, cache: CropCache | None = None) -> Path:
+def fit_in_process(
+    config: Config,
+    folder: Path,
+    report: Report,
+    write: WriteMetrics | None = None,
+    cache: CropCache | None = None,
+    ancestor: Ancestor | None = None,
+) -> Path:
     """Train in this process, without Ray; resumes from the folder's newest checkpoint that can be read.
 
     Args:
@@ -166,6 +182,7 @@ def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMet
         report: See `fit`.
         write: Takes the metrics, where they are wanted.
         cache: See `fit`.
+        ancestor: See `fit`.
 
     Returns:
         The checkpoint of the least validation error.
@@ -180,7 +197,7 @@ def fit_in_process(config: Config, folder: Path, report: Report, write: WriteMet
     if config.scale.use_gpu == "yes" and not on_gpu:
         raise FkpError("scale.use_gpu=yes and torch finds no GPU here: use auto or no")
     callbacks = [keep, every, *([MetricLog(write)] if write else [])]
-    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=newest(folder), on_gpu=on_gpu, cache=cache)
+    fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=newest(folder), on_gpu=on_gpu, cache=cache, ancestor=ancestor)
     return best(keep)
 
 
@@ -238,3 +255,4 @@ def _quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning asks torch in a way that is no longer wanted.

@@ -6,17 +6,13 @@ training. They also ride in each checkpoint, so that a driver on another machine
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
-
-from fkp.errors import FkpError
-from fkp.track.write_ahead_log import WriteAheadLog
 
 if TYPE_CHECKING:
     from fkp.track import Record
@@ -24,13 +20,6 @@ if TYPE_CHECKING:
 
 WriteMetrics = Callable[[int, int, Mapping[str, float]], None]
 """Takes one step's metrics: the step, when they were found in milliseconds since 1970, their values by name."""
-
-#: Key of the run in its log.
-_KEY = "run"
-#: A training that ends waits so long for a store that does not answer: a server that is started again takes a minute or two.
-_AT_END_S = 120.0
-#: An error, or Ctrl-C, waits no longer than this for a store that does not answer; the log keeps what is left.
-_AFTER_ERROR_S = 3.0
 
 
 class MetricLog(pl.Callback):
@@ -68,27 +57,21 @@ class MetricLog(pl.Callback):
         self._write(*entry)
 
 
-@contextlib.contextmanager
-def writing_ahead(run: Run, record: Record) -> Iterator[WriteMetrics]:
-    """Write metrics into the run's log while the block runs, and flush it into the store in the background.
+def write_ahead(run: Run, record: Record) -> WriteMetrics:
+    """Write all that follows into the run's log, which is flushed into the store in the background, and return what takes metrics.
 
     Raises:
-        FkpError: The store cannot be used as the block begins, or does not answer as it ends: the same command delivers what is left.
+        FkpError: The store cannot be used.
     """
-    log = WriteAheadLog.open(run.folder / "metrics.jsonl", run.config.track.experiment, record.uri)
-    try:
-        log.adopt(_KEY, record.run_id)
-        for entry in left_by_earlier_version(run.folder):
-            log.metrics(_KEY, entry[0], entry[2], entry[1])
-        (run.folder / _EARLIER_LOG).unlink(missing_ok=True)
-        yield lambda step, time_ms, values: log.metrics(_KEY, step, values, time_ms)
-    except BaseException:
-        log.close(_AFTER_ERROR_S)
-        raise
-    if left := log.close(_AT_END_S):
-        raise FkpError(
-            f"MLflow does not answer, {left} entries of run {run.name} are only in {log.path}: start it and run the same command again"
-        )
+    record.write_ahead(run.folder / "metrics.jsonl", run.config.track.experiment)
+
+    def write(step: int, time_ms: int, values: Mapping[str, float]) -> None:
+        record.log_metrics(values, step, time_ms)
+
+    for entry in left_by_earlier_version(run.folder):
+        write(*entry)
+    (run.folder / _EARLIER_LOG).unlink(missing_ok=True)
+    return write
 
 
 _EARLIER_LOG, _EARLIER_CHECKPOINT = "figures.jsonl", "figures.json"

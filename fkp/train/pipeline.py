@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fkp import stopping
 from fkp.common import storage
 from fkp.config import Config
 from fkp.data import labels
@@ -16,13 +18,14 @@ from fkp.train.run_dir import Run, open_run
 
 if TYPE_CHECKING:
     from fkp.track import Record
+    from fkp.train.ancestor import Ancestor
 
 
 def train(config: Config) -> Outcome:
     """Train a model as configured, or continue with the unfinished run of the same name.
 
     What can be wrong with the input is found before a worker starts: the architecture, every frame and label, the
-    run's name, the record's address.
+    run's name, the record's address. A store that takes nothing any more from then on stops nothing, see `Outcome.undelivered`.
 
     Raises:
         FkpError: Anything the user can mend.
@@ -30,14 +33,16 @@ def train(config: Config) -> Outcome:
     from fkp import track
     from fkp.data.crop_cache import open_cache
     from fkp.model.network import Network
+    from fkp.train.ancestor import find_ancestor, pinned
 
     config = with_source(config)
     Network(config)
+    ancestor = find_ancestor(config)
     check_storage(config)
     make_synthetic(config)
-    absolute = with_absolute_paths(config)
+    absolute = pinned(with_absolute_paths(config), ancestor)
     cache = open_cache(absolute)
-    with open_run(absolute) as run:
+    with open_run(absolute) as run, stopping.hint(_going_on(run, named=config.track.run_name is not None)):
         tags = {"data_digest": cache.digest, "split": config.data.split, "config_digest": config.digest()}
         with track.recording(run.config, tags, run.mlflow_run_id) as record:
             run.mlflow_run_id = record.run_id
@@ -45,13 +50,18 @@ def train(config: Config) -> Outcome:
             faces = None if cache.train is None else len(cache.train.rows)
             record.log_dataset(config.data.source, cache.digest, str(absolute.data.root), faces)
             began = time.monotonic()
-            best = _fit(run, record)
+            best = _fit(run, record, ancestor)
             minutes = (time.monotonic() - began) / 60
             # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
             given = config.updated({"track": {"run_name": run.name}})
-            outcome = publish(run, best, given, cache, record, minutes)
+            outcome = publish(run, best, given, cache, record, minutes, ancestor)
         run.finish()
-    return outcome
+    return replace(outcome, undelivered=record.undelivered)
+
+
+def _going_on(run: Run, named: bool) -> str:
+    flag = "" if named else f" and --track.run_name {run.name}"
+    return f"run {run.name} is kept in {run.place}; continue with the same command{flag}"
 
 
 def check_storage(config: Config) -> None:
@@ -88,16 +98,17 @@ def make_synthetic(config: Config) -> None:
         write_set(root_of(config.data), config.data.synthetic_faces, config.data.synthetic_seed)
 
 
-def _fit(run: Run, record: Record) -> Path:
+def _fit(run: Run, record: Record, ancestor: Ancestor | None) -> Path:
     """Train and return the best checkpoint."""
-    from fkp.train.metric_log import writing_ahead
+    from fkp.train.metric_log import write_ahead
     from fkp.train.progress import ProgressBar
 
-    with writing_ahead(run, record) as write, ProgressBar(run.name) as bar:
+    write = write_ahead(run, record)
+    with ProgressBar(run.name) as bar:
         if run.config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 
-            return fit_on_ray(run, write, bar.update)
+            return fit_on_ray(run, write, bar.update, ancestor)
         from fkp.train import loop
 
-        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, write)
+        return loop.fit_in_process(run.config, run.folder / "checkpoints", bar.update, write, ancestor=ancestor)

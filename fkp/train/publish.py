@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fkp.data.crop_cache import CropCache
     from fkp.evaluation.evaluate import Evaluation
     from fkp.track import Record
+    from fkp.train.ancestor import Ancestor
 
 #: Of the test subset, beside the validation NME: the error, how much of it is small or too large, whether the stated error holds.
 _HEADLINES = ("auc_08_pct", "failure_08_pct", "coverage_68_pct")
@@ -26,7 +27,8 @@ _HEADLINES = ("auc_08_pct", "failure_08_pct", "coverage_68_pct")
 class Outcome:
     """Where a finished training left its results, and how long this process trained, workers' start-up included.
 
-    `place` is where they are kept; bundle and report are on this machine, too.
+    `place` is where they are kept; bundle and report are on this machine, too. `undelivered` says in one sentence what MLflow has
+    not got of them, and what to do; empty where it has everything.
     """
 
     place: str
@@ -36,9 +38,12 @@ class Outcome:
     mlflow_run_id: str
     evaluations: list[Evaluation]
     minutes: float
+    undelivered: str = ""
 
 
-def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float) -> Outcome:
+def publish(
+    run: Run, checkpoint: Path, given: Config, cache: CropCache, record: Record, minutes: float, ancestor: Ancestor | None = None
+) -> Outcome:
     """Write the bundle, measure it on its validation subset and on the test subsets of both splits, and log it all."""
     from fkp.bundle import drift, update_bundle, write_bundle
     from fkp.bundle.quantize import CALIBRATION_CROPS
@@ -47,7 +52,7 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     from fkp.evaluation.card import card
     from fkp.evaluation.drift_reference import reference_histograms
     from fkp.evaluation.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
-    from fkp.evaluation.leakage import LABELS_DIGEST
+    from fkp.evaluation.leakage import DESCENT, LABELS_DIGEST
     from fkp.evaluation.metrics import error_radii
     from fkp.evaluation.report import ced_plot, prediction_grid, write_report
     from fkp.model.calibrate import calibrate_scale
@@ -58,6 +63,8 @@ def publish(run: Run, checkpoint: Path, given: Config, cache: CropCache, record:
     net = Net.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     catalog = load_labels(run.config.data)
     known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
+    if ancestor is not None:
+        known[DESCENT] = ancestor.descent
     boxes = detector_calibration.calibrate(catalog, run.config.data)
     calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
     calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None

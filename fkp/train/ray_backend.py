@@ -29,6 +29,7 @@ from fkp.config import Config
 from fkp.data.parquet.stream import DecodeAll
 from fkp.errors import FkpError
 from fkp.train import checkpoint_list, loop
+from fkp.train.ancestor import Ancestor
 from fkp.train.metric_log import MetricLog, WriteMetrics, left_by_earlier_version
 from fkp.train.run_dir import Run
 
@@ -63,13 +64,14 @@ class ReportCheckpoint(Checkpoint):
             self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.
 
 
-def fit_on_ray(run: Run, write: WriteMetrics, show: Callable[[Mapping[str, float]], None]) -> Path:
+def fit_on_ray(run: Run, write: WriteMetrics, show: Callable[[Mapping[str, float]], None], ancestor: Ancestor | None = None) -> Path:
     """Train a run on Ray Train workers, from its newest checkpoint when it has one.
 
     Args:
         run: Its config's paths must be absolute: workers may start in another folder.
         write: Called in this process with each step's metrics, by a thread.
         show: Called with the progress, by the same thread.
+        ancestor: See `loop.fit`.
 
     Returns:
         The checkpoint of the least validation error.
@@ -83,7 +85,7 @@ def fit_on_ray(run: Run, write: WriteMetrics, show: Callable[[Mapping[str, float
     with ray_session.connect(loop.MALLOC_ENVIRONMENT):
         gpus = 1.0 if check_resources(config) else 0.0
         with _relay(write, show) as queue:
-            result = fit(torch_trainer(config, run.place, gpus, {"relay": queue}))
+            result = fit(torch_trainer(config, run.place, gpus, {"relay": queue, "ancestor": ancestor}))
     best = result.get_best_checkpoint(config.val_nme_key, "min")
     assert best is not None, "a training that ended well has reported at least one epoch"
     folder = best.to_directory(run.folder / "best") if storage.is_uri(run.place) else best.path
@@ -116,7 +118,14 @@ def _relay(write: WriteMetrics, show: Callable[[Mapping[str, float]], None]) -> 
     forwarded.result()
 
 
-def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> TorchTrainer:
+class Trainer(TorchTrainer):
+    """Leaves Ctrl-C to `fkp.stopping`: Ray's own handler ends the process in the middle of what has to be told and kept."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
+def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> Trainer:
     """Make the Ray trainer of a run.
 
     Args:
@@ -124,7 +133,7 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
         place: Where checkpoints go, and where to resume from when it has some: a folder that all hosts see, or an address.
         gpus: Of each worker; 0 trains on the CPU.
         job: For the workers: `relay`, a queue for progress and metrics of the first; `crops`, reference of a
-            `CropCache` in the object store; `pipelines`, see `who_decodes`. Each may be missing.
+            `CropCache` in the object store; `pipelines`, see `who_decodes`; `ancestor`, see `loop.fit`. Each may be missing.
         callbacks: Told of every report, in the process that calls `fit`.
     """
     parent, name = place.rsplit("/", 1)
@@ -134,7 +143,7 @@ def torch_trainer(config: Config, place: str, gpus: float, job: Mapping[str, Any
         kept = [checkpoint_list.KeepCheckpointList(Path(place))]
     scale = config.scale
     least, most = config.least_workers, scale.num_workers
-    return TorchTrainer(
+    return Trainer(
         _worker,
         train_loop_config={**job, "config": config.model_dump(mode="json"), "on_gpu": gpus > 0},
         scaling_config=ScalingConfig(
@@ -173,6 +182,7 @@ def _worker(job: dict[str, Any]) -> None:
             checkpoint=checkpoint,
             on_gpu=job["on_gpu"],
             cache=ray.get(job["crops"]) if "crops" in job else None,
+            ancestor=job.get("ancestor"),
             decode_all=who_decodes(config, job.get("pipelines", context.get_world_size())),
             prepare=prepare_trainer,
             strategy=RayDDPStrategy(),

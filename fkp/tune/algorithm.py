@@ -6,9 +6,12 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fkp.errors import FkpError
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune.options import MUTABLE
+from fkp.tune.trial import WORST_NME
 
 if TYPE_CHECKING:
     from fkp.tune.study import Study
@@ -47,9 +50,9 @@ def choose(study: Study, concurrent: int) -> Algorithm:
     settings, space = study.settings, study.space
     scheduler: Any = schedulers.FIFOScheduler()
     if settings.scheduler == "asha":
-        scheduler = schedulers.ASHAScheduler(
-            EPOCHS, max_t=settings.epochs, grace_period=settings.grace, reduction_factor=settings.reduction
-        )
+        from fkp.tune.asha import ASHA
+
+        scheduler = ASHA(study.found, EPOCHS, max_t=settings.epochs, grace_period=settings.grace, reduction_factor=settings.reduction)
     elif settings.scheduler == "hyperband":
         from fkp.tune.hyperband import HyperBand
 
@@ -61,10 +64,10 @@ def choose(study: Study, concurrent: int) -> Algorithm:
         scheduler = schedulers.PopulationBasedTraining(EPOCHS, perturbation_interval=settings.grace, hyperparam_mutations=mutable)
     if settings.algo == "grid":
         return Algorithm(None, scheduler, {path: tune.grid_search(values) for path, values in space.grid().items()}, concurrent)
-    first = {} if settings.blind else space.first_sample(study.config)
+    first = {} if settings.blind or study.earlier else space.first_sample(study.config)
     points = [first] if first else None
     if settings.algo == "random" or settings.scheduler == "pbt":
-        generator = BasicVariantGenerator(points_to_evaluate=points, max_concurrent=concurrent, random_state=settings.seed)
+        generator = BasicVariantGenerator(points_to_evaluate=points, max_concurrent=concurrent, random_state=_seed(study))
         return Algorithm(generator, scheduler, space.domains(), None)
     return Algorithm(_optuna(study, points), scheduler, {}, concurrent)
 
@@ -77,9 +80,18 @@ def _optuna(study: Study, points: list[dict[str, Any]] | None) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # A trial that still runs counts as a bad one, so that trials at the same time do not all try the same.
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=_STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=study.settings.seed
-        )
-        return OptunaSearch(
+        sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=_seed(study))
+        search = OptunaSearch(
             study.space.distributions(), metric=study.config.val_nme_key, mode="min", sampler=sampler, points_to_evaluate=points
         )
+    for trial in study.found:  # As Tune told of them: by the last error, and of one that cannot be trained by the worst.
+        if trial.nme_by_epoch or trial.state == "failed":
+            search.add_evaluated_point(trial.sample, trial.nme_by_epoch[-1] if trial.nme_by_epoch else WORST_NME)
+    return search
+
+
+def _seed(study: Study) -> int:
+    """The seed of what is drawn: with the same one, trials that are added to a search would repeat its first."""
+    if not study.earlier:
+        return study.settings.seed
+    return int(np.random.SeedSequence([study.settings.seed, study.earlier]).generate_state(1)[0])

@@ -65,7 +65,7 @@ def parse(argv: list[str]) -> tuple[Settings, Config]:
     own = Settings()
     flag = parser.add_argument
     flag("--space", default=own.space, metavar="YAML", help="what is searched; by default tune/space.yaml, which says how to write one")
-    flag("--trials", type=int, help="how many trials (32; a grid has as many as it has points)")
+    flag("--trials", type=int, help="how many trials (32; a grid has as many as it has points); a finished search takes more")
     flag("--epochs", type=int, default=own.epochs, help="most epochs of a trial (%(default)s)")
     flag("--grace", type=int, default=own.grace, help="epochs before a trial may be stopped (%(default)s)")
     flag("--reduction", type=int, default=own.reduction, help="one in so many trials goes on at each halt (%(default)s)")

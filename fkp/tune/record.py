@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import yaml
 
-from fkp import track
+from fkp import stopping, track
 from fkp.common import files as folders
 from fkp.errors import FkpError
 from fkp.tune import results
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How long the end of a search waits for a record that does not answer, in seconds.
 _DELIVERY_S = 30.0
+#: The same for one that was stopped.
+_AFTER_STOP_S = 3.0
 
 
 def begin(study: Study, data_digest: str) -> None:
@@ -30,8 +31,11 @@ def begin(study: Study, data_digest: str) -> None:
     assert study.log is not None
     space_path = study.folder / "space.json"
     folders.write_json(space_path, study.space.as_json())
-    params = {**study.settings.as_params(), "search.planned": study.planned, **study.config.as_params()}
+    begun = study.settings.resume or study.earlier  # Parameters cannot change.
+    params = {} if begun else {**study.settings.as_params(), "search.planned": study.planned, **study.config.as_params()}
     tags = {"data_digest": data_digest, "split": study.config.data.split, "git_commit": track.git_commit(), "kind": "search"}
+    if study.earlier:
+        tags["trials_asked_for"] = f"{study.planned}, after {study.earlier}"
     study.log.begin(PARENT, study.name, None, params, {**tags, "space": json.dumps(study.space.as_json())})
     study.log.artifacts(PARENT, space_path, "search")
 
@@ -86,22 +90,27 @@ def write_best(study: Study, best: Trial) -> None:
 
 
 def failed(study: Study, error: BaseException) -> Status:
-    """Record why the search did not end well, and return the status of its run."""
+    """Record why the search did not end well, end its trials that run, and return the status of its run."""
     assert study.log is not None
+    status: Status = "KILLED" if stopping.stops(error) else "FAILED"
     study.log.tags(PARENT, {"error": f"{type(error).__name__}: {error}"})
-    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+    for trial in study.ordered():
+        if trial.state == "running":  # It goes on where the search does.
+            study.log.end(trial.trial_id, status)
+    if status == "KILLED" and study.finished:  # Its charts and its summary are still to come.
+        study.finished = False
+        study.save()
+    return status
 
 
 def close(study: Study, status: Status) -> str:
     """End the search's run and deliver what the record has not got yet; say in one sentence what could not be delivered."""
     assert study.log is not None
     study.log.end(PARENT, status)
-    left = study.log.close(_DELIVERY_S)
+    study.log.close(_AFTER_STOP_S if status == "KILLED" else _DELIVERY_S)
+    missing = study.log.missing()
     study.log = None
-    if not left:
-        return ""
-    path = shlex.quote(str(study.folder / "outbox.jsonl"))
-    return f"{left} entries of the record are only in {path}, for MLflow did not answer: fkp track upload {path} delivers them"
+    return missing
 
 
 def say(study: Study, best: Trial, trained: Winner | None) -> None:

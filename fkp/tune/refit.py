@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +38,13 @@ def refit(study: Study, best: Trial) -> Winner:
     registry = Registry()  # What is wrong with the store shows before the training.
     config = study.config.updated(best.sample, {"track.run_name": f"{study.name}-winner"})
     run = finished_run(config)
+    if run is None and study.earlier:  # The name may be that of the best of fewer trials.
+        config = config.updated({"track.run_name": f"{study.name}-winner-{best.number:03d}"})
+        run = finished_run(config)
     if run is None or run.mlflow_run_id is None:
         outcome = train(config)
+        if outcome.undelivered:
+            print(f"warning: {outcome.undelivered}", file=sys.stderr)
         bundle_path, report_path, run_id = outcome.bundle_path, outcome.report_path, outcome.mlflow_run_id
     else:
         bundle_path, report_path, run_id = run.bundle_path, run.folder / "report.html", run.mlflow_run_id

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from fkp.config import Config
     from fkp.track.write_ahead_log import Status
+    from fkp.train.ancestor import Ancestor
     from fkp.tune.options import Settings
     from fkp.tune.resources import Placement
     from fkp.tune.space import Space
@@ -47,9 +49,11 @@ def search(settings: Settings, config: Config) -> str:
     Raises:
         FkpError: Anything the user can mend; finished trials are kept.
     """
+    from fkp import stopping
     from fkp.common import storage
     from fkp.data.crop_cache import open_cache
     from fkp.track.write_ahead_log import WriteAheadLog
+    from fkp.train.ancestor import find_ancestor, pinned
     from fkp.train.pipeline import make_synthetic, with_absolute_paths, with_source
     from fkp.tune import record, refit
     from fkp.tune.space import read_space
@@ -62,17 +66,22 @@ def search(settings: Settings, config: Config) -> str:
     space = read_space(settings.space, config)
     _check_grid(settings, space)
     check_batch(settings, config, space)
+    if config.train.init and (moved := [entry.path for entry in space.entries if entry.path.startswith(("model.", "input."))]):
+        raise FkpError(f"a search that begins from a model (train.init) cannot change its {moved[0]}: leave it out of {settings.space}")
+    ancestor = find_ancestor(config)
+    config = pinned(config, ancestor)
     storage.check_writable(config.track.storage)
     make_synthetic(config)
     data_digest = open_cache(config).digest
-    with open_study(settings, config, space) as study:
+    begun = f"search {name} is kept; continue with the same command and --name {name} --resume"
+    with open_study(settings, config, space) as study, stopping.hint(lambda: begun if study.begun else stopping.ANEW):
         study.log = WriteAheadLog.open(study.folder / "outbox.jsonl", config.track.experiment)
         study.save()  # From here on the name is taken.
         status: Status = "FINISHED"
         try:
             if not study.finished:
                 record.begin(study, data_digest)
-                _run(study)
+                _run(study, ancestor)
             best = record.finish(study)
         except BaseException as error:
             status = record.failed(study, error)
@@ -83,6 +92,8 @@ def search(settings: Settings, config: Config) -> str:
                 print(undelivered, file=sys.stderr)  # The error, not this, is the command's one sentence.
         trained = None
         try:
+            if stopping.received() is not None:
+                raise KeyboardInterrupt
             trained = refit.refit(study, best) if settings.refit else None
         except BaseException:
             if undelivered:
@@ -103,8 +114,9 @@ def _check_grid(settings: Settings, space: Space) -> None:
         raise FkpError(f"the grid has {len(space.grid_points())} points and --trials is {settings.trials}: leave --trials out")
 
 
-def _run(study: Study) -> None:
+def _run(study: Study, ancestor: Ancestor | None) -> None:
     """Let Tune run the trials that are not done yet."""
+    from fkp import stopping
     from fkp.cluster.ray_session import connect
     from fkp.train.loop import MALLOC_ENVIRONMENT
     from fkp.tune.live_table import LiveTable
@@ -112,6 +124,7 @@ def _run(study: Study) -> None:
 
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SAVE_EVERY_S)
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     # What a trial raised stands in the table and the record; its traceback in error.txt of its folder.
@@ -119,14 +132,28 @@ def _run(study: Study) -> None:
     with connect(MALLOC_ENVIRONMENT):
         placement = place(study.settings, study.config)
         study.cores, study.concurrent = placement.cores, placement.concurrent
-        with LiveTable(study.planned) as study.live:
-            _tuner(study, placement).fit()
+        with LiveTable(study.planned) as study.live, stopping.instead(_end_tune):
+            _tuner(study, placement, ancestor).fit()
         study.live = None
     if not study.close():
+        if stopping.received() is not None:
+            raise KeyboardInterrupt
         raise FkpError(f"search {study.name} was interrupted: the same command with --name {study.name} --resume continues it")
 
 
-def _tuner(study: Study, placement: Placement) -> Tuner:
+def _end_tune() -> None:
+    """Have Tune save its state and return, as it does at SIGUSR1.
+
+    Raises:
+        KeyboardInterrupt: It has not begun.
+    """
+    handler = signal.getsignal(signal.SIGUSR1)
+    if not callable(handler):
+        raise KeyboardInterrupt
+    handler(signal.SIGUSR1, None)
+
+
+def _tuner(study: Study, placement: Placement, ancestor: Ancestor | None) -> Tuner:
     """Tune as configured, from its last state when it has one."""
     from ray import tune
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
@@ -146,12 +173,12 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         "pipelines": placement.concurrent * settings.workers,
         "folder": storage.join(study.place, "train"),
         "follow": settings.scheduler == "pbt",
+        "ancestor": ancestor,
     }
     trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), placement.trial_resources)
-    state = storage.join(study.place, "tune")
-    if Tuner.can_restore(state):
+    if Tuner.can_restore(study.state):
         know_old_names()  # Its state is pickled.
-        return Tuner.restore(state, trainable, resume_unfinished=True)
+        return Tuner.restore(study.state, trainable, resume_unfinished=True)
     algorithm = choose(study, placement.concurrent)
     return Tuner(
         trainable,
@@ -159,14 +186,14 @@ def _tuner(study: Study, placement: Placement) -> Tuner:
         tune_config=TuneConfig(
             metric=config.val_nme_key,
             mode="min",
-            num_samples=1 if settings.algo == "grid" else study.planned,
+            num_samples=1 if settings.algo == "grid" else study.planned - study.earlier,
             search_alg=algorithm.search_alg,
             scheduler=algorithm.scheduler,
             max_concurrent_trials=algorithm.concurrent,
             reuse_actors=settings.workers == 1,
         ),
         run_config=RunConfig(
-            name="tune",
+            name=study.state.rpartition("/")[2],
             storage_path=study.place,
             callbacks=[StudyCallback(study)],
             stop=TimeBudgetStopper(study),

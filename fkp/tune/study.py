@@ -36,7 +36,7 @@ _RECORDED = ("val_loss", "train_loss", "images_per_s", "time_total_s", CPU_SECON
 #: Key of the search's own run in its log; the trials' keys are their ids.
 PARENT = "search"
 
-_DEFAULT_TRIALS = 32
+DEFAULT_TRIALS = 32
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Study:
         trials: By Tune's id.
         finished: Whether every trial has ended.
         seconds: Spent by the processes that went before this one.
+        earlier: How many trials had ended when more of them were asked for; they are not Tune's any more.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Study:
     trials: dict[str, Trial] = field(default_factory=dict)
     finished: bool = False
     seconds: float = 0.0
+    earlier: int = 0
     log: WriteAheadLog | None = None
     live: LiveTable | None = None
     cores: float = 1.0
@@ -79,11 +81,26 @@ class Study:
         return storage.join(self.config.track.storage, self.name)
 
     @property
+    def begun(self) -> bool:
+        """Whether its name is taken, so that it can be resumed."""
+        return (self.folder / "study.json").is_file()
+
+    @property
+    def state(self) -> str:
+        """Where Tune keeps its own state: each time that more trials are asked for it begins anew, with what was found before."""
+        return storage.join(self.place, f"tune-{self.earlier}" if self.earlier else "tune")
+
+    @property
     def planned(self) -> int:
         """How many trials there will be."""
         if self.settings.algo == "grid":
             return len(self.space.grid_points())
-        return self.settings.trials or _DEFAULT_TRIALS
+        return self.settings.trials or DEFAULT_TRIALS
+
+    @property
+    def found(self) -> list[Trial]:
+        """The trials that had ended when more of them were asked for."""
+        return self.ordered()[: self.earlier]
 
     @property
     def elapsed_s(self) -> float:
@@ -100,7 +117,7 @@ class Study:
 
     def save(self) -> None:
         """Write study.json and trials.json, each in one step."""
-        state = {**self.identity(), "finished": self.finished, "seconds": self.elapsed_s}
+        state = {**self.identity(), "finished": self.finished, "seconds": self.elapsed_s, "earlier": self.earlier}
         folders.write_json(self.folder / "study.json", state)
         self._save_trials()
 
@@ -261,8 +278,8 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
     """Begin a search, or continue with the one of the same name, and hold it against a second process.
 
     Raises:
-        FkpError: The name is taken and nothing says to resume it, it is finished, there is nothing to resume, it was begun
-            with other settings, or what it keeps beside its bucket lies on another machine.
+        FkpError: The name is taken and nothing says to resume it, it is finished and no more trials are asked for, there is nothing
+            to resume, it was begun with other settings, or what it keeps beside its bucket lies on another machine.
     """
     assert config.track.run_name is not None
     folder = storage.local_copy(config.track.storage, Path(config.data.cache_dir) / "searches") / config.track.run_name
@@ -287,12 +304,18 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
 
 def _load(study: Study, what: str) -> None:
     state = with_todays_settings(json.loads((study.folder / "study.json").read_text(encoding="utf-8")))
-    study.finished, study.seconds = state.pop("finished"), state.pop("seconds")
-    folders.check_same(study.identity(), state, what)
-    if not study.settings.resume:
+    study.finished, study.seconds, study.earlier = state.pop("finished"), state.pop("seconds"), state.pop("earlier", 0)
+    asked, had = study.settings.trials, state["search"]["trials"] or DEFAULT_TRIALS
+    more = asked is not None and asked > had and study.settings.algo != "grid"
+    if more and study.finished:
+        state["search"]["trials"] = asked
+    folders.check_same(study.identity(), state, what, f"finish it with --trials {had} before you ask for more" if more else None)
+    if not more and not study.settings.resume:
         raise FkpError(f"{what} exists: continue with it by --resume, or choose another --name")
-    if study.finished and not study.settings.refit:
-        raise FkpError(f"{what} is finished: train its best by --resume --refit, or choose another --name")
+    if not more and study.finished and not study.settings.refit:
+        raise FkpError(f"{what} is finished: ask for --trials above {had}, train its best by --resume --refit, or choose another --name")
     path = study.folder / "trials.json"
     trials = results.from_json(path.read_text(encoding="utf-8")) if path.is_file() else []
     study.trials = {trial.trial_id: trial for trial in trials}
+    if more:
+        study.earlier, study.finished = len(trials), False

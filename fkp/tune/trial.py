@@ -106,6 +106,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,
             cache=ray.get(job["crops"][crops_key(config)]),
+            ancestor=job["ancestor"],
             decode_all=who_decodes(config, job["pipelines"]),
         )
 
@@ -121,7 +122,7 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
     place = storage.join(job["folder"], tune.get_context().get_trial_id())
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
     config = config.updated({"scale.max_failures": 0})
-    shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"]}
+    shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"], "ancestor": job["ancestor"]}
     ray_backend.fit(ray_backend.torch_trainer(config, place, job["gpus"], shared, [TuneReportCallback()]))
 
 

@@ -13,6 +13,7 @@ _PALETTE = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (0, 158, 115), (213, 
 #: What both sides of a face have, and the other usual regions, look the same in every scheme.
 _USUAL = {"jaw": 0, "brow": 1, "nose": 2, "eye": 3, "mouth": 4}
 _SUBPIXEL_BITS = 4
+_DISC_OPACITY = 0.45
 
 
 def region_colours(scheme: Scheme) -> dict[str, tuple[int, int, int]]:
@@ -29,8 +30,9 @@ def draw_face(
     box_xyxy: np.ndarray | None = None,
     truth_px: np.ndarray | None = None,
     scheme: Scheme = IBUG68,
+    expected_error_px: np.ndarray | None = None,
 ) -> Image:
-    """Return a copy of an RGB image with one face drawn: edges, points, its box, and the true points in white.
+    """Return a copy of an RGB image with one face drawn: edges, points, its box, the true points in white, a disc of each expected error.
 
     Args:
         image: (H, W, 3) uint8.
@@ -38,6 +40,7 @@ def draw_face(
         box_xyxy: (4,) or None.
         truth_px: (K, 2) or None.
         scheme: Says what the points are.
+        expected_error_px: (K,) radii in image pixels, or None.
 
     Raises:
         ValueError: The points are not as many as the scheme's.
@@ -50,6 +53,11 @@ def draw_face(
     radius = max(1.0, span / 110)
     colours = region_colours(scheme)
     colour_of = {point: colours[region] for region, points in scheme.regions.items() for point in points}
+    if expected_error_px is not None:
+        for point, (place, error) in enumerate(zip(points_px, np.clip(expected_error_px, 0, 2**12), strict=True)):
+            size = round(float(error) * 2**_SUBPIXEL_BITS)
+            cv2.circle(canvas, _fixed(place), size, colour_of[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        canvas = cv2.addWeighted(canvas, _DISC_OPACITY, image, 1 - _DISC_OPACITY, 0)
     for a, b in scheme.edges:
         cv2.line(canvas, _fixed(points_px[a]), _fixed(points_px[b]), colour_of[a], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     for point, place in enumerate(points_px):

@@ -33,6 +33,9 @@ _FOREIGN = {
     b"8BPS": "a Photoshop file",
     b"FUJIFILMCCD-RAW": "a raw photograph",
 }
+#: UTF-8 and UTF-16 may say so at a text's beginning.
+_UTF8, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_PRINTABLE = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _PACKED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _MOST_PACKED_CHUNKS = 16
 
@@ -91,6 +94,12 @@ def foreign(view: memoryview) -> str | None:
         return "a video"
     start = bytes(view[:256]).lstrip()
     return next((kind for sign, kind in _FOREIGN.items() if start.startswith(sign) or (sign == b"<svg" and sign in start)), None)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether these bytes begin as text does, such as JSON or base64, and as none that people take for an image."""
+    begins = data.startswith(_UTF16) or not data[:256].removeprefix(_UTF8).translate(None, _PRINTABLE)
+    return bool(data) and begins and foreign(memoryview(data)) is None
 
 
 def burden(data: bytes) -> str | None:

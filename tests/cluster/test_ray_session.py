@@ -1,11 +1,19 @@
-"""A cluster that cannot be joined is one sentence, soon."""
+"""A cluster that cannot be joined or started is one sentence, soon."""
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from fkp.common.ports import free_port
@@ -28,10 +36,10 @@ run_command(main)
 def join(run_process: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Join a cluster in another process: `join(change_of_the_code, RAY_ADDRESS=...)`."""
 
-    def begin(change: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    def begin(change: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
         began = time.monotonic()
-        done = run_process("-c", JOIN.format(change=change), **environment)
-        assert time.monotonic() - began < 60
+        done = run_process("-c", JOIN.format(change=change), **options)
+        assert time.monotonic() - began < 60  # It is 15 on a machine that does nothing else.
         return done
 
     return begin
@@ -47,6 +55,102 @@ def test_nothing_at_the_address(join: Callable[..., subprocess.CompletedProcess[
     address = f"127.0.0.1:{free_port()}"
     done = join(RAY_ADDRESS=address)
     assert (done.returncode, done.stderr) == (1, f"error: cannot reach the Ray cluster {address}: start it or unset RAY_ADDRESS\n")
+
+
+NAME_IT = "set it to the HOST:PORT that `ray start` told (6379 by default), or unset it to start Ray on this machine"
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("http://head:8265", "is a dashboard, to which jobs are sent, and no cluster that can be joined"),
+        ("https://head/ray", "is a dashboard, to which jobs are sent, and no cluster that can be joined"),
+        ("localhost", "is no address of a Ray cluster"),
+        (":6379", "is no address of a Ray cluster"),
+        ("redis://head:6379", "is no address of a Ray cluster"),
+        ("head:6379/", "is no address of a Ray cluster"),
+        ("head:70000", "has a port that Ray does not take, which are those from 1024 to 65535"),
+    ],
+)
+def test_an_address_of_another_form(join: Callable[..., subprocess.CompletedProcess[str]], address: str, sentence: str) -> None:
+    done = join(RAY_ADDRESS=address)
+    assert (done.returncode, done.stderr) == (1, f"error: RAY_ADDRESS={address} {sentence}: {NAME_IT}\n")
+
+
+def test_a_ray_client_and_a_host_that_there_is_not(join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = join(RAY_ADDRESS="ray://head:10001")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "with RAY_ADDRESS=head:6379, or send it there by `ray job submit`" in done.stderr
+    done = join(RAY_ADDRESS="nowhere.invalid:6379")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "no host is called nowhere.invalid" in done.stderr
+
+
+@contextlib.contextmanager
+def web_server() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+        server.RequestHandlerClass.log_message = lambda *told: None  # type: ignore[method-assign]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def grpc_server() -> Iterator[int]:
+    """As Ray's own other ports are: that of its client, of its agents."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        (web_server, "a program of another kind, such as a web server"),
+        pytest.param(silent_server, "a program that said nothing for 5 s", marks=pytest.mark.over_5s("five seconds of silence")),
+        (grpc_server, "another gRPC server"),
+    ],
+)
+def test_a_port_of_something_else(
+    join: Callable[..., subprocess.CompletedProcess[str]], server: Callable[[], contextlib.AbstractContextManager[int]], kind: str
+) -> None:
+    with server() as port:
+        address = f"127.0.0.1:{port}"
+        done = join(RAY_ADDRESS=address)
+    assert (done.returncode, done.stderr) == (1, f"error: what answers at RAY_ADDRESS={address} is no Ray cluster but {kind}: {NAME_IT}\n")
+
+
+@pytest.mark.slow("another process asks the shared cluster")
+def test_another_token(ray_address: str, join: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = join(RAY_ADDRESS=ray_address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"the Ray cluster {ray_address} wants another token: copy its ~/.ray/auth_token" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_for_sessions_that_cannot_be_used(
+    join: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, variable: str
+) -> None:
+    remedy = "set RAY_TMPDIR to a short folder that you can write"
+    done = join(**{variable: "/dev/null"}, without=["RAY_ADDRESS"])
+    assert (done.returncode, done.stderr) == (1, f"error: Ray cannot write its folder /dev/null/ray: Not a directory: {remedy}\n")
+    long = tmp_path / ("x" * 100)
+    done = join(**{variable: str(long)}, without=["RAY_ADDRESS"])
+    assert (done.returncode, done.stderr) == (1, f"error: Ray's folder {long}/ray has a name that is too long for its sockets: {remedy}\n")
+
+
+@pytest.mark.slow("a cluster of its own")
+def test_a_home_that_cannot_be_written_is_no_hindrance(join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = join(HOME="/dev/null", without=["RAY_ADDRESS"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "joined\n", "")
 
 
 @pytest.mark.slow("another process joins the shared cluster")

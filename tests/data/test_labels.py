@@ -200,6 +200,8 @@ NO_FACES = {
     "y upwards": ([0, 150] + FACE * [1, -1], "the face is mirrored"),
     "noise": (np.random.default_rng(0).uniform(0, 150, (68, 2)), "the points form no face"),
     "a line": (np.linspace(0, 150, 136), "the points form no face"),
+    "stretched": (FACE * [10, 1], "the points form no face"),
+    "a point two faces away": (np.where(np.arange(68)[:, None] == 30, FACE[30] + [160, 0], FACE), "the points form no face"),
     "one point far away": (np.where(np.arange(68)[:, None] == 30, 2000, FACE), "the points form no face"),
 }
 
@@ -247,6 +249,28 @@ def test_a_point_that_is_not_labelled_is_missing(tmp_path: Path, marker: str) ->
     check_label(faces.points_raw_px[0], 120, 120, "a.jpg")
     overlap = iou(box_of_label(faces.points_px[0]), box_of_points(FACE))
     assert overlap > 0.95, "the box of the face is not that of the points that are left"
+
+
+@pytest.mark.parametrize("marker", [(9999, 9999), (1e6, 1e6), (-2, -2), (-1, 40)], ids=str)
+@pytest.mark.parametrize("points", [slice(0, 10), slice(17)], ids=["half the jaw", "the jaw"])
+def test_a_marker_that_is_not_known_is_named(tmp_path: Path, marker: tuple[float, float], points: slice) -> None:
+    """A mean head can be stretched so that it fits: the more points stand there, the better."""
+    face_px = face(250, 240, 40)
+    face_px[points] = marker
+    place = rf"\({marker[0]:g}, {marker[1]:g}\)".replace("+", r"\+")
+    with pytest.raises(FkpError, match=rf"line 3: 1[07] points stand at {place}: leave the cells of a point empty that is not labelled"):
+        load_labels(write_set(tmp_path, [row("Ada_00.jpg"), csv_row("Ada_01.jpg", face_px)], []))
+
+
+def test_of_closed_eyes_alone_the_view_is_not_judged() -> None:
+    """Their lids lie on each other, and a head that is seen from within fits them no worse."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        points = mean_face()[:, :2] + rng.normal(0, 0.03, (68, 2))
+        points[[37, 38, 43, 44]] = points[[41, 40, 47, 46]]
+        points[36:48, 1] *= rng.uniform(-0.3, 0.3)
+        points[[*range(36), *range(48, 68)]] = np.nan
+        assert first_fault(100 + 60 * points[None]) is None
 
 
 @pytest.mark.parametrize("hidden", [[36], [*range(36), *range(38, 45), *range(46, 68)]], ids=["an eye corner", "all but three"])

@@ -1,11 +1,10 @@
-"""What the README tells a person to type, typed: the demo, then every command and the Python lines on its results."""
+"""What the README tells a person to type, typed: the demo, then its commands on the demo's results. What is only parsed: test_docs.py."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -19,12 +18,12 @@ import cv2
 import pytest
 
 from fkp.common.ports import free_port
+from tests import blocks
 from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
+README = blocks.blocks(ROOT / "README.md")
 
 #: What a person at home has not set.
 _UNSET = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "FKP_API_TOKEN")
@@ -71,14 +70,11 @@ def run(start: Callable[..., Process]) -> Callable[..., subprocess.CompletedProc
     return lambda *args, **environment: start(*args, **environment).completed()
 
 
-def typed(pattern: str) -> list[str]:
-    """The one command of the README that matches, without its comment, as arguments of the interpreter: a module or a script first."""
-    found = [shlex.split(line, comments=True) for line in README.splitlines() if re.match(rf"    \.venv/bin/{pattern}", line)]
-    assert len(found) == 1, f"the README has {len(found)} commands like {pattern}"
-    head, *rest = found[0]
-    if Path(head).name != "python":
-        return [Path(head).name, *rest]  # A module of the same name.
-    return rest[1:] if rest[0] == "-m" else rest
+def typed(start: str, page: str = "README.md") -> list[str]:
+    """The one command of a page that begins so, as arguments of the interpreter: a module or a script first."""
+    found = [words for block in blocks.blocks(ROOT / page) if block.language == "bash" for words in blocks.commands(block.text)]
+    (command,) = (words for words in found if words[: len(start.split())] == start.split())
+    return command[1:] if command[0] == "python" else command  # A module of the program's name.
 
 
 def test_the_demo_says_where_everything_is(place: Path) -> None:
@@ -92,7 +88,7 @@ def test_the_demo_says_where_everything_is(place: Path) -> None:
 
 
 def test_evaluate_as_typed(place: Path, run: Run) -> None:
-    done = run(*typed(r"fkp evaluate"))
+    done = run(*typed("fkp evaluate"))
     assert done.returncode == 0, done.stderr
     assert "held out" in done.stdout
     assert "contaminated" in done.stdout
@@ -100,7 +96,7 @@ def test_evaluate_as_typed(place: Path, run: Run) -> None:
 
 
 def test_predict_as_typed(place: Path, run: Run) -> None:
-    done = run(*typed(r"fkp predict photo\.jpg"))
+    done = run(*typed("fkp predict photo.jpg"))
     assert done.returncode == 0, done.stderr
     assert (place / "out/photo.annotated.png").is_file()
     assert (place / "out/faces.json").is_file()
@@ -112,7 +108,7 @@ def test_a_table_as_typed(place: Path, run: Run) -> None:
     for folder in ("photos", "more/deep"):
         (place / folder).mkdir(parents=True)
         shutil.copyfile(place / "photo.jpg", place / folder / "one.jpg")
-    done = run(*typed(r"fkp predict photos"))
+    done = run(*typed("fkp predict photos/"))
     assert done.returncode == 0, done.stderr
     assert "faces.parquet is written: 2 faces in 2 images" in done.stdout
 
@@ -123,7 +119,7 @@ def test_a_video_as_typed(place: Path, run: Run) -> None:
     for _ in range(5):
         clip.write(frame)
     clip.release()
-    done = run(*typed(r"fkp predict clip\.mp4"))
+    done = run(*typed("fkp predict clip.mp4"))
     assert done.returncode == 0, done.stderr
     assert "5 frames, 1 faces" in done.stdout
     assert (place / "clip.annotated.mp4").stat().st_size > 1000
@@ -132,51 +128,51 @@ def test_a_video_as_typed(place: Path, run: Run) -> None:
 @pytest.mark.slow("a cluster of its own; the demo starts the endpoint in the fast tier")
 def test_the_endpoint_and_its_client_as_typed(start: Callable[..., Process], run: Run) -> None:
     port = free_port()
-    (client,) = re.findall(r"```python client\n(.*?)```", README, re.DOTALL)
+    (client,) = (block.text for block in blocks.blocks(ROOT / "docs/serving.md") if block.language == "python")
     server = start(*typed("fkp serve"), "--port", port)
     server.wait_for_line(f"http://127.0.0.1:{port} ")
     done = run("-c", client.replace(":8000", f":{port}"))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 + 68
-    server.send_signal(signal.SIGINT)
-    assert server.wait() == 0
+    server.press()
+    assert (server.wait(), server.err) == (130, "stopped: the endpoint is down; the same command starts it again\n")
 
 
 def test_the_python_lines_run(place: Path, run: Run) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block.text for block in README if block.language == "python")
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert "(68, 2)" in done.stdout
 
 
 def test_stats_as_typed_name_the_missing_set(place: Path, run: Run) -> None:
-    done = run(*typed(r"fkp data stats"))
+    done = run(*typed("fkp data stats", "docs/data.md"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing: `fkp data fetch` .*\n", done.stderr)
 
 
 def test_training_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
     before = set((place / "runs/first").rglob("*"))
-    done = run(*typed(r"fkp train --config configs/ytfaces\.yaml --optim"))
+    done = run(*typed("fkp train --config configs/ytfaces.yaml --optim.lr"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert set((place / "runs/first").rglob("*")) == before
 
 
 def test_a_search_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
-    done = run(*typed(r"python tune/search\.py"))
+    done = run(*typed("fkp tune"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert not (place / "runs/first-search").exists()
 
 
 def test_the_registry_as_typed(place: Path, run: Run) -> None:
-    registered = run(*typed(r"fkp track register"))
+    registered = run(*typed("fkp track register"))
     assert registered.returncode == 0, registered.stderr
     assert "version 1 is the champion: validation NME" in registered.stdout
-    listed = run(*typed(r"fkp track list"))
+    listed = run(*typed("fkp track list"))
     assert re.search(r"^ +1 .* champion$", listed.stdout, re.MULTILINE), listed.stdout
-    unknown = run(*typed(r"fkp track promote"))
+    unknown = run(*typed("fkp track promote"))
     assert unknown.returncode == 1
     assert "there is no version 2 of fkp" in unknown.stderr
 

@@ -46,7 +46,7 @@ def test_each_file_once_in_the_order_of_the_sources(folder: Path) -> None:
 
 
 def test_every_kind_of_image_is_taken_and_the_rest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    taken = ["a.AVIF", "b.gif", "c.jp2", "d.jfif", "e.jpe", "f.dib", "g.PGM"]
+    taken = ["a.AVIF", "b.gif", "c.jp2", "d.jfif", "e.jpe", "f.dib", "g.PGM", "g.j2k", "g.mpo", "g.pbm"]
     for name in [*taken, "h.heic", "i.HEIC", "j.mp4", "README", "k.cr2", ".l.heic"]:
         (tmp_path / name).touch()
     assert list_images([str(tmp_path)]) == [str(tmp_path / name) for name in taken]
@@ -56,9 +56,10 @@ def test_every_kind_of_image_is_taken_and_the_rest_is_named(tmp_path: Path, caps
     assert capsys.readouterr().err == "", "who names it, means it"
 
 
-def test_a_folder_of_other_files_says_of_which(tmp_path: Path) -> None:
-    (tmp_path / "a.heic").touch()
-    with pytest.raises(FkpError, match=r"holds no images \(.*\.avif.*\) but 1 \.heic: convert HEIC photographs to JPEG: name another"):
+@pytest.mark.parametrize("suffix", ["heic", "heif", "hif"])  # Apple's, the standard's, and what cameras of Canon and Sony write.
+def test_a_folder_of_other_files_says_of_which(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.{suffix}").touch()
+    with pytest.raises(FkpError, match=rf"holds no images \(.*\.avif.*\) but 1 \.{suffix}: convert HEIC photographs to JPEG: name another"):
         list_images([str(tmp_path)])
 
 

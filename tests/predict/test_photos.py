@@ -59,6 +59,32 @@ def test_json_csv_and_image_agree(
     assert (drawn != face[0]).any()
 
 
+def test_what_is_not_believed_is_left_out_and_counted(
+    tmp_path: Path, champion: Bundle, unbelieved: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "doubtful.png", unbelieved)
+    assert command(champion, tmp_path / "out", tmp_path / "doubtful.png") == 0
+    assert "0 faces in 1 images, 1 detections below quality 0.45 left out (--min-quality 0 keeps them):" in capsys.readouterr().out
+    (image,) = json.loads((tmp_path / "out/faces.json").read_text())["pictures"]
+    assert (image["faces"], image["left_out"]) == ([], 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "out/doubtful.annotated.png"), unbelieved)
+    assert command(champion, tmp_path / "all", tmp_path / "doubtful.png", "--min-quality=0") == 0
+    assert "1 faces in 1 images: " in capsys.readouterr().out
+    (image,) = json.loads((tmp_path / "all/faces.json").read_text())["pictures"]
+    assert image["left_out"] == 0
+    assert image["faces"][0]["quality"] < 0.45
+    with (tmp_path / "all/faces.csv").open(newline="") as handle:
+        assert [float(row["quality"]) for row in csv.DictReader(handle)] == [image["faces"][0]["quality"]]
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.01", "nan", "much"])
+def test_a_quality_that_is_none(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["a.png", "--out", "out", f"--min-quality={value}"])
+    assert end.value.code == 2
+    assert f"{value!r} is not a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_images_of_the_same_name(tmp_path: Path, tiny_bundle: Bundle, face: tuple[np.ndarray, np.ndarray]) -> None:
     image, box_xyxy = face
     names = ["a/face.png", "b/face.png", "c/face-2.png", "c/face.jpg"]

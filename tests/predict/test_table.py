@@ -59,7 +59,7 @@ def begun(tiny_bundle: Bundle, folder: Path, written: Path, tmp_path: Path) -> P
     parts = tmp_path / "faces.parquet.parts"
     parts.mkdir()
     paths = list_images([str(folder)])
-    table._begin(parts, out, table._job_of(tiny_bundle, paths, BLAZEFACE))
+    table._begin(parts, out, table._job_of(tiny_bundle, paths, BLAZEFACE, 0.0))
     pq.write_table(rows_of(Predictor(tiny_bundle), "/", paths[:16], 0), parts / "part-000000000.parquet")
     return out
 
@@ -93,7 +93,34 @@ def test_rows_are_what_the_predictor_finds(written: Path, tiny_bundle: Bundle, f
             np.testing.assert_allclose(row["expected_error_px"], face.expected_error_px, rtol=1e-3)
             np.testing.assert_array_equal(np.float32(row["box_xyxy"]), face.box_xyxy)
             assert row["score"] == pytest.approx(face.score)
+            assert row["quality"] == pytest.approx(face.quality, rel=1e-3)
     assert {0, 1} <= counts
+
+
+def test_what_is_not_believed_is_counted(
+    champion: Bundle, unbelieved: np.ndarray, face: tuple[np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name, image in {"doubtful": unbelieved, "plain": face[0], "wall": np.full((90, 120, 3), 127, np.uint8)}.items():
+        images.write_image(tmp_path / f"in/{name}.png", image)
+    (tmp_path / "in/torn.png").write_bytes(b"this is no image")
+    least = Predictor(champion).min_quality
+    told = "left out (--min-quality 0 keeps them)"
+    for flags, faces, said in (
+        ((), [None, 0, None, None], f", 1 detections below quality {least:.2f} {told}"),
+        (("--min-quality=0",), [0, 0, None, None], ""),
+    ):
+        out = tmp_path / f"{len(said)}.parquet"
+        for state in ("is written", "was finished before"):
+            assert command(champion, tmp_path / "in", out, *flags) == 1
+            printed = capsys.readouterr().out
+            assert state in printed
+            assert printed.endswith(f"1 that could not be read{said}\n")
+        rows = pq.read_table(out).to_pylist()
+        assert [row["face"] for row in rows] == faces
+        assert [row["left_out"] for row in rows] == [bool(said), 0, None, 0]
+        assert all((row["quality"] is None) == (row["face"] is None) for row in rows)
+    assert rows[0]["quality"] < least < rows[1]["quality"]
 
 
 def test_what_cannot_be_read_is_a_row(written: Path, folder: Path) -> None:
@@ -161,6 +188,8 @@ def test_another_model_is_refused(begun: Path, tiny_bundle: Bundle, champion: Bu
         command(champion, folder, begun)
     with pytest.raises(FkpError, match=r"begun with another detector \(blazeface, this is dlib\)"):
         command(tiny_bundle, folder, begun, "--detector=dlib")
+    with pytest.raises(FkpError, match=r"begun with another least quality \(0\.0, this is 0\.4\)"):
+        command(tiny_bundle, folder, begun, "--min-quality=0.4")
 
 
 def test_other_images_are_refused(begun: Path, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:

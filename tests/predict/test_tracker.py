@@ -124,6 +124,37 @@ def test_a_jump_is_found_at_once(predictor: Predictor, still: list[tuple[np.ndar
         assert np.linalg.norm(seen[place][0].face.points_px - truth_px - (shift, 0), axis=-1).mean() < 0.15 * eyes_px(truth_px)
 
 
+def test_a_face_upside_down_is_followed(predictor: Predictor, looks: list[int]) -> None:
+    clip = [(np.ascontiguousarray(image[::-1, ::-1]), points_px) for image, points_px in frames(3, 7, 4, FPS, Motion())]
+    seen = follow(predictor, [image for image, _ in clip])
+    assert looks == [1]
+    for (image, truth_px), (sighting,) in zip(clip, seen, strict=True):
+        there_px = np.array(image.shape[1::-1]) - 1 - truth_px
+        assert np.linalg.norm(sighting.face.points_px - there_px, axis=-1).mean() < 0.12 * eyes_px(truth_px)
+
+
+def test_what_is_not_believed_is_not_followed_and_counted(predictor: Predictor, unbelieved: np.ndarray) -> None:
+    tracker = FaceTracker(predictor, OneEuroSettings())
+    assert [tracker(unbelieved, time_s) for time_s in (0.0, 0.1)] == [[], []]
+    assert tracker.left_out == 2
+    every = FaceTracker(Predictor(predictor.bundle, min_quality=0), OneEuroSettings())
+    assert [len(every(unbelieved, time_s)) for time_s in (0.0, 0.1)] == [1, 1]
+    assert every.left_out == 0
+
+
+def test_a_face_that_is_lost_for_one_that_is_not_believed(
+    predictor: Predictor, unbelieved: np.ndarray, still: list[tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The detector claims the face of before, and the network does not see it: the face is away, and comes back as the same."""
+    tracker, image = FaceTracker(predictor, OneEuroSettings()), still[0][0]
+    (sighting,) = tracker(image, 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor.detector, "detect", lambda frame: [Detection(box_of_points(sighting.face.points_px), 0.7)])
+        assert [tracker(GREY, time_s) for time_s in (0.1, 0.2)] == [[], []]
+        assert tracker.left_out == 2
+    assert [one.track for one in tracker(image, 0.3)] == [0]
+
+
 def test_no_face(predictor: Predictor, looks: list[int]) -> None:
     assert follow(predictor, [GREY] * 3) == [[]] * 3
     assert looks == [0, 0, 0]

@@ -13,6 +13,7 @@ import pytest
 from fkp.bundle import Bundle
 from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError
+from fkp.predict import Predictor
 from fkp.predict.__main__ import main
 from fkp.predict.video import SCHEMA, Jitter
 from fkp.vision.smooth import OneEuro, OneEuroSettings
@@ -101,6 +102,23 @@ def test_pixels_that_are_not_square(clip: Path, champion: Bundle, tmp_path: Path
     assert next(iter(open_clip(tmp_path / "out.mp4"))).shape == (height, width, 3)
     eyes_px = np.linalg.norm(wide[36] - wide[45])
     assert np.linalg.norm(found - wide, axis=-1).mean() < 0.03 * eyes_px
+
+
+def test_what_is_not_believed_is_counted(
+    champion: Bundle, unbelieved: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    even = unbelieved[: len(unbelieved) // 2 * 2, : unbelieved.shape[1] // 2 * 2]
+    with written_clip(tmp_path / "clip.mp4", FPS) as write:
+        for _ in range(3):
+            write(even)
+    for flags, track, least in (((), None, Predictor(champion).min_quality), (("--min-quality=0",), 0, 0.0)):
+        out = tmp_path / f"{len(flags)}.mp4"
+        assert command(champion, tmp_path / "clip.mp4", out, *flags) == 0
+        told = re.search(r"^(\d) detections below quality ([\d.]+) left out \(--min-quality 0 keeps them\)$", capsys.readouterr().out, re.M)
+        assert (told.groups() if told else None) == (None if flags else ("3", f"{least:.2f}"))
+        rows = pq.read_table(out.with_suffix(".parquet")).to_pylist()
+        assert {row["track"] for row in rows} == {track}
+        assert all((row["quality"] is None) == (track is None) for row in rows)
 
 
 def test_what_exists_is_kept(clip: Path, champion: Bundle, tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
+
+import uvicorn
 
 from fkp.bundle import Bundle
 from fkp.serve.app import _draw
@@ -17,6 +23,8 @@ from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import Settings
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class LocalEngine:
@@ -47,9 +55,47 @@ class LocalEngine:
         self.metrics.requests.labels("other", status).inc()
 
 
-def application(bundle: Bundle, token: str | None = None) -> ProxyMiddleware:
+def application(bundle: Bundle, token: str | None = None, origins: Sequence[str] = ()) -> ProxyMiddleware:
     """Everything that a request goes through."""
-    return ProxyMiddleware(build_api(LocalEngine(bundle), token_digests(token)))
+    return ProxyMiddleware(build_api(LocalEngine(bundle), token_digests(token), origins=lambda: origins))
+
+
+@contextlib.contextmanager
+def listening(app: Any, root_path: str = "") -> Iterator[int]:
+    """Serve an application over HTTP as Ray does; the port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", log_level="error", root_path=root_path))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def say(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    """Send one request by the bytes; all that is answered.
+
+    Args:
+        port: On this machine.
+        method: For instance POST.
+        path: For instance /v1/keypoints.
+        body: Sent at once or, where the headers say `Expect`, when the server asks for it.
+        **headers: With _ for -.
+    """
+    lines = {"Host": "a.example", "Connection": "close", **headers}
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + (b"" if "Expect" in headers else body))
+        while piece := connection.recv(65536):
+            answer += piece
+            if answer == CONTINUE:
+                connection.sendall(body)
+    return answer
 
 
 async def post(app: Any, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = (), **query: Any) -> tuple[int, bytes]:

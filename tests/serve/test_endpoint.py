@@ -31,6 +31,7 @@ from fkp.serve.limits import BURST
 from fkp.vision.image import Image, decode_image
 
 from .conftest import MAX_IN_PROGRESS, Endpoint
+from .local import say
 
 KEYPOINTS = "/v1/keypoints"
 #: Ray's controller looks at what is asked of it every tenth of a second, on a starved machine every half minute.
@@ -175,6 +176,31 @@ def test_a_broken_picture_of_a_batch_costs_only_itself(endpoint: Endpoint, photo
     )
 
 
+@pytest.mark.parametrize("batch", [16, 1])
+def test_what_is_not_believed_is_left_out_and_counted(
+    endpoint: Endpoint, offline: Predictor, champion: Bundle, photo: bytes, image: Image, unbelieved: Image, batch: int
+) -> None:
+    """And a face upside down is answered as it is offline, whether its crops are batched or not."""
+    endpoint.deploy(max_batch_size=batch)
+    upside_down = np.ascontiguousarray(image[::-1, ::-1])
+    (expected,) = offline(upside_down)
+    np.testing.assert_allclose(points_of(endpoint.post(KEYPOINTS, encode(upside_down, "PNG")))[0], expected.points_px, atol=0.03)
+    before, data = numbers(endpoint), encode(unbelieved, "PNG")
+    told = schemas.Keypoints.model_validate(endpoint.post(KEYPOINTS, data).json())
+    assert (told.faces, told.left_out) == ([], 1)
+    told = schemas.Keypoints.model_validate(endpoint.post(KEYPOINTS, data, params={"min_quality": 0}).json())
+    assert told.left_out == 0
+    (expected,) = Predictor(champion, min_quality=0)(unbelieved)
+    np.testing.assert_allclose(told.faces[0].keypoints, expected.points_px, atol=0.03)
+    assert told.faces[0].quality == pytest.approx(expected.quality, abs=1e-3)
+    answer = endpoint.post("/v1/annotate", data)
+    assert (answer.headers["X-Faces"], answer.headers["X-Faces-Left-Out"]) == ("0", "1")
+    entries = endpoint.post("/v1/keypoints:batch", files=[("file", ("a", photo)), ("file", ("b", data))]).json()["pictures"]
+    assert [(len(entry["faces"]), entry["left_out"]) for entry in entries] == [(1, 0), (0, 1)]
+    grown = numbers(endpoint)["fkp_faces_left_out_total", ""] - before["fkp_faces_left_out_total", ""]
+    assert grown == 3
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------
 
 PROMISE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 70000, 70000) + bytes(100)
@@ -193,6 +219,8 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], int, str]] = {
     "box far away": (KEYPOINTS, b"x", {"box": "0,0,1e30,1e30"}, 422, "invalid_parameter"),
     "many boxes": (KEYPOINTS, b"x", {"box": ["1,2,3,4"] * 33}, 422, "invalid_parameter"),
     "no faces": (KEYPOINTS, b"x", {"max_faces": 0}, 422, "invalid_parameter"),
+    "quality": (KEYPOINTS, b"x", {"min_quality": -0.1}, 422, "invalid_parameter"),
+    "quality in words": (KEYPOINTS, b"x", {"min_quality": "nan"}, 422, "invalid_parameter"),
     "score": (KEYPOINTS, b"x", {"min_score": 2}, 422, "invalid_parameter"),
     "points": (KEYPOINTS, b"x", {"points": 5}, 422, "invalid_parameter"),
     "other path": ("/v2/keypoints", b"x", {}, 404, "not_found"),
@@ -271,12 +299,41 @@ def test_no_header_steers_ray_and_its_own_page_is_closed(endpoint: Endpoint) -> 
     assert answer.headers["X-Request-ID"] == answer.json()["request_id"] != "x" * 300
 
 
+def test_a_web_app_may_ask_where_its_origin_is_allowed(endpoint: Endpoint, photo: bytes) -> None:
+    page = {"Origin": "https://app.example"}
+    preflight = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+
+    def ask() -> requests.Response:
+        return endpoint.session.options(endpoint.url + KEYPOINTS, headers=preflight, timeout=30)
+
+    assert (ask().status_code, ask().json()["code"]) == (403, "forbidden"), "none is by default"
+    try:
+        endpoint.deploy(allowed_origins=["https://app.example/"])
+        wait_for_refusal(endpoint, "'https://app.example/' is no origin")
+        assert endpoint.post(KEYPOINTS, photo).status_code == 200, "the old settings stay"
+        endpoint.deploy(allowed_origins=["https://app.example"])
+        until = time.monotonic() + _PATIENCE_S
+        while (answer := ask()).status_code != 200:
+            assert time.monotonic() < until, "the settings were not taken"
+            time.sleep(0.05)
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        answer = endpoint.post(KEYPOINTS, photo, headers=page)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "https://app.example")
+        port = urlsplit(endpoint.url).port
+        assert port is not None
+        refused = say(port, "POST", KEYPOINTS, Expect="100-continue", Content_Length="9000000", **page)
+        assert refused.startswith(b"HTTP/1.1 413 ") and b"access-control-allow-origin: https://app.example\r\n" in refused
+    finally:
+        endpoint.deploy(allowed_origins=[])
+
+
 # --- state ------------------------------------------------------------------------------------------------------
 
 
 def test_the_model_tells_its_card(endpoint: Endpoint, champion: Bundle) -> None:
     told = schemas.ModelCard.model_validate(endpoint.get("/v1/model").json())
     assert (told.digest, told.card, told.metrics, told.size_px) == (champion.digest, champion.card, champion.metrics, 128)
+    assert told.min_quality == pytest.approx(Predictor(champion).min_quality, abs=1e-4)
 
 
 def test_health_documents_and_page(endpoint: Endpoint) -> None:

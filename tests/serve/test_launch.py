@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import threading
 from collections.abc import Callable
@@ -25,6 +26,17 @@ def test_an_open_address_without_a_token_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FKP_API_TOKEN", "short")
     with pytest.raises(FkpError, match="is shorter than 16 characters"):
         main([])
+
+
+def test_settings_that_cannot_be_cost_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = read_config()
+    deployment_of(wrong)["user_config"]["allowed_origins"] = ["*"]
+    monkeypatch.setattr(launch, "read_config", lambda path: copy.deepcopy(wrong))
+    monkeypatch.setattr("fkp.serve.app.read_config", lambda: copy.deepcopy(wrong))
+    monkeypatch.setenv("FKP_API_TOKEN", "a-token-of-the-tests")
+    for start in (lambda: main([]), build):
+        with pytest.raises(FkpError, match=r"^user_config of the endpoint: allowed_origins: \* is for endpoints without a token"):
+            start()
 
 
 def test_fast_is_not_given_up_in_silence() -> None:

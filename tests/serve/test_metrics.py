@@ -71,6 +71,7 @@ def test_the_names_and_kinds_are_those_that_dashboards_know() -> None:
     kinds = dict(line.removeprefix("# TYPE ").split() for line in text.splitlines() if line.startswith("# TYPE "))
     assert kinds == {
         **dict.fromkeys(("fkp_requests_total", "fkp_errors_total", "fkp_proxy_refused_total", "fkp_faces_total"), "counter"),
+        "fkp_faces_left_out_total": "counter",
         "fkp_model_swaps_total": "counter",
         **dict.fromkeys(("fkp_request_seconds", "fkp_stage_seconds", "fkp_batch_crops", ERROR_RATIO, BRIGHTNESS), "histogram"),
         **dict.fromkeys(("fkp_pictures_in_progress", "fkp_model_info", "fkp_reference_ratio", "fkp_drift"), "gauge"),

@@ -19,7 +19,7 @@ from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, places, quality
+from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, places
 from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
 from fkp.vision.image import Image, encode_image
@@ -126,6 +126,38 @@ def test_of_faces_in_given_boxes_one_that_does_not_fit_is_refined(
         np.testing.assert_array_equal(ours.box_xyxy, theirs.box_xyxy)
 
 
+def test_what_is_not_believed_is_left_out_and_counted(model: Model, unbelieved: Image) -> None:
+    data = encode_image(unbelieved, ".png")
+    found = model.find(data, InferenceOptions())
+    assert (found.faces, found.left_out, len(found.crops_u8)) == ([], 1, 0)
+    found = model.find(data, InferenceOptions(min_quality=0))
+    assert (found.left_out, found.crops_u8.shape) == (0, (1, 1, 128, 128))
+    (theirs,), _ = Predictor(model.bundle, min_quality=0).find(unbelieved)
+    np.testing.assert_array_equal(found.faces[0].points_px, theirs.points_px)
+    assert found.faces[0].quality < model.predictor.min_quality
+    box = tuple(theirs.box_xyxy.tolist())
+    assert len(model.find(data, InferenceOptions((box,), min_quality=1.0)).faces) == 1, "whose box it is, answers for it"
+
+
+def test_what_is_left_out_takes_no_face_s_place(
+    model: Model, image: Image, photo: bytes, unbelieved: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The detector is surer of two that the network does not believe than of the face."""
+    (doubtful,), (true,) = model.predictor.detector.detect(unbelieved), model.predictor.detector.detect(image)
+    width = max(image.shape[1], unbelieved.shape[1])
+    both = np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0))) for one in (image, unbelieved)])
+    below = replace(doubtful, box_xyxy=doubtful.box_xyxy + np.float32([0, len(image), 0, len(image)]), score=0.99)
+    for place in range(3):
+        found = [below, below]
+        found.insert(place, true)
+        monkeypatch.setattr(model.predictor.detector, "detect", lambda image, found=found: found)
+        for most, left_out in ((1, place), (2, 2), (20, 2)):
+            answer = model.find(encode_image(both, ".png"), InferenceOptions(max_faces=most))
+            (face,) = answer.faces
+            assert (answer.left_out, len(answer.crops_u8)) == (left_out, 1)
+            np.testing.assert_allclose(face.points_px, model.find(photo, InferenceOptions()).faces[0].points_px, atol=1e-3)
+
+
 def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion: Bundle) -> None:
     settings = read_settings({"detector": "absent.onnx"})
     with pytest.raises(FkpError, match=r"the face detector's file absent\.onnx is missing"):
@@ -161,10 +193,10 @@ def test_what_is_no_image(data: bytes, status: int, code: str) -> None:
 def test_quality_does_not_change_with_the_size_of_the_face(model: Model, offline: Predictor, image: Image, box: np.ndarray) -> None:
     (face,) = offline(image, [box])
     tripled = replace(face, box_xyxy=3 * face.box_xyxy, points_px=3 * face.points_px, expected_error_px=3 * face.expected_error_px)
-    assert quality(tripled) == pytest.approx(quality(face))
-    assert 0.3 < quality(face) < 1
+    assert tripled.quality == pytest.approx(face.quality)
+    assert 0.3 < face.quality < 1
     worse = replace(face, expected_error_px=face.expected_error_px + 5)
-    assert quality(worse) < quality(face)
+    assert worse.quality < face.quality
 
 
 def test_the_51_inner_points() -> None:

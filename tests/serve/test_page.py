@@ -208,7 +208,7 @@ def service(server: tuple[str, Service]) -> Service:
 
 
 def test_the_tables_are_those_of_the_scheme() -> None:
-    tables = json.loads(json.dumps(page_landmarks()))
+    tables = json.loads(json.dumps(page_landmarks(IBUG68)))
     assert tables["points"] == len(IBUG68)
     assert tables["edges"] == [list(edge) for edge in IBUG68.edges]
     assert {region["name"]: tuple(region["points"]) for region in tables["regions"]} == IBUG68.regions
@@ -456,7 +456,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/model":
             self._answer(*self._guarded(lambda: (200, self.service.model())))
         elif self.path == "/v1/landmarks":
-            self._answer(200, page_landmarks())
+            self._answer(200, page_landmarks(IBUG68))
         elif self.path == "/" or (self.path.startswith("/page/") and path.is_file()):
             self._send(200, path.read_bytes(), TYPES[path.suffix])
         else:
@@ -469,7 +469,7 @@ class _Handler(BaseHTTPRequestHandler):
             service.waiting += 1
             service.most_waiting = max(service.most_waiting, service.waiting)
         try:
-            assert self.path == "/v1/keypoints?points=68" and self.headers["Content-Type"].startswith("image/")
+            assert self.path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
             status, answer = self._guarded(lambda: service.keypoints(data))
         finally:
             with service.lock:

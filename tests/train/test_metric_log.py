@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +18,10 @@ from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.track.write_ahead_log import upload
 from fkp.train import loop
-from fkp.train.metric_log import WriteMetrics, left_by_earlier_version, writing_ahead
+from fkp.train.metric_log import WriteMetrics, left_by_earlier_version, write_ahead
 from fkp.train.run_dir import open_run
 from tests.faces import VAL_NME
-from tests.track.conftest import lost
+from tests.track.conftest import follow, lost
 
 Entry = tuple[int, int, Mapping[str, float]]
 Report = Callable[[Mapping[str, float]], None]
@@ -31,19 +32,37 @@ def quiet(progress: Mapping[str, float]) -> None:
 
 
 @contextlib.contextmanager
-def opened(config: Config) -> Iterator[tuple[str, Path, WriteMetrics]]:
-    """A run: its id in MLflow, its folder, and what takes its metrics."""
+def opened(config: Config) -> Iterator[tuple[track.Record, Path, WriteMetrics]]:
+    """A run: its record, its folder, and what takes its metrics."""
     with open_run(config) as run, track.recording(run.config, {}, run.mlflow_run_id) as record:
         run.mlflow_run_id = record.run_id
         run.save()
-        with writing_ahead(run, record) as write:
-            yield record.run_id, run.folder, write
+        yield record, run.folder, write_ahead(run, record)
 
 
 def fit(config: Config, report: Report = quiet) -> str:
-    with opened(config) as (run_id, folder, write):
+    return fit_and_say(config, report).run_id
+
+
+def fit_and_say(config: Config, report: Report = quiet) -> track.Record:
+    """Train, and record what comes after the last epoch as `fkp.train.publish` does."""
+    with opened(config) as (record, folder, write):
         loop.fit_in_process(config, folder / "checkpoints", report, write)
-    return run_id
+        record.log_metrics({"headline/val_nme_interocular_pct": 4.0})
+        record.log_tags({"bundle_digest": "abc"})
+        record.log_artifacts(folder / "checkpoints", "bundle")
+    return record
+
+
+def check_whole(record: track.Record, epochs: int) -> None:
+    """The store has every epoch once, and all that comes after the last."""
+    store = MlflowClient(record.uri)
+    run = store.get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["headline/val_nme_interocular_pct"] == 4.0
+    assert run.data.tags["bundle_digest"] == "abc"
+    assert store.list_artifacts(record.run_id, "bundle")
+    assert [len(history(record.run_id, key)) for key in (VAL_NME, "train_loss", "lr-AdamW/pg1")] == [epochs] * 3
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
@@ -133,47 +152,53 @@ def test_a_store_that_comes_back_after_the_last_epoch_gets_everything(
     assert "entries wait for MLflow at sqlite:" in caplog.text and caplog.text.count("answers again") == 1
 
 
-@pytest.mark.parametrize("command", ["again", "upload"])
 def test_a_store_that_is_away_at_the_end_is_one_sentence_and_loses_nothing(
-    small_run: Callable[..., Config], database: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    small_run: Callable[..., Config], database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fkp.train.metric_log._AT_END_S", 0.5)
-    config = small_run(train__epochs=3)
+    monkeypatch.setattr("fkp.track.run._AT_END_S", 0.5)
     away = contextlib.ExitStack()
 
     def lose(progress: Mapping[str, float]) -> None:
         if progress["epoch"] == 1 and not away._exit_callbacks:  # type: ignore[attr-defined]
             away.enter_context(lost(database))
 
-    sentence = r"^MLflow does not answer, \d entries of run small are only in .*metrics\.jsonl: start it and run the same command again$"
-    with away, pytest.raises(FkpError, match=sentence):
-        fit(config, lose)
-    run_id = json.loads((Path(config.track.storage) / "small/run.json").read_text())["mlflow_run_id"]
-    assert len(history(run_id, VAL_NME)) < 3, "the test is to lose some"
-    if command == "again":
-        assert fit(config) == run_id
-    else:
-        assert upload(Path(config.track.storage) / "small/metrics.jsonl")[2] == 0
-    assert [len(history(run_id, key)) for key in (VAL_NME, "train_loss")] == [3, 3], "each once"
+    config = small_run(train__epochs=3)
+    path = Path(config.track.storage) / "small/metrics.jsonl"
+    with away:
+        record = fit_and_say(config, lose)
+        assert re.fullmatch(
+            rf"\d+ entries of the record are only in {path}, because .*no such table: runs.*: .*, then `fkp track upload {path}` "
+            "delivers them",
+            record.undelivered,
+        )
+    assert len(history(record.run_id, VAL_NME)) < 3, "the test is to lose some"
+    assert upload(path).left == 0
+    check_whole(record, 3)
 
 
-def test_a_run_that_was_deleted_in_the_middle_and_is_restored_has_every_epoch(small_run: Callable[..., Config], database: Path) -> None:
-    """The store refuses metrics of a deleted run for ever; the same command writes the history of the checkpoint again."""
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_what_is_deleted_in_the_middle_and_restored_gets_every_epoch_and_all_that_comes_after(
+    small_run: Callable[..., Config], database: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("fkp.track.write_ahead_log._OPERATOR_S", 0.5)
     config = small_run(train__epochs=3)
     store = MlflowClient(track.tracking_uri())
     note = Path(config.track.storage) / "small/run.json"
 
     def delete(progress: Mapping[str, float]) -> None:
-        if progress["epoch"] == 1:
-            store.delete_run(json.loads(note.read_text())["mlflow_run_id"])
+        run = store.get_run(json.loads(note.read_text())["mlflow_run_id"])
+        if progress["epoch"] == 1 and run.info.lifecycle_stage == "active":
+            if what == "run":
+                store.delete_run(run.info.run_id)
+            else:
+                store.delete_experiment(run.info.experiment_id)
 
-    with pytest.raises(FkpError, match="must be in the 'active' state"):
-        fit(config, delete)
-    run_id = json.loads(note.read_text())["mlflow_run_id"]
-    store.restore_run(run_id)
-    assert len(history(run_id, VAL_NME)) < 3
-    assert fit(config) == run_id
-    assert [len(history(run_id, key)) for key in (VAL_NME, "train_loss")] == [3, 3]
+    record = fit_and_say(config, delete)
+    assert f"mlflow {what}s restore --" in record.undelivered
+    follow(record.undelivered)
+    assert len(history(record.run_id, VAL_NME)) < 3
+    assert upload(Path(config.track.storage) / "small/metrics.jsonl").left == 0
+    check_whole(record, 3)
 
 
 def test_the_training_s_own_error_is_the_one_that_is_told(small_run: Callable[..., Config], database: Path) -> None:
@@ -191,13 +216,13 @@ def test_the_training_s_own_error_is_the_one_that_is_told(small_run: Callable[..
 
 def test_what_an_earlier_version_left_is_delivered(small_run: Callable[..., Config]) -> None:
     config = small_run()
-    with opened(config) as (run_id, folder, _):
-        pass
+    with opened(config) as (record, folder, _):
+        run_id = record.run_id
     left = folder / "figures.jsonl"
     left.write_text('[7, 1700000000000, {"loss": 1.0}]\n[8, 17')  # Its driver was killed while it wrote.
     with opened(config) as (again, _, write):
         write(9, 1_700_000_001_000, {"loss": 2.0})
-    assert again == run_id
+    assert again.run_id == run_id
     assert history(run_id, "loss") == [(7, 1.0), (9, 2.0)]
     assert not left.exists()
     assert left_by_earlier_version(folder) == []

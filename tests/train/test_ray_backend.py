@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import signal
 import threading
@@ -25,8 +26,9 @@ from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.lightning_module import Net
 from fkp.train import loop
+from fkp.train.checkpoint_files import newest
 from fkp.train.checkpoint_list import SNAPSHOT
-from fkp.train.metric_log import writing_ahead
+from fkp.train.metric_log import write_ahead
 from fkp.train.ray_backend import ReportCheckpoint
 from fkp.train.run_dir import open_run
 from tests.faces import VAL_NME
@@ -40,8 +42,7 @@ def fit(config: Config, show: Callable[[Mapping[str, float]], None]) -> tuple[Pa
     with open_run(config) as run, track.recording(run.config, {}, run.mlflow_run_id) as record:
         run.mlflow_run_id = record.run_id
         run.save()
-        with writing_ahead(run, record) as write:
-            return fit_on_ray(run, write, show), record.run_id
+        return fit_on_ray(run, write_ahead(run, record), show), record.run_id
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
@@ -166,26 +167,70 @@ def command(config: Config, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow("three trainings as commands")
-def test_a_killed_driver_goes_on_with_the_same_command(
-    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_was_ended_goes_on_with_the_same_command(
+    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process], number: int
 ) -> None:
     config = small_run(scale__num_workers=0, train__epochs=30)
-    check_a_killed_driver_goes_on(config, functools.partial(start_process, *command(config, tmp_path)))
+    check_it_goes_on(config, functools.partial(start_process, *command(config, tmp_path)), number)
 
 
 @pytest.mark.slow("three trainings as commands, two of them on Ray workers")
-def test_a_killed_driver_of_ray_workers_goes_on_with_the_same_command(
-    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process], ray_address: str
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_of_ray_workers_that_was_ended_goes_on_with_the_same_command(
+    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process], ray_address: str, number: int
 ) -> None:
     config = small_run(scale__num_workers=1, train__epochs=14)
-    check_a_killed_driver_goes_on(config, functools.partial(start_process, *command(config, tmp_path), RAY_ADDRESS=ray_address))
+    check_it_goes_on(config, functools.partial(start_process, *command(config, tmp_path), RAY_ADDRESS=ray_address), number)
 
 
-def check_a_killed_driver_goes_on(config: Config, train: Callable[[], Process]) -> None:
+@pytest.mark.slow("two Ray Train workers on a cluster that the command starts")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_takes_its_own_cluster_along(
+    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process], number: int, status: int
+) -> None:
+    config = small_run(scale__num_workers=2, train__epochs=1000)
+    driver = start_process(*command(config, tmp_path))
+    run_id = wait_for_epochs(f"{config.track.storage}/small", driver, 2)
+    started = psutil.Process(driver.pid).children(recursive=True)
+    assert any("raylet" in " ".join(process.cmdline()) for process in started)
+    driver.press(number)
+    check_stopped(config, driver, status, run_id)
+    assert not psutil.wait_procs(started, timeout=20)[1], "a process of Ray is left"
+    assert list((Path(config.track.storage) / "small").glob("checkpoint_2*/checkpoint.ckpt"))
+
+
+@pytest.mark.over_5s("a training as a command")
+def test_ctrl_c_ends_a_training_with_one_line_and_keeps_what_it_has(
+    small_run: Callable[..., Config], tmp_path: Path, start_process: Callable[..., Process], empty_store: Path
+) -> None:
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    config = small_run(scale__num_workers=0, train__epochs=1000)
+    driver = start_process(*command(config, tmp_path))
+    run_id = wait_for_epochs(f"{config.track.storage}/small", driver, 2)
+    driver.press()
+    check_stopped(config, driver, 130, run_id)
+    assert newest(Path(config.track.storage) / "small/checkpoints"), "what is kept can be read"
+
+
+def check_stopped(config: Config, driver: Process, status: int, run_id: str) -> None:
+    """Its status, its one line beside the progress bar, and its record."""
+    assert driver.wait(60) == status, driver.err
+    told = [line for line in re.split(r"[\r\n]+", driver.err) if line and not line.startswith("small: ")]
+    assert told == [f"stopped: run small is kept in {config.track.storage}/small; continue with the same command"], driver.err
+    assert driver.out == ""
+    assert MlflowClient(track.tracking_uri()).get_run(run_id).info.status == "KILLED"
+
+
+def check_it_goes_on(config: Config, train: Callable[[], Process], number: int) -> None:
     epochs = config.train.epochs
     driver = train()
     run_id = wait_for_epochs(f"{config.track.storage}/small", driver, 4)
-    driver.kill()
+    driver.press(number)
+    if number == signal.SIGKILL:
+        driver.wait()
+    else:
+        check_stopped(config, driver, 128 + number, run_id)
     reached = len(history(run_id, VAL_NME))
     assert reached < epochs, "the driver must die in the middle"
     if config.scale.num_workers:

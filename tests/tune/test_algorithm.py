@@ -14,6 +14,7 @@ from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.tune.algorithm import choose
 from fkp.tune.options import Settings
+from fkp.tune.results import Trial
 from fkp.tune.space import Entry, Space
 from fkp.tune.study import Study
 
@@ -45,6 +46,51 @@ def test_optuna_begins_with_the_defaults_and_repeats_itself_with_its_seed(study_
     assert all(0.001 <= sample["optim.lr"] <= 0.1 and sample["model.width"] in (8, 16) for sample in first)
     assert samples(0) == first
     assert samples(1) != first
+
+
+FOUND = [Trial(number, f"old{number}", "stopped", "", {"optim.lr": 0.001, "model.width": 8}, (20.0,), 1.0, 1) for number in range(3)]
+
+
+@pytest.fixture
+def more_of(study_of: Callable[..., Study]) -> Callable[..., Study]:
+    """A search that has found `FOUND`, and a trial that failed and one that was lost before it told anything, and goes on."""
+
+    def make(**settings: Any) -> Study:
+        study = study_of(trials=8, **settings)
+        others = [Trial(3, "failed", "failed", "out of memory", {"optim.lr": 0.1, "model.width": 16}, (), 1.0, 1)]
+        study.trials = {trial.trial_id: trial for trial in (*FOUND, *others)}
+        study.earlier = len(study.trials)
+        return study
+
+    return make
+
+
+def test_what_was_found_is_known_to_optuna_when_more_trials_are_asked_for(more_of: Callable[..., Study]) -> None:
+    search = choose(more_of(), 2).search_alg
+    told = [(trial.params, trial.value) for trial in search._ot_study.trials]
+    assert told == [*[({"optim.lr": 0.001, "model.width": 8}, 20.0)] * 3, ({"optim.lr": 0.1, "model.width": 16}, 100.0)]
+    assert search.suggest("new")["optim.lr"] != 0.01, "the defaults were tried"
+
+
+@pytest.mark.parametrize("algo", ["optuna", "random"])
+def test_more_trials_are_not_the_first_ones_again(study_of: Callable[..., Study], more_of: Callable[..., Study], algo: str) -> None:
+    def drawn(study: Study) -> list[float]:
+        algorithm = choose(study, 2)
+        if algo == "optuna":
+            return [algorithm.search_alg.suggest(str(number))["optim.lr"] for number in range(3)]
+        return list(algorithm.search_alg._random_state.random(3))
+
+    again = drawn(more_of(algo=algo))
+    assert again == drawn(more_of(algo=algo)), "what is drawn has its seed"
+    assert not set(again) & set(drawn(study_of(algo=algo, blind=True)))
+
+
+def test_more_trials_are_held_against_those_that_were_found(more_of: Callable[..., Study]) -> None:
+    scheduler = choose(more_of(epochs=9), 2).scheduler
+    scheduler.set_search_properties("val_nme_interocular_pct", "min")
+    for name, nme, action in (("worse", 21.0, "STOP"), ("better", 19.0, "CONTINUE")):
+        scheduler.on_trial_add(None, Mock(trial_id=name))
+        assert scheduler.on_trial_result(None, Mock(trial_id=name), {"epochs": 1, "val_nme_interocular_pct": nme}) == action
 
 
 def test_a_grid_is_every_point(study_of: Callable[..., Study]) -> None:

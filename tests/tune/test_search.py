@@ -120,7 +120,7 @@ def test_a_finished_search_is_not_begun_again(halving: Searched, monkeypatch: py
     monkeypatch.setattr("fkp.tune.space._check_network", lambda config, where: None)  # See `halving`.
     refusals = {
         "exists: continue with it by --resume": {},
-        "is finished: train its best by --resume --refit": {"resume": True},
+        "is finished: .*train its best by --resume --refit": {"resume": True},
         r"was begun with other settings: search\.epochs=5 \(was 3\)": {"resume": True, "epochs": 5},
     }
     before = (halving.folder / "trials.json").read_bytes()
@@ -215,9 +215,8 @@ def test_a_record_lost_in_the_middle_is_said_and_uploaded_with_one_command(
     troubled: Searched, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = troubled.folder / "outbox.jsonl"
-    assert troubled.undelivered.endswith(
-        f"entries of the record are only in {path}, for MLflow did not answer: fkp track upload {path} delivers them"
-    )
+    assert f"entries of the record are only in {path}, because MLflow's database has the tables of" in troubled.undelivered
+    assert troubled.undelivered.endswith(f", then `fkp track upload {path}` delivers them")
     assert len(troubled.runs()) < 4
     monkeypatch.setenv("MLFLOW_TRACKING_URI", troubled.uri)
     assert track_main(["upload", str(path)]) == 0
@@ -238,32 +237,37 @@ def test_the_command_fails_when_the_record_is_not_complete(monkeypatch: pytest.M
         main(["--name", "any"])
 
 
-@pytest.mark.slow("two searches")
-def test_an_interrupted_search_says_how_to_go_on_and_does(run_search: Callable[..., Searched], tmp_path: Path) -> None:
-    """Ctrl-C while the second of three trials runs, then --resume."""
+@pytest.mark.over_5s("two searches")
+def test_a_finished_search_takes_more_trials(run_search: Callable[..., Searched], tmp_path: Path) -> None:
+    """Two of a rate at which nothing moves; then two more, which are held against them, and which know of them."""
+    space = {"optim.lr": {"log": [0.005, 0.02]}}
+    begun = run_search(tmp_path, space, trials=2, epochs=2, concurrent=1)
+    before = {name: run.info.run_id for name, run in begun.runs().items()}
+    for sentence, changes in {
+        r"search\.trials=1 \(was 2\)": {"trials": 1, "resume": True},
+        r"search\.seed=1 \(was 0\)": {"trials": 4, "seed": 1},
+        r"search\.algo=random \(was optuna\)": {"trials": 4, "algo": "random"},
+    }.items():
+        with pytest.raises(FkpError, match=f"begun with other settings: {sentence}; repeat them"):
+            search(replace(begun.settings, **changes), begun.config)
 
-    def press(number: int, report: Mapping[str, Any]) -> None:
-        if number == 1 and report["epochs"] == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    broken = run_search(tmp_path, {"optim.lr": {"log": [0.005, 0.02]}}, press, trials=3, concurrent=1, scheduler="none")
-    assert str(broken.error) == "search small was interrupted: the same command with --name small --resume continues it"
-    assert broken.runs()["small"].info.status in ("FAILED", "KILLED")
-    begun = {name: run.info.run_id for name, run in broken.runs().items()}
-    first = broken.trials[0]
-    assert first.state == "finished"
-
-    done = search_on(broken, resume=True)
-    assert done.error is None
-    assert done.epochs_of(0) == [], "a finished trial is not run again"
-    assert done.trials[0] == first
-    assert done.epochs_of(1)[0] > 1, "an unfinished one resumes from its checkpoint"
-    assert [trial.epochs for trial in done.trials] == [3, 3, 3]
+    done = search_on(begun, trials=4)
+    assert done.error is None and done.undelivered == "" and "refuses" not in done.err
+    assert done.trials[:2] == begun.trials, "what is finished stays"
+    assert [trial.number for trial in done.trials] == [0, 1, 2, 3]
+    assert done.epochs_of(0) == done.epochs_of(1) == [], "and is not run again"
+    assert len({trial.sample["optim.lr"] for trial in done.trials}) == 4, "nothing is drawn a second time"
     runs = done.runs()
-    assert {name: run.info.run_id for name, run in runs.items() if name in begun} == begun
+    assert {name: runs[name].info.run_id for name in before} == before
+    assert sorted(runs) == ["small", *(f"small-{number:03d}" for number in range(4))]
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    for trial in done.trials:
-        assert done.history(runs[f"small-{trial.number:03d}"], VAL_NME) == dict(enumerate(trial.nme_by_epoch, 1))
+    assert {runs[f"small-{number:03d}"].data.tags["mlflow.parentRunId"] for number in range(4)} == {before["small"]}
+    parent = runs["small"]
+    assert (parent.data.metrics["trials"], parent.data.tags["trials_asked_for"]) == (4, "4, after 2")
+    best = min((trial for trial in done.trials if trial.epochs), key=lambda trial: min(trial.nme_by_epoch))
+    assert parent.data.metrics["best_val_nme"] == min(best.nme_by_epoch)
+    with (done.folder / "charts/trials.csv").open() as table:
+        assert {row["number"] for row in csv.DictReader(table)} == set("0123")
 
 
 @pytest.mark.slow("a search of three trials")
@@ -323,8 +327,14 @@ def test_trials_at_once_read_a_packed_set(run_search: Callable[..., Searched], p
 
 
 @pytest.mark.slow("two searches")
-def test_a_killed_driver_goes_on_with_resume(
-    small_run_in: Callable[..., Any], empty_store: Path, ray_address: str, start_process: Callable[..., Process], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_driver_that_was_ended_goes_on_with_resume(
+    small_run_in: Callable[..., Any],
+    empty_store: Path,
+    ray_address: str,
+    start_process: Callable[..., Process],
+    tmp_path: Path,
+    number: int,
 ) -> None:
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     config = small_run_in(tmp_path, scale__use_gpu="no")
@@ -344,11 +354,18 @@ def test_a_killed_driver_goes_on_with_resume(
         time.sleep(0.1)
     refused = search_on(begun, resume=True)
     assert str(refused.error) == "search small is being trained by another process: wait for it or choose another name"
-    driver.kill()
+    driver.press(number)
+    status = driver.wait()
     shown = (driver.out + driver.err).splitlines()
+    if number == signal.SIGKILL:
+        states = {"small": "RUNNING", "small-000": "FINISHED", "small-001": "RUNNING"}
+    else:
+        assert status == 128 + number
+        assert shown.pop() == "stopped: search small is kept; continue with the same command and --name small --resume"
+        states = {"small": "KILLED", "small-000": "FINISHED", "small-001": "KILLED"}
     assert shown and all(line.startswith("trial ") for line in shown), "a log has a line for each ended trial and nothing of Ray's"
     before = {name: run.info.run_id for name, run in begun.runs().items()}
-    assert begun.runs()["small-001"].info.status == "RUNNING", "the driver must die in the middle"
+    assert {name: run.info.status for name, run in begun.runs().items()} == states, "the driver must end in the middle"
 
     done = search_on(begun, resume=True)
     assert done.error is None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
+from fkp import track
 from fkp.common import storage
 from fkp.config import Config
 from fkp.errors import FkpError
@@ -161,6 +165,49 @@ def test_a_name_that_is_taken_is_refused(small_run: Callable[..., Config], chang
         study.save()
     with pytest.raises(FkpError, match=sentence), open_study(Settings(**{"trials": 2, "name": "small", **changes}), small_run(), space):
         pass
+
+
+def test_more_trials_are_for_a_search_that_is_finished(small_run: Callable[..., Config]) -> None:
+    settings, config = Settings(trials=1, epochs=1, name="small"), small_run()
+    with open_study(settings, config, SPACE) as study:
+        begin(study, "a")
+        study.save()
+    sentence = r"search\.trials=3 \(was 1\); finish it with --trials 1 before you ask for more"
+    with pytest.raises(FkpError, match=sentence), open_study(replace(settings, trials=3, resume=True), config, SPACE):
+        pass
+    with open_study(replace(settings, resume=True), config, SPACE) as study:
+        tell(study, "a", 9.0)
+        study.ended("a")
+        assert study.close()
+    for changes, told in (({"trials": None}, "search.trials=None"), ({"resume": True}, "is finished: ask for --trials above 1")):
+        with pytest.raises(FkpError, match=told), open_study(replace(settings, **changes), config, SPACE):
+            pass
+    with open_study(replace(settings, trials=3), config, SPACE) as study:
+        assert ([trial.trial_id for trial in study.found], study.planned, study.finished) == (["a"], 3, False)
+        assert study.state == f"{study.place}/tune-1", "what Tune kept of the first ones is whole"
+        begin(study, "b")
+        study.save()
+    with open_study(replace(settings, trials=3, resume=True), config, SPACE) as study:  # Which was interrupted.
+        assert ([trial.trial_id for trial in study.found], len(study.trials)) == (["a"], 2)
+
+
+def test_a_stopped_search_ends_the_trials_that_run_in_the_record(study: Study, tmp_path: Path, empty_store: Path) -> None:
+    from fkp.track.write_ahead_log import WriteAheadLog
+
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    study.log = WriteAheadLog.open(study.folder / "outbox.jsonl", "fkp")
+    record.begin(study, "digest")
+    begin(study, "done")
+    tell(study, "done", 9.0, 8.0, 7.0)
+    study.ended("done")
+    begin(study, "runs")
+    study.proposed("waits", {"optim.lr": 0.01})
+    status = record.failed(study, KeyboardInterrupt())
+    assert record.close(study, status) == ""
+    client = MlflowClient(track.tracking_uri())
+    found = client.search_runs([client.get_experiment_by_name("fkp").experiment_id])
+    assert {run.info.run_name: run.info.status for run in found} == {"small": "KILLED", "small-000": "FINISHED", "small-001": "KILLED"}
+    assert study.trials["runs"].state == "running", "it goes on where the search does"
 
 
 def test_a_trainings_folder_is_refused(small_run: Callable[..., Config]) -> None:

@@ -82,6 +82,17 @@ def squeezed(path: Path, across: int, down: int) -> Path:
     return rewritten(path, ((*TABLES, b"stsd"), table[:8] + boxes.box(b"mp4v", entry[:78], pasp, inside)))
 
 
+def sounding(path: Path) -> Path:
+    """The same file with a sound track before its images, as some recorders order them."""
+    before, moov = account(path)
+    mdia = boxes.inner(memoryview(moov), *MEDIA)
+    kept = b"".join(boxes.box(kind, content) for kind, content in boxes.children(mdia) if kind == b"mdhd")
+    handler = boxes.box(b"hdlr", bytes(8) + b"soun" + bytes(13))
+    header = boxes.box(b"tkhd", bytes(boxes.inner(memoryview(moov), b"trak", b"tkhd")[:12]) + (99).to_bytes(4, "big") + bytes(68))
+    path.write_bytes(before + boxes.box(b"moov", boxes.box(b"trak", header, boxes.box(b"mdia", kept, handler)), moov))
+    return path
+
+
 def recoded(path: Path, codec: bytes) -> Path:
     """The same file, which says that it is in another codec."""
     before, moov = account(path)

@@ -43,11 +43,23 @@ def test_truth_and_box_are_white() -> None:
     np.testing.assert_array_equal(drawn[4, 200], [255, 255, 255])
 
 
+def test_a_disc_is_as_large_as_the_expected_error() -> None:
+    image = np.full((380, 380, 3), 100, np.uint8)
+    points_px, errors_px = scattered_points(), np.full(len(IBUG68), 12.0)
+    plain = draw_face(image, points_px)
+    changed = (draw_face(image, points_px, expected_error_px=errors_px) != plain).any(-1)
+    untouched = (plain == 100).all(-1)  # Edges cover some discs.
+    inside, outside = ([(y + up, x + up) for x, y in points_px.astype(int) if untouched[y + up, x + up]] for up in (8, 10))
+    assert len(inside) > 40 and all(changed[place] for place in inside), "11.3 px away"
+    assert len(outside) > 40 and not any(changed[place] for place in outside), "14.1 px away"
+
+
 @pytest.mark.parametrize("place", [-1e9, 1e9, -50.0])
 def test_points_far_outside_do_no_harm(place: float) -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     points_px = np.full((len(IBUG68), 2), place, np.float32)
     assert (draw_face(image, points_px) == 0).all()
+    assert (draw_face(image, points_px, expected_error_px=np.full(len(IBUG68), 9.0)) == 0).all()
 
 
 def test_larger_faces_get_larger_points() -> None:

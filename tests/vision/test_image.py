@@ -182,12 +182,12 @@ def test_avif_that_is_cut_off_is_one_sentence() -> None:
             decode_image(data[:length], "frame 7")
 
 
-@pytest.mark.parametrize("kind", ["GIF", "JPEG2000", "PPM", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "JPEG2000", "MPO", "PPM", "TIFF"])
 def test_rarer_formats(kind: str) -> None:
     image = smooth_image() // 64 * 64
     data = io.BytesIO()
     Pillow.fromarray(image).save(data, kind)
-    assert np.abs(decode_image(data.getvalue()).astype(int) - image).mean() < 3
+    assert np.abs(decode_image(data.getvalue()).astype(int) - image).mean() < (5 if kind == "MPO" else 3), "an MPO is two JPEG images"
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,15 @@ def test_frames_are_turned_and_mirrored(clip: Path, matrix: tuple[int, int, int,
     np.testing.assert_array_equal(image, TURNS[matrix](upright))
 
 
+def test_a_sound_track_stands_before_the_images(clip: Path) -> None:
+    movies.turned(movies.squeezed(clip, 4, 3), 0, 1, -1, 0)
+    movies.rewritten(clip, movies.spans((19, 0.04), (1, 0.2)), movies.edits((0.5, -1), (2, 0)))
+    silent = seen(clip), next(iter(open_clip(clip)))
+    movies.sounding(clip)
+    assert seen(clip) == silent[0] and silent[0][0][0] == pytest.approx(0.5, abs=2e-3)
+    np.testing.assert_array_equal(next(iter(open_clip(clip))), silent[1])
+
+
 @pytest.mark.parametrize(("codec", "named"), [(b"av01", r"AV1 \(av01\)"), (b"vvc1", r"H.266 \(vvc1\)"), (b"zzz9", "zzz9")])
 def test_a_codec_that_cannot_be_decoded_is_named(clip: Path, codec: bytes, named: str, capfd: pytest.CaptureFixture[str]) -> None:
     movies.recoded(clip, codec)

@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+#: In the commands of the document; on the page it is the endpoint's own.
+EXAMPLE_URL = "http://127.0.0.1:8000/"
+
 _STYLE = "docs.css"
 CSS = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1e21;background:#fff}
 h2{margin-top:2.5rem;border-top:1px solid #ccc;padding-top:1rem}code,pre{font:14px/1.4 ui-monospace,monospace}
@@ -16,8 +19,13 @@ th,td{text-align:left;padding:.25rem 1rem .25rem 0;vertical-align:top;border-bot
 """
 
 
-def page(openapi: Mapping[str, Any]) -> str:
-    """Write the page of an OpenAPI document."""
+def page(openapi: Mapping[str, Any], url: str) -> str:
+    """Write the page of an OpenAPI document.
+
+    Args:
+        openapi: The document.
+        url: Where the endpoint was asked, with the path prefix before it and `/` at the end.
+    """
     info = openapi["info"]
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -27,14 +35,14 @@ def page(openapi: Mapping[str, Any]) -> str:
     schemas = openapi.get("components", {}).get("schemas", {})
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
-            parts.append(_operation(method.upper(), path, operation, schemas))
+            parts.append(_operation(method.upper(), path, operation, schemas, url))
     return "".join([*parts, "</body></html>"])
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any], url: str) -> str:
     parts = [f"<h2><code>{method} {_e(path)}</code></h2><p>{_e(operation.get('description') or operation.get('summary', ''))}</p>"]
     if operation.get("x-curl"):
-        parts.append(f"<pre>{_e(operation['x-curl'])}</pre>")
+        parts.append(f"<pre>{_e(operation['x-curl'].replace(EXAMPLE_URL, url))}</pre>")
     if operation.get("parameters"):
         rows = "".join(
             f"<tr><td><code>{_e(one['name'])}</code></td><td>{_e(one.get('description', ''))}</td>"

@@ -19,7 +19,7 @@ from fkp import __version__
 from fkp.serve import limits
 from fkp.serve.http import docs, schemas
 from fkp.serve.http.page_landmarks import page_landmarks
-from fkp.serve.http.security import SecurityMiddleware, token_digests
+from fkp.serve.http.security import SecurityMiddleware, route_of, token_digests
 from fkp.serve.http.uploads import FIELD, Upload, read_uploads
 from fkp.serve.model import Found, InferenceOptions, Model, face_json, places
 from fkp.serve.refusal import Code, Refusal
@@ -62,8 +62,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         415: "Not a JPEG, PNG or WebP file.",
         422: "A broken image or a parameter out of range.",
         429: "Too many requests: try again after the header Retry-After. This answer may be plain text.",
+        503: "No model yet: try again after the header Retry-After.",
     }.items()
 }
+_NO_MODEL: dict[str, Any] = {"model": schemas.Error, "description": "No model yet."}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -76,7 +78,7 @@ def _body(several: bool = False) -> dict[str, Any]:
 
 
 def _curl(path: str, more: str = "--data-binary @photo.jpg") -> str:
-    return f"curl {more} 'http://127.0.0.1:8000{path}'"
+    return f"curl {more} '{docs.EXAMPLE_URL}{path.lstrip('/')}'"
 
 
 class Engine(Protocol):
@@ -109,13 +111,19 @@ class Engine(Protocol):
         ...
 
 
-def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: float = limits.REQUEST_S) -> SecurityMiddleware:
+def build_api(
+    engine: Engine,
+    digests: Sequence[str] | None = None,
+    timeout_s: float = limits.REQUEST_S,
+    origins: Callable[[], Sequence[str]] = tuple,
+) -> SecurityMiddleware:
     """Make the ASGI application: the routes inside the security layer.
 
     Args:
         engine: Answers.
         digests: Of the valid tokens, see `http.security.token_digests`; by default those of the environment.
         timeout_s: Longest time of a request.
+        origins: See `SecurityMiddleware`.
     """
     api = FastAPI(title="fkp", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     _add_errors(api, engine)
@@ -124,7 +132,9 @@ def build_api(engine: Engine, digests: Sequence[str] | None = None, timeout_s: f
     _add_page(api)
     app = _Direct(api, engine, keypoints)
     valid = token_digests(None) if digests is None else digests
-    return SecurityMiddleware(app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False)
+    return SecurityMiddleware(
+        app, valid, timeout_s, observe=engine.observe, count_error=engine.count_error, tell_request_id=False, origins=origins
+    )
 
 
 class _Direct:
@@ -143,7 +153,7 @@ class _Direct:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope.get("path") != "/v1/keypoints" or scope["method"] != "POST":
+        if route_of(scope) != "/v1/keypoints" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -177,8 +187,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         found = await engine.find(model, upload.data, options)
         answer = {
             "request_id": request.state.request_id,
-            "image": {"width": found.width, "height": found.height},
-            "faces": [face_json(face, chosen) for face in found.faces],
+            **_found_json(found, chosen),
             "model": model.name_json,
             "milliseconds": _milliseconds({"read": 1000 * (read - began), **found.milliseconds}, began),
         }
@@ -197,7 +206,8 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         model = _model(engine)
         found = await engine.find(model, upload.data, options, keep_image=True)
         drawn = await engine.draw(found)
-        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, "X-Faces": str(len(found.faces))})
+        counts = {"X-Faces": str(len(found.faces)), "X-Faces-Left-Out": str(found.left_out)}
+        return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, **counts})
 
     @api.post(
         "/v1/keypoints:batch",
@@ -234,9 +244,16 @@ async def _entry(engine: Engine, model: Model, upload: Upload, options: Inferenc
         return {"name": upload.name, "error": refusal.envelope(request_id)}
     return {
         "name": upload.name,
-        "image": {"width": found.width, "height": found.height},
-        "faces": [face_json(face, places(model.predictor.scheme, options.points)) for face in found.faces],
+        **_found_json(found, places(model.predictor.scheme, options.points)),
         "milliseconds": {stage: round(value, 3) for stage, value in found.milliseconds.items()},
+    }
+
+
+def _found_json(found: Found, chosen: list[int] | None) -> dict[str, Any]:
+    return {
+        "image": {"width": found.width, "height": found.height},
+        "faces": [face_json(face, chosen) for face in found.faces],
+        "left_out": found.left_out,
     }
 
 
@@ -246,7 +263,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Card, figures and digest of the model that answers, and the last one that was refused."""
         return _json({**_model(engine).card_json(), "refused": engine.refused()})
 
-    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: _ERRORS[503]})
+    @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: _NO_MODEL})
     async def landmarks() -> dict[str, Any]:
         """The model's landmarks: their names, regions with their colours, and the lines between them."""
         return page_landmarks(_model(engine).predictor.scheme)
@@ -256,7 +273,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
         """Whether a replica answers at all."""
         return _json({"status": "ok"})
 
-    @api.get("/readyz", response_model=schemas.Health, responses={503: {"model": schemas.Error, "description": "No model yet."}})
+    @api.get("/readyz", response_model=schemas.Health, responses={503: _NO_MODEL})
     async def readyz() -> Response:
         """Whether a model is loaded."""
         _model(engine)
@@ -287,8 +304,8 @@ def _add_page(api: FastAPI) -> None:
         return answer(name)
 
     @api.get("/docs", include_in_schema=False)
-    async def documentation() -> Response:
-        return HTMLResponse(docs.page(api.openapi()))
+    async def documentation(request: Request) -> Response:
+        return HTMLResponse(docs.page(api.openapi(), str(request.base_url)))
 
     @api.get("/docs.css", include_in_schema=False)
     async def documentation_style() -> Response:
@@ -334,7 +351,7 @@ def _add_errors(api: FastAPI, engine: Engine) -> None:
 
 
 def _options(params: schemas.ImageParams, box: Sequence[str] = (), points: str = "all") -> InferenceOptions:
-    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, points)
+    return InferenceOptions(tuple(_box(text) for text in box), params.max_faces, params.min_score, params.min_quality, points)
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fkp.serve import limits
 from fkp.serve.refusal import Code
 
 #: [x0, y0, x1, y1].
@@ -16,8 +17,15 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 class ImageParams(BaseModel):
     """Parameters of every route of images; others are ignored."""
 
-    max_faces: int = Field(20, ge=1, le=100, description="at most so many faces, the best first")
+    max_faces: int = Field(20, ge=1, le=limits.FACES, description="at most so many faces, the best first")
     min_score: float = Field(0.0, ge=0, le=1, description="detected faces below it are left out; the detector's own floor is 0.6")
+
+    min_quality: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="detected faces of a lower quality are left out and counted; 0 keeps all; by default the model's own, see /v1/model",
+    )
 
 
 class AnnotateParams(ImageParams):
@@ -97,6 +105,7 @@ class Keypoints(_Answer):
                         "quality": 0.71,
                     }
                 ],
+                "left_out": 0,
                 "model": {"name": "fkp", "version": "ytfaces", "digest": "3f6c"},
                 "milliseconds": {"read": 0.2, "decode": 1.9, "detect": 5.8, "crop": 0.2, "queue": 0.1, "network": 1.0, "total": 9.6},
             }
@@ -106,6 +115,7 @@ class Keypoints(_Answer):
     request_id: str
     image: ImageSize
     faces: list[FaceAnswer]
+    left_out: int = Field(description="detections left out because of min_quality; of given boxes none is")
     model: ModelName
     milliseconds: dict[str, float] = Field(description="time of each stage: read, decode, detect, crop, queue, network, total")
 
@@ -116,6 +126,7 @@ class BatchEntry(_Answer):
     name: str = Field(description="file name it was sent under")
     image: ImageSize | None = None
     faces: list[FaceAnswer] | None = None
+    left_out: int | None = Field(None, description="as in /v1/keypoints")
     error: Error | None = None
     milliseconds: dict[str, float] = {}
 
@@ -152,6 +163,7 @@ class ModelCard(_Answer):
     digest: str
     architecture: str
     size_px: int = Field(description="side of the square crop that the network sees")
+    min_quality: float = Field(description="of detected faces: what a request gets that names none")
     scheme: SchemeNames
     card: str = Field(description="Markdown")
     metrics: dict[str, Any]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from fkp.errors import FkpError
 from fkp.serve import TOKEN_VARIABLE, limits
+from fkp.serve.http.cross_origin import CrossOrigin
 from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class SecurityMiddleware:
         observe: Called after each request with its path, HTTP status and seconds.
         count_error: Called with the code of each refusal that is answered here.
         tell_request_id: Whether to add the header X-Request-ID; Ray's proxies add it themselves.
+        origins: Returns those of the pages that may ask from elsewhere, see `Settings.allowed_origins`.
     """
 
     def __init__(
@@ -107,11 +109,13 @@ class SecurityMiddleware:
         observe: Callable[[str, int, float], None] | None = None,
         count_error: Callable[[str], None] | None = None,
         tell_request_id: bool = True,
+        origins: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self.app = app
         self.observe = observe
         self.count_error = count_error
         self.tell_request_id = tell_request_id
+        self.origins = origins
         self.digests = tuple(digests)
         self.timeout_s = timeout_s
         self.body_limit_bytes = body_limit_bytes
@@ -135,13 +139,20 @@ class SecurityMiddleware:
             await self._answer(scope, headers, exchange, request_id)
         finally:
             if self.observe is not None:
-                self.observe(scope["path"], exchange.status, time.perf_counter() - began)
+                self.observe(route_of(scope), exchange.status, time.perf_counter() - began)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], exchange: _Exchange, request_id: str) -> None:
+        send: Send = exchange.send
         try:
             async with asyncio.timeout(self.timeout_s):
+                if b"origin" in headers:
+                    cross_origin = CrossOrigin(self.app, scope, self.origins())
+                    if cross_origin.is_preflight:  # Browsers send no token with it.
+                        await cross_origin(scope, exchange.receive, exchange.send)
+                        return
+                    send = cross_origin.sharing(exchange.send)  # Refusals, too: a page may read why.
                 self._admit(scope, headers)
-                await self.app(scope, exchange.receive, exchange.send)
+                await self.app(scope, exchange.receive, send)
             return
         except Refusal as refusal:
             caught = refusal
@@ -154,12 +165,12 @@ class SecurityMiddleware:
         if self.count_error is not None:
             self.count_error(caught.code)
         if not exchange.status:
-            await refuse(caught, request_id, exchange.send)
+            await refuse(caught, request_id, send)
         elif not exchange.ended:
             raise RuntimeError(f"request {request_id} failed in the middle of its answer: {caught.code}")
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        if scope["path"] not in OPEN_PATHS:
+        if route_of(scope) not in OPEN_PATHS:
             self._check_token(scope, headers)
         if declared_bytes(headers) > self.body_limit_bytes:
             raise too_large(self.body_limit_bytes)
@@ -232,6 +243,12 @@ async def refuse(refusal: Refusal, request_id: str, send: Send, bare: bool = Fal
         headers += [*SECURITY_HEADERS, (b"cache-control", b"no-store"), (b"x-request-id", request_id.encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def route_of(scope: Scope) -> str:
+    """The path behind the prefix under which the application is mounted (ASGI's root_path), whether or not the path holds it."""
+    path, prefix = str(scope.get("path", "")), scope.get("root_path", "")
+    return path[len(prefix) :] if path.startswith(prefix + "/") else path
 
 
 def too_large(limit_bytes: int) -> Refusal:

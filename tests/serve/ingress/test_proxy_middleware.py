@@ -137,6 +137,43 @@ def test_no_header_of_a_client_steers_ray(name: bytes, value: bytes) -> None:
     assert (kept[b"content-type"], kept[b"authorization"]) == (b"image/png", b"Bearer x")
 
 
+class Answers:
+    """Answers as it is told: a replica, which has the settings, or Ray in its place."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def test_a_page_that_a_replica_allows_reads_the_refusals_from_here_and_rays_own() -> None:
+    answers, page = Answers(), (b"Origin", b"https://app.example")
+    proxy = ProxyMiddleware(answers, LIMIT, 3 * LIMIT)
+    replica, allows = (b"content-security-policy", b"x"), (b"access-control-allow-origin", b"https://app.example")
+
+    def shared(*headers: tuple[bytes, bytes]) -> list[str]:
+        found = asyncio.run(through(proxy, headers)).headers
+        return sorted(name.decode().lower() for name in found if name.lower().startswith((b"access", b"vary")))
+
+    too_long = (b"Content-Length", b"9999")
+    assert shared(page) == shared(page, too_long) == [], "nobody is known"
+    answers.headers = [replica, allows]
+    assert shared(page) == ["access-control-allow-origin"]
+    told = ["access-control-allow-origin", "access-control-expose-headers", "vary"]
+    assert shared(page, too_long) == told and shared((b"Origin", b"https://b.example"), too_long) == shared(too_long) == []
+    answers.headers = [(b"content-type", b"text/plain")]
+    assert shared(page) == told, "Ray's own answer, such as 503, changes nothing"
+    answers.headers = [replica, (b"access-control-allow-origin", b"*")]
+    for number in range(1000):
+        shared((b"Origin", b"https://%d.example" % number))
+    assert len(proxy._allowed) == 64
+    assert shared(page, too_long) == [] and shared((b"Origin", b"https://999.example"), too_long) == told
+    answers.headers = [replica]
+    assert shared((b"Origin", b"https://999.example")) == shared((b"Origin", b"https://999.example"), too_long) == [], "allowed no more"
+
+
 def test_inside_of_a_replica_ray_neither_watches_the_clock_nor_the_client() -> None:
     ray = Ray()
     asyncio.run(
