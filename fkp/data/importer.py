@@ -40,6 +40,9 @@ LEAST_FACES = 10
 #: Overlap (intersection over union) of the boxes of two labels of one image from which on they label the same face.
 _SAME_FACE = 0.6
 
+#: What ends sooner shows no bar.
+_QUIET_S = 2.0
+
 #: Reasons for leaving out that are printed; the others stand in the file alone.
 _MOST_REASONS = 8
 
@@ -143,7 +146,7 @@ def _read(form: Format, paths: Sequence[Path], source: Source) -> Iterator[Face]
 
 def _progress(items: Iterable[_Item], what: str, unit: str, total: int | None = None) -> Iterable[_Item]:
     """The same items, with a bar for what takes longer than two seconds; in a log file a line every half minute."""
-    return tqdm(items, what, total, unit=unit, delay=2.0, mininterval=0.5 if sys.stderr.isatty() else 30.0)
+    return tqdm(items, what, total, unit=unit, delay=_QUIET_S, mininterval=0.5 if sys.stderr.isatty() else 30.0)
 
 
 def _placed(faces: list[Face], placement: Placement, origin: float, source: Source) -> tuple[LabelSet, list[Face]]:

@@ -85,6 +85,8 @@ def recognise(source: Source, asked: str | None = None) -> tuple[Format, list[Pa
     Raises:
         FkpError: There are no labels, or labels of several formats and none is asked for.
     """
+    if asked is not None and asked not in FORMATS:
+        raise FkpError(f"unknown format {asked}: choose one of {', '.join(sorted(FORMATS))}")
     suffixes = {suffix for known in FORMATS.values() for suffix in known.suffixes}
     files = [path for path in source.files if path.suffix.lower() in suffixes]
     found: dict[str, list[Path]] = {}
