@@ -283,12 +283,21 @@ def _names_of(images: Sequence[Path]) -> dict[Path, str]:
 
 
 def _copy(names: dict[Path, str], out: Path, link: bool) -> None:
-    for path, name in _progress(names.items(), "copies", "image", len(names)):
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
+    for folder in {(out / name).parent for name in names.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def bring(path: Path) -> None:
         if link:
-            os.link(os.path.realpath(path), out / name)
-        else:
-            shutil.copyfile(path, out / name)
+            os.link(os.path.realpath(path), out / names[path])
+            return
+        with path.open("rb") as image, (out / names[path]).open("wb") as copy:
+            shutil.copyfileobj(image, copy)
+            copy.flush()
+            os.fsync(copy.fileno())  # It waits for the disk, and eight wait at once; `install_dir` finds nothing left to write.
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in _progress(pool.map(bring, names), "copies", "image", len(names)):
+            pass
 
 
 def _number(count: int, what: str) -> str:

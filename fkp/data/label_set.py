@@ -162,7 +162,8 @@ def read(root: Path) -> LabelSet:
         try:
             row = json.loads(line)
             _check(row, scheme)
-            points.append(_array([place or (np.nan, np.nan) for place in row["points"]], (len(scheme), 2), "points"))
+            whole = row["points"] if None not in row["points"] else [place or (np.nan, np.nan) for place in row["points"]]
+            points.append(_array(whole, (len(scheme), 2), "points"))
             visible.append(np.array(row["visible"], bool))
             boxes.append(np.full(4, np.nan, np.float32) if row["box"] is None else _array(row["box"], (4,), "box"))
         except (ValueError, TypeError) as error:

@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "one group": (_one_group, {}, "all 12 faces are of one group (Ada) and a split needs two: choose another --group"),
     "one image": (_one_image, {}, "one group (0) and a split needs two: the images are nearly the same"),
     "other number": (_number, {}, "no built-in scheme has 20 points (0, 1, 2, ...): describe yours in a YAML file"),
-    "other scheme": (table, {"scheme": "five"}, "the labels have 68 points a face (left_jaw_0, left_jaw_1, left_jaw_2, ...), and scheme five has 5"),
+    "other scheme": (table, {"scheme": "five"}, "left_jaw_2, ...), and scheme five has 5: name their scheme with --scheme"),
     "unknown scheme": (table, {"scheme": "ours"}, "unknown scheme ours: built in are"),
     "no JSON of labels": (_no_coco, {}, "holds no labels of the formats"),
     "no such format there": (table, {"format": "pts"}, "holds no labels of the format pts"),
