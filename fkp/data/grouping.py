@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fkp.data.formats import Face, Source
+from fkp.data.formats import Face
 from fkp.data.near_duplicates import clusters_of
 from fkp.errors import FkpError
 from fkp.vision.fingerprint import Fingerprint
@@ -55,26 +55,27 @@ class Grouping:
             return "as the labels say" if self._told else "each image by itself (--group folder, column:NAME or a pattern makes others)"
         return "each image by itself" if self._asked == "image" else "by folder"
 
-    def of(self, face: Face, name: str, source: Source) -> str:
-        """Group of a face by its labels or the name of its image, before any are joined; one that has none is a fault.
+    def of(self, face: Face, name: str) -> str:
+        """Group of a face by its labels or the name of its image, before any are joined.
 
         Args:
             face: As read.
             name: Of its image, below the folder that all share.
-            source: Takes the fault.
+
+        Raises:
+            FkpError: The rule gives it none.
         """
         self._told |= face.group is not None
         if self._pattern is not None:
             match = self._pattern.search(name)
             if match is None:
-                source.faults.append((face.where, f"the pattern {self._asked} of --group is not found in {name}: write one that fits all"))
-                return name
+                raise FkpError(f"{face.where}: the pattern {self._asked} of --group is not found in {name}: write one that fits all")
             found = match[1] if match.re.groups else match[0]
             return _spelling(found or name)
         if self._asked == "folder":
             return _spelling(str(PurePosixPath(name).parent))
         if self.column is not None and face.group is None:
-            source.faults.append((face.where, f"column {self.column} is empty, or the format has no columns: give each face a group"))
+            raise FkpError(f"{face.where}: column {self.column} is empty, or the format has no columns: give each face a group")
         return _spelling(name if self._asked == "image" else face.group or name)
 
     def mend(self, before: int) -> str:

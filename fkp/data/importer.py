@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,9 +98,11 @@ def import_set(asked: Asked) -> list[str]:
         raise FkpError(f"{asked.place} labels no face that can be used{_first(source.left_out)}")
     placement = Placement(faces, form, asked.scheme)
     labels, faces = _placed(faces, placement, origin, source)
+    names = _names_of({face.image for face in faces})
+    for face in faces:
+        face.group = grouping.of(face, names[face.image].removeprefix(f"{label_set.IMAGES}/"))
     prints, images, labels, faces = _examined(faces, labels, source)
-    names = _names_of(images)
-    own = [grouping.of(face, names[face.image].removeprefix(f"{label_set.IMAGES}/"), source) for face in faces]
+    own = [face.group or "" for face in faces]
     _settle_faults(source, asked)
     if len(labels) < LEAST_FACES:
         raise FkpError(f"{asked.place} has {len(labels)} faces to learn from and a set needs {LEAST_FACES}{_first(source.left_out)}")
@@ -108,10 +110,11 @@ def import_set(asked: Asked) -> list[str]:
     if len(set(groups)) == 1:
         raise FkpError(f"all {len(groups)} faces are of one group ({groups[0]}) and a split needs two: {grouping.mend(len(set(own)))}")
     labels = replace(labels, images=[names[face.image] for face in faces], groups=groups)
-    source.left_out += [(source.short(path), "an image without a label") for path in sorted({*source.all_images} - set(images))]
+    if asked.place.is_dir():
+        source.left_out += [(source.short(path), "an image without a label") for path in sorted({*source.all_images} - names.keys())]
     try:
         with atomic_replace_dir(asked.out) as draft:
-            _copy(names, draft, asked.link)
+            _copy({path: names[path] for path in images}, draft, asked.link)
             label_set.write(draft, labels, {"format": form.name, "origin": origin, "images": len(images), "groups": len(set(groups))})
             if source.left_out:
                 (draft / LEFT_OUT).write_text("".join(f"{where}: {reason}\n" for where, reason in source.left_out), encoding="utf-8")
@@ -276,7 +279,7 @@ def _first(left_out: Sequence[tuple[str, str]]) -> str:
     return f": {len(left_out)} are left out, the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ": label more"
 
 
-def _names_of(images: Sequence[Path]) -> dict[Path, str]:
+def _names_of(images: Collection[Path]) -> dict[Path, str]:
     """Where each image goes in the set: below the folder that all share."""
     folder = Path(os.path.commonpath([path.absolute().parent for path in images])) if images else Path()
     return {path: f"{label_set.IMAGES}/{path.absolute().relative_to(folder).as_posix()}" for path in images}

@@ -237,6 +237,7 @@ def test_broken_faces_can_be_left_out(tmp_path: Path) -> None:
     place = table(tmp_path / "labels", count=COUNT + 2)
     (place / name_of(3)).unlink()
     (place / name_of(4)).write_bytes(b"no image")
+    import_set(Asked(table(tmp_path / "whole"), place / "before"))  # What was imported before is no further label of the folder.
     with pytest.raises(FkpError, match=r"line 5: image a_03\.png is missing.*; 1 more cannot be used, and --skip-broken leaves them out"):
         import_set(Asked(place, tmp_path / "set"))
     import_set(Asked(place, tmp_path / "set", skip_broken=True))

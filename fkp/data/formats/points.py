@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,7 +34,7 @@ class Placement:
     def __init__(self, faces: Sequence[Face], format_: Format, asked: str | None) -> None:
         self._ordered = format_.ordered
         self._names = list(dict.fromkeys(name for names in {face.names for face in faces if face.names} for name in names))
-        self._count = max(len(face.points) for face in faces)
+        self._count = Counter(len(face.points) for face in faces).most_common(1)[0][0]
         numbers = [_NUMBER.fullmatch(name) for name in self._names]
         stems = {name[: match.start(1)] for name, match in zip(self._names, numbers, strict=True) if match}
         self._numbers: dict[str, int] = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from fkp.data.label_set import is_label_set
 from fkp.errors import FkpError
 
 #: Of the images that OpenCV reads.
@@ -152,6 +153,9 @@ class Source:
 def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if is_label_set(folder) and Path(folder) != root:  # It was imported from here before.
+            folders.clear()
+            continue
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
