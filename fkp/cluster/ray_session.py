@@ -61,6 +61,7 @@ def begin(address: str | None = None, **options: Any) -> None:
         _keep_token()
     # The dashboard process also answers Train's questions about the state of its workers: without it Train warns every second, and a
     # training inside a search never ends. It listens on loopback only.
+    ray_private.print_no_end()
     with ray_faults.as_sentences(named if join else None), stopping.kept(), ray_private.beside_the_terminal():
         ray.init(address, dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False, **options)
 

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fkp import stopping
+
 #: Resource that only the head has: what must run there asks for a little of it.
 HEAD_RESOURCE = "node:__internal_head__"
 
@@ -38,6 +40,21 @@ def beside_the_terminal() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = before  # type: ignore[misc]
+
+
+def print_no_end() -> None:
+    """A thread of Ray's prints every task and actor that is lost. Of a command that was stopped they all are, which is no news."""
+    from ray._private import worker
+
+    told = worker.print_to_stdstream
+    if told.__module__ == __name__:
+        return
+
+    def tell(data: Any, ignore_prefix: bool) -> None:
+        if stopping.received() is None:
+            told(data, ignore_prefix)
+
+    worker.print_to_stdstream = tell
 
 
 def temp_folder() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import sys
 import threading
@@ -85,11 +84,9 @@ def connect(address: str | None = None) -> Iterator[int]:
         ray_session.begin(address, namespace="serve")
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
-        # A thread of Ray's prints that its controller, which ends itself, is gone and will be asked again.
-        with contextlib.redirect_stdout(io.StringIO()):
-            if ray.is_initialized():
-                serve.shutdown()
-            ray.shutdown()
+        if ray.is_initialized():
+            serve.shutdown()
+        ray.shutdown()
 
 
 def settings(
