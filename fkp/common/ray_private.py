@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,11 @@ TRAIN_SNAPSHOT = "checkpoint_manager_snapshot.json"
 def beside_the_terminal() -> Iterator[None]:
     """Ray's processes that the block starts are no part of this process's group: Ctrl-C in the terminal, and `timeout`, signal to all
     of a group, and a cluster that ends together with its driver leaves that one to die of it. They end with this process all the same.
+    Elsewhere than on Linux nothing is changed: there Ray ends them by their group.
     """
+    if sys.platform != "linux":
+        yield
+        return
     from ray._private import services
 
     before = services.ConsolePopen

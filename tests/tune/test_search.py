@@ -239,7 +239,7 @@ def test_the_command_fails_when_the_record_is_not_complete(monkeypatch: pytest.M
 
 @pytest.mark.over_5s("two searches")
 def test_a_finished_search_takes_more_trials(run_search: Callable[..., Searched], tmp_path: Path) -> None:
-    """Two of a rate at which nothing moves; then two more, which are held against them, and which know of them."""
+    """Two, then two more, which are drawn by the same algorithm with what is known of the first ones."""
     space = {"optim.lr": {"log": [0.005, 0.02]}}
     begun = run_search(tmp_path, space, trials=2, epochs=2, concurrent=1)
     before = {name: run.info.run_id for name, run in begun.runs().items()}
