@@ -212,12 +212,10 @@ def _examined(faces: list[Face], labels: LabelSet, source: Source) -> tuple[list
         for row in rows:
             told = faces[row].size_px
             if told is not None and told != (width, height):
-                wrong.append(
-                    (
-                        row,
-                        f"its labels say that {path.name} has {told[0]} x {told[1]} pixels, and it has {width} x {height}: bring that one",
-                    )
+                mend = (
+                    "label it as it is displayed, turned by its EXIF data" if told == (height, width) else "bring the one that was labelled"
                 )
+                wrong.append((row, f"labelled as {told[0]} x {told[1]} pixels and {path.name} has {width} x {height}: {mend}"))
                 continue
             try:
                 check_label(labels.points_px[row], height, width, faces[row].where, labels.scheme)
