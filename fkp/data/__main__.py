@@ -151,11 +151,15 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from fkp.data import packed_set, verify
+    from fkp.data import label_set, packed_set, verify
 
     if packed_set.is_packed(args.root):
         _verify_packed(packed_set.open_packed(args.root))
         return
+    if label_set.is_label_set(args.root):
+        raise FkpError(
+            f"{args.root} is an imported set and no manifest lists it: `fkp data stats --root {args.root}` reads every image of it"
+        )
     root, listed = Path(args.root), verify.read_manifest(args.manifest)
     if not root.is_dir():
         raise FkpError(f"there is no set at {root}: `fkp data fetch` brings it, or name its folder with --root")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,19 +18,18 @@ import numpy as np
 from tqdm import tqdm
 
 from fkp.common.files import atomic_replace_dir
-from fkp.config import DataConfig
 from fkp.data import label_set
 from fkp.data.face_shape import first_fault
 from fkp.data.formats import Face, Format, Source, recognise
 from fkp.data.formats.points import Placement
 from fkp.data.formats.subsets import subset_of_path
 from fkp.data.grouping import Grouping, joined_groups
+from fkp.data.import_summary import groups_told, left_out_told, number_of, points_told, scheme_flag, splits_told
 from fkp.data.label_set import LabelSet
-from fkp.data.labels import check_label, table_of
+from fkp.data.labels import check_label
 from fkp.data.sheet import sheet
-from fkp.data.splits import NUM_FOLDS, belongs
 from fkp.errors import FkpError
-from fkp.scheme import DEFAULT, Scheme, built_in
+from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint, fingerprint
 from fkp.vision.image import decode_image, read_bytes, write_image
 
@@ -42,9 +40,6 @@ _SAME_FACE = 0.6
 
 #: What ends sooner shows no bar.
 _QUIET_S = 2.0
-
-#: Reasons for leaving out that are printed; the others stand in the file alone.
-_MOST_REASONS = 8
 
 SHEET, LEFT_OUT = "sheet.jpg", "left_out.txt"
 
@@ -125,14 +120,14 @@ def import_set(asked: Asked) -> list[str]:
         )
         raise FkpError(f"cannot write {asked.out}: {error.strerror or error}{way}") from error
     return [
-        f"{asked.place}: {form.about}: {len(labels)} faces in {len(images)} images, from {_number(len(paths), 'file')}",
+        f"{asked.place}: {form.about}: {len(labels)} faces in {len(images)} images, from {number_of(len(paths), 'file')}",
         f"first pixel at {origin:g} in the labels{'' if asked.origin is None else ', as asked'}, at 0 in the set",
-        f"scheme {labels.scheme.name}: {len(labels.scheme)} points, known {placement.how}; {_points(labels)}",
-        *_groups_told(grouping, own, groups),
-        *_splits_told(labels),
-        *_left_out_told(source.left_out, asked.out),
+        f"scheme {labels.scheme.name}: {len(labels.scheme)} points, known {placement.how}; {points_told(labels)}",
+        groups_told(grouping.about, own, groups),
+        *splits_told(labels),
+        *left_out_told(source.left_out, asked.out / LEFT_OUT),
         f"{asked.out}: {label_set.LABELS}, {len(images)} images ({'linked' if asked.link else 'copied'}); look at {asked.out / SHEET}",
-        f"train on it: fkp train --data.root {asked.out}" + _scheme_flag(labels.scheme, asked.out),
+        f"train on it: fkp train --data.root {asked.out}" + scheme_flag(labels.scheme, asked.out),
     ]
 
 
@@ -217,12 +212,10 @@ def _examined(faces: list[Face], labels: LabelSet, source: Source) -> tuple[list
         for row in rows:
             told = faces[row].size_px
             if told is not None and told != (width, height):
-                wrong.append(
-                    (
-                        row,
-                        f"its labels say that {path.name} has {told[0]} x {told[1]} pixels, and it has {width} x {height}: bring that one",
-                    )
+                mend = (
+                    "label it as it is displayed, turned by its EXIF data" if told == (height, width) else "bring the one that was labelled"
                 )
+                wrong.append((row, f"labelled as {told[0]} x {told[1]} pixels and {path.name} has {width} x {height}: {mend}"))
                 continue
             try:
                 check_label(labels.points_px[row], height, width, faces[row].where, labels.scheme)
@@ -301,58 +294,3 @@ def _copy(names: dict[Path, str], out: Path, link: bool) -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in _progress(pool.map(bring, names), "copies", "image", len(names)):
             pass
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _points(labels: LabelSet) -> str:
-    there = np.isfinite(labels.points_px).all(-1)
-    return f"{int(there.sum())} labelled, {int((~there).sum())} missing, {int((there & ~labels.visible).sum())} labelled and covered"
-
-
-def _groups_told(grouping: Grouping, own: Sequence[str], groups: Sequence[str]) -> list[str]:
-    before, after = len(set(own)), len(set(groups))
-    joined = f"; {before - after} more were joined to others, whose image they share or nearly are" if before > after else ""
-    return [f"{after} groups, {grouping.about}{joined}"]
-
-
-def _splits_told(labels: LabelSet) -> list[str]:
-    data = DataConfig(source="folder")
-    table = table_of(labels)
-    fold, part = table["fold"].to_numpy(), table["part"].to_numpy()
-    counts = {subset: int(belongs(subset, data, fold, part).sum()) for subset in ("train", "val", "test")}
-    told = ", ".join(f"{subset} {count}" for subset, count in counts.items())
-    lines = [f"split by group: {told} faces"]
-    if empty := [subset for subset, count in counts.items() if not count]:
-        held = np.bincount(table["fold"][~table["identity"].duplicated()], minlength=NUM_FOLDS).tolist()
-        lines.append(f"no group is in {' or '.join(empty)}: the folds hold {held} groups, choose by --data.test_fold and --data.val_fold")
-    if any(labels.subsets):
-        given = Counter(subset or "none" for subset in labels.subsets)
-        sides: dict[str, set[bool]] = {}
-        for group, subset in zip(labels.groups, labels.subsets, strict=True):
-            sides.setdefault(group, set()).add(subset == "test")
-        shared = sum(len(found) > 1 for found in sides.values())
-        told = ", ".join(f"{subset} {count}" for subset, count in given.items())
-        lines.append(f"split of the labels (--data.split published): {told} faces; {_number(shared, 'group')} of test in train or val, too")
-    return lines
-
-
-def _left_out_told(left_out: Sequence[tuple[str, str]], out: Path) -> list[str]:
-    """What is left out, by its reason; all of it stands in the set."""
-    if not left_out:
-        return ["nothing is left out"]
-    lines = [f"{len(left_out)} left out, all in {out / LEFT_OUT}:"]
-    reasons: dict[str, list[str]] = {}
-    for where, reason in left_out:
-        reasons.setdefault(reason, []).append(where)
-    for reason, places in sorted(reasons.items(), key=lambda item: -len(item[1]))[:_MOST_REASONS]:
-        lines.append(f"  {len(places)} x {reason}: {places[0]}" + (f" and {len(places) - 1} more" if len(places) > 1 else ""))
-    return lines
-
-
-def _scheme_flag(scheme: Scheme, out: Path) -> str:
-    if scheme.name == DEFAULT:
-        return ""
-    return f" --data.scheme {scheme.name if scheme.name in built_in() else out / label_set.SCHEME}"

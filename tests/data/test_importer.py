@@ -305,6 +305,11 @@ def test_stats_and_pack(imported: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert packed.digest == files.digest and packed.read_bytes(3) == files.read_bytes(3)
 
 
+def test_verify_says_what_reads_an_imported_set(imported: Path) -> None:
+    with pytest.raises(FkpError, match="is an imported set and no manifest lists it: `fkp data stats --root"):
+        cli.main(["verify", "--root", str(imported)])
+
+
 def test_a_line_that_is_broken_is_named(imported: Path, tmp_path: Path) -> None:
     row = json.loads((imported / "labels.jsonl").read_text().splitlines()[2])
     for change, says in (

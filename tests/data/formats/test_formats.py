@@ -147,7 +147,10 @@ def test_coco_points_in_another_order_are_known_by_their_names(tmp_path: Path) -
         (lambda content: content["annotations"][2].update(keypoints=[1, 2]), "annotation 2: a value has another form"),
         (lambda content: content["annotations"][2].update(keypoints=[1, 2, 2] * 5), "annotation 2: 5 points and not"),
         (lambda content: [entry.pop("keypoints") for entry in content["annotations"]], "is a COCO file without keypoints"),
-        (lambda content: content["images"][2].update(width=140, height=160), "has 140 x 160 pixels"),
+        (
+            lambda content: content["images"][2].update(width=140, height=160),
+            "annotation 2: labelled as 140 x 160 pixels and c_02.png has 160 x 140: label it as it is displayed, turned by its EXIF data",
+        ),
     ],
     ids=["no annotations", "no image", "form", "number", "no keypoints", "size"],
 )
