@@ -91,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "--origin", type=float, choices=(0.0, 0.5, 1.0), help="coordinate of the first pixel's centre (default: the format's)"
     )
     bring.add_argument("--link", action="store_true", help="link the images (hard links) instead of copying them")
-    bring.add_argument("--skip-broken", action="store_true", help="leave out faces that cannot be used, instead of refusing all")
+    bring.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out faces that cannot be used, instead of refusing all; a wrong line of *_frames_keypoints.csv is refused all the same",
+    )
 
     export = _command(commands, "export", _export, "write an imported set in a format of other tools, with its images")
     export.add_argument("place", type=Path, metavar="SET", help="folder of an imported set")

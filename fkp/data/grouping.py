@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fkp.data.formats import Face
+from fkp.data.labels import one_spelling
 from fkp.data.near_duplicates import clusters_of
 from fkp.errors import FkpError
 from fkp.vision.fingerprint import Fingerprint
@@ -71,12 +71,12 @@ class Grouping:
             if match is None:
                 raise FkpError(f"{face.where}: the pattern {self._asked} of --group is not found in {name}: write one that fits all")
             found = match[1] if match.re.groups else match[0]
-            return _spelling(found or name)
+            return one_spelling(found or name)
         if self._asked == "folder":
-            return _spelling(str(PurePosixPath(name).parent))
+            return one_spelling(str(PurePosixPath(name).parent))
         if self.column is not None and face.group is None:
             raise FkpError(f"{face.where}: column {self.column} is empty, or the format has no columns: give each face a group")
-        return _spelling(name if self._asked == "image" else face.group or name)
+        return one_spelling(name if self._asked == "image" else face.group or name)
 
     def mend(self, before: int) -> str:
         """What to do where all faces are of one group.
@@ -107,7 +107,3 @@ def joined_groups(own: Sequence[str], images_of: Sequence[Path], images: Sequenc
     component = connected_components(links, directed=False)[1][: len(names)]
     _, first = np.unique(component, return_index=True)
     return names[first[component[group]]].tolist()
-
-
-def _spelling(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

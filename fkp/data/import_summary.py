@@ -71,7 +71,8 @@ def left_out_told(left_out: Sequence[tuple[str, str]], file: Path) -> list[str]:
         reasons.setdefault(reason, []).append(where)
     for reason, places in sorted(reasons.items(), key=lambda item: -len(item[1]))[:_MOST_REASONS]:
         lines.append(f"  {len(places)} x {reason}: {places[0]}" + (f" and {len(places) - 1} more" if len(places) > 1 else ""))
-    return lines
+    # A name that a file gives may hold what no terminal prints.
+    return [line.encode(errors="backslashreplace").decode() for line in lines]
 
 
 def scheme_flag(scheme: Scheme, out: Path) -> str:

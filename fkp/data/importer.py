@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from fkp.data.sheet import sheet
 from fkp.errors import FkpError
 from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint, fingerprint
-from fkp.vision.image import decode_image, read_bytes, write_image
+from fkp.vision.image import decode_image, read_bytes, shown, write_image
 
 LEAST_FACES = 10
 
@@ -91,12 +91,13 @@ def import_set(asked: Asked) -> list[str]:
     if not faces:
         _settle_faults(source, asked)
         raise FkpError(f"{asked.place} labels no face that can be used{_first(source.left_out)}")
+    labelled = {face.image for face in faces}
     placement = Placement(faces, form, asked.scheme)
     labels, faces = _placed(faces, placement, origin, source)
     names = _names_of({face.image for face in faces})
     for face in faces:
         face.group = grouping.of(face, names[face.image].removeprefix(f"{label_set.IMAGES}/"))
-    prints, images, labels, faces = _examined(faces, labels, source)
+    prints, images, labels, faces = _examined(faces, labels, names, source)
     own = [face.group or "" for face in faces]
     _settle_faults(source, asked)
     if len(labels) < LEAST_FACES:
@@ -106,13 +107,15 @@ def import_set(asked: Asked) -> list[str]:
         raise FkpError(f"all {len(groups)} faces are of one group ({groups[0]}) and a split needs two: {grouping.mend(len(set(own)))}")
     labels = replace(labels, images=[names[face.image] for face in faces], groups=groups)
     if asked.place.is_dir():
-        source.left_out += [(source.short(path), "an image without a label") for path in sorted({*source.all_images} - names.keys())]
+        source.left_out += [(source.short(path), "an image without a label") for path in sorted({*source.all_images} - labelled)]
     try:
         with atomic_replace_dir(asked.out) as draft:
             _copy({path: names[path] for path in images}, draft, asked.link)
             label_set.write(draft, labels, {"format": form.name, "origin": origin, "images": len(images), "groups": len(set(groups))})
             if source.left_out:
-                (draft / LEFT_OUT).write_text("".join(f"{where}: {reason}\n" for where, reason in source.left_out), encoding="utf-8")
+                (draft / LEFT_OUT).write_text(
+                    "".join(f"{where}: {reason}\n" for where, reason in source.left_out), "utf-8", "backslashreplace"
+                )
             write_image(draft / SHEET, sheet(replace(labels, root=draft)))
     except OSError as error:
         way = (
@@ -195,33 +198,37 @@ def _no_faces(points_px: np.ndarray, scheme: Scheme) -> dict[int, str]:
     return wrong
 
 
-def _examined(faces: list[Face], labels: LabelSet, source: Source) -> tuple[list[Fingerprint], list[Path], LabelSet, list[Face]]:
+def _examined(
+    faces: list[Face], labels: LabelSet, names: Mapping[Path, str], source: Source
+) -> tuple[list[Fingerprint], list[Path], LabelSet, list[Face]]:
     """Decode every image once; the images that are whole, their fingerprints, and the faces that they show."""
     rows_of: dict[Path, list[int]] = {}
     for row, face in enumerate(faces):
         rows_of.setdefault(face.image, []).append(row)
 
-    def examine(path: Path) -> tuple[Fingerprint | None, list[tuple[int, str]]]:
+    def examine(path: Path) -> tuple[Fingerprint | None, dict[int, str]]:
         rows = rows_of[path]
         try:
+            if names[path] != shown(names[path]):
+                raise FkpError(f"the name of image {source.short(path)} is not UTF-8: rename it, and where the labels name it")
             image = decode_image(read_bytes(path), source.short(path))
         except FkpError as error:
-            return None, [(rows[0], str(error)), *((row, "") for row in rows[1:])]
+            return None, {rows[0]: str(error), **dict.fromkeys(rows[1:], "")}
         height, width = image.shape[:2]
-        wrong = []
+        wrong = {}
         for row in rows:
             told = faces[row].size_px
             if told is not None and told != (width, height):
                 mend = (
                     "label it as it is displayed, turned by its EXIF data" if told == (height, width) else "bring the one that was labelled"
                 )
-                wrong.append((row, f"labelled as {told[0]} x {told[1]} pixels and {path.name} has {width} x {height}: {mend}"))
+                wrong[row] = f"labelled as {told[0]} x {told[1]} pixels and {path.name} has {width} x {height}: {mend}"
                 continue
             try:
                 check_label(labels.points_px[row], height, width, faces[row].where, labels.scheme)
             except FkpError as error:
-                wrong.append((row, str(error).removeprefix(f"{faces[row].where}: ")))
-        return fingerprint(image), wrong + _twice(rows, labels)
+                wrong[row] = str(error).removeprefix(f"{faces[row].where}: ")
+        return fingerprint(image), wrong | _twice([row for row in rows if row not in wrong], labels)
 
     prints, images, wrong = [], [], dict[int, str]()
     with ThreadPoolExecutor() as pool:  # Decoding leaves the interpreter's lock.
@@ -242,16 +249,16 @@ def _examined(faces: list[Face], labels: LabelSet, source: Source) -> tuple[list
     return prints, images, labels, [faces[row] for row in rows]
 
 
-def _twice(rows: Sequence[int], labels: LabelSet) -> list[tuple[int, str]]:
+def _twice(rows: Sequence[int], labels: LabelSet) -> dict[int, str]:
     """Those of the faces of one image that are labelled before, too."""
     if len(rows) < 2:
-        return []
+        return {}
     points = labels.points_px[rows]
     low, high = np.nanmin(points, axis=1), np.nanmax(points, axis=1)
     sides = np.clip(np.minimum(high[:, None], high) - np.maximum(low[:, None], low), 0, None)
     inner, area = sides.prod(-1), (high - low).prod(-1)
     same = np.triu(inner > _SAME_FACE * (area[:, None] + area - inner), 1).any(0)
-    return [(rows[place], "this face of the image is labelled twice: keep one label") for place in np.flatnonzero(same).tolist()]
+    return {rows[place]: "this face of the image is labelled twice: keep one label" for place in np.flatnonzero(same).tolist()}
 
 
 def _settle_faults(source: Source, asked: Asked) -> None:

@@ -142,8 +142,12 @@ def write(folder: Path, labels: LabelSet, about: dict[str, Any]) -> None:
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def read(root: Path) -> LabelSet:
+def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
     """Read the labels of a set; its images are looked at when they are asked for.
+
+    Args:
+        root: Its folder.
+        faults: Takes why a line cannot be used, by its number from 1, instead of an error.
 
     Raises:
         FkpError: It is no such set, or a line of it cannot be used.
@@ -162,15 +166,21 @@ def read(root: Path) -> LabelSet:
         try:
             row = json.loads(line)
             _check(row, scheme)
-            whole = row["points"] if None not in row["points"] else [place or (np.nan, np.nan) for place in row["points"]]
-            points.append(_array(whole, (len(scheme), 2), "points"))
-            visible.append(np.array(row["visible"], bool))
-            boxes.append(np.full(4, np.nan, np.float32) if row["box"] is None else _array(row["box"], (4,), "box"))
+            whole = [(np.nan, np.nan) if place is None else place for place in row["points"]]
+            place_px = _array(whole, (len(scheme), 2), "points")
+            box_px = np.full(4, np.nan, np.float32) if row["box"] is None else _array(row["box"], (4,), "box")
+            seen = np.array(row["visible"], bool)
         except (ValueError, TypeError) as error:
-            raise FkpError(f"{path}, line {number}: {error}: correct or remove the line") from error
+            if faults is None:
+                raise FkpError(f"{path}, line {number}: {error}: correct or remove the line") from error
+            faults[number] = f"{error}: correct or remove the line"
+            continue
         rows.append(row)
+        points.append(place_px)
+        visible.append(seen)
+        boxes.append(box_px)
     if not rows:
-        raise FkpError(f"{path} labels no face: import the set again")
+        raise FkpError(f"{path} labels no face that can be used: import the set again")
     return LabelSet(
         root,
         scheme,
@@ -220,6 +230,7 @@ def _array(values: Sequence[Any], shape: tuple[int, ...], what: str) -> np.ndarr
         found = np.array(values, np.float32)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{what} are not pairs of numbers") from error
-    if found.shape != shape or np.isinf(found).any():
+    # Of a point both numbers are finite, or none is there.
+    if found.shape != shape or not (np.isfinite(found).all(-1) | np.isnan(found).all(-1)).all():
         raise ValueError(f"{what} are not pairs of finite numbers" if what == "points" else f"{what} is not four numbers")
     return found

@@ -322,8 +322,7 @@ def _read_csv(path: Path, scheme: Scheme) -> tuple[list[str], np.ndarray, bytes]
     broken = table.index[~(np.isfinite(points).all(-1) | missing).all(-1)]
     if len(broken):
         raise FkpError(f"{path}, line {broken[0] + 2}: a coordinate is not a finite number: correct or remove the line")
-    x, y = points[..., 0], points[..., 1]
-    points[(x == y) & ((x == 0) | (x == -1) | (x <= _MARKER))] = np.nan
+    points = without_markers(points)
     if fault := first_fault(points, scheme):
         raise FkpError(f"{path}, line {table.index[fault[0]] + 2}: {fault[1]}")
     return [str(name) for name in table.iloc[:, 0]], points, content
@@ -345,6 +344,12 @@ def _check_header(names: list[str], path: Path, landmarks: int) -> None:
         raise FkpError(
             f"{path}, line 1: the header tells another order of the columns ({told}, ...): bring them into x0,y0,x1,y1 and so on"
         )
+
+
+def without_markers(points: np.ndarray) -> np.ndarray:
+    """The same (..., 2) points, NaN where both coordinates are a marker of a point that is not labelled, see `_MARKER`."""
+    x, y = points[..., 0], points[..., 1]
+    return np.where(((x == y) & ((x == 0) | (x == -1)) | (x <= _MARKER) & (y <= _MARKER))[..., None], points.dtype.type(np.nan), points)
 
 
 def one_spelling(name: str) -> str:

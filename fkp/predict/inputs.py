@@ -10,13 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fkp.errors import FkpError
-from fkp.vision.image import spelled
-
-#: What is taken out of a folder. A file that is named, or matched by a pattern, is taken whatever it is called.
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".jp2", ".j2k"}
-    | {".bmp", ".dib", ".tif", ".tiff", ".pnm", ".ppm", ".pgm", ".pbm"}
-)
+from fkp.vision.image import IMAGE_SUFFIXES, shown, spelled
 
 
 def list_images(sources: Sequence[str]) -> list[str]:
@@ -56,11 +50,6 @@ def _told(paths: Sequence[str]) -> str:
     kinds = Counter(Path(path).suffix.lower() or "without a suffix" for path in paths)
     heic = ": convert HEIC photographs to JPEG" if kinds.keys() & {".heic", ".heif", ".hif"} else ""
     return ", ".join(f"{count} {shown(kind)}" for kind, count in kinds.most_common()) + heic
-
-
-def shown(path: str) -> str:
-    """A path as text that can be written: bytes that are not UTF-8, as in names from old archives, become escapes."""
-    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _of_source(source: str, left: list[str]) -> Iterator[str]:

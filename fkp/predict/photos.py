@@ -15,11 +15,10 @@ import numpy as np
 from fkp.common.files import write
 from fkp.errors import FkpError
 from fkp.predict.belief import told_left_out
-from fkp.predict.inputs import shown
 from fkp.predict.predictor import Predictor
 from fkp.scheme import Scheme
 from fkp.vision.draw import draw_face
-from fkp.vision.image import read_image, write_image
+from fkp.vision.image import read_image, shown, write_image
 
 
 def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: list[np.ndarray] | None = None) -> int:

@@ -11,9 +11,8 @@ import cv2
 import pyarrow as pa
 
 from fkp.errors import FkpError
-from fkp.predict.inputs import shown
 from fkp.predict.predictor import Face, Predictor
-from fkp.vision.image import decode_image, read_bytes
+from fkp.vision.image import decode_image, read_bytes, shown
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
 BOX = pa.list_(pa.float32())

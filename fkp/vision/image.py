@@ -18,6 +18,12 @@ from fkp.vision.header import burden, foreign
 Image = np.ndarray
 """(H, W, 3) uint8, RGB, as displayed (EXIF orientation, or AVIF's own, applied, transparency dropped)."""
 
+#: Which files of a folder are taken for images. A file that is named, or matched by a pattern, is taken whatever it is called.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".jp2", ".j2k"}
+    | {".bmp", ".dib", ".tif", ".tiff", ".pnm", ".ppm", ".pgm", ".pbm"}
+)
+
 
 def decode_image(data: bytes, name: str = "image") -> Image:
     """Decode an image of any format OpenCV reads.
@@ -99,6 +105,11 @@ def spelled(path: Path) -> Path:
         return path
     names = [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
     return next((other for other in map(path.with_name, names) if other.exists()), path)
+
+
+def shown(path: str) -> str:
+    """A path as text that can be written: bytes that are not UTF-8, as in names from old archives, become escapes."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def encode_image(image: Image, suffix: str) -> bytes:

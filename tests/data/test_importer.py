@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,6 +247,71 @@ def test_broken_faces_can_be_left_out(tmp_path: Path) -> None:
     assert "faces.csv, line 5: image a_03.png is missing" in left_out and "faces.csv, line 6: b_04.png is not an image" in left_out
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["the second is right", "both are wrong"])
+def test_a_wrong_label_does_not_cost_the_right_one_of_its_face(tmp_path: Path, both: bool) -> None:
+    place = table(tmp_path / "labels")
+    line, right = (f"{name_of(3)},3,{flat(points)}" for points in (points_of(3) + 400, points_of(3)))
+    (place / "faces.csv").write_text((place / "faces.csv").read_text().replace(right, f"{line}\n{line if both else right}"))
+    import_set(Asked(place, tmp_path / "set", skip_broken=True))
+    labels, left_out = label_set.read(tmp_path / "set"), (tmp_path / "set" / "left_out.txt").read_text().splitlines()
+    assert labels.images.count("images/" + name_of(3)) == (not both) and len(labels) == COUNT - both
+    assert len(left_out) == 1 + both and all("a point lies" in line for line in left_out)
+
+
+def test_a_face_that_is_labelled_twice_is_left_out_once(tmp_path: Path) -> None:
+    place = table(tmp_path / "labels")
+    right = f"{name_of(3)},3,{flat(points_of(3))}"
+    (place / "faces.csv").write_text((place / "faces.csv").read_text().replace(right, f"{right}\n{right}"))
+    with pytest.raises(FkpError, match="line 6: this face of the image is labelled twice: keep one label"):
+        import_set(Asked(place, tmp_path / "set"))
+    import_set(Asked(place, tmp_path / "set", skip_broken=True))
+    assert len(label_set.read(tmp_path / "set")) == COUNT
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["folders", "a link before .."])
+def test_images_beside_the_labels_folders(tmp_path: Path, linked: bool) -> None:
+    """Two folders of labels that name one folder of images from where they are."""
+    place = tmp_path / "labels"
+    sources.write_images(place / "img")
+    folders = ["l1", "l2"]
+
+    def row(number: int) -> str:
+        return f"../{'l1/../' if linked else ''}img/{name_of(number)},{number},{flat(points_of(number))}"
+
+    if linked:
+        (tmp_path / "far" / "l0").mkdir(parents=True)
+        (place / "img").rename(tmp_path / "far" / "img")
+        (place / "l1").symlink_to(tmp_path / "far" / "l0")
+        folders = ["l2"]
+    for part, folder in enumerate(folders):
+        (place / folder).mkdir(parents=True)
+        numbers = range(COUNT) if linked else range(6 * part, 6 * part + 6)
+        (place / folder / "faces.csv").write_text(csv_text(HEADER, row, numbers))
+    told = import_set(Asked(tmp_path / "labels" / ".." / "labels", tmp_path / "set"))
+    assert sorted(label_set.read(tmp_path / "set").images) == sorted("images/" + name_of(n) for n in range(COUNT))
+    assert "nothing is left out" in told
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    WRITERS["pts"](tmp_path / "labels")
+    odd = tmp_path / "labels" / os.fsdecode(b"caf\xe9.png")
+    try:
+        (tmp_path / "labels" / name_of(5)).rename(odd)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    (tmp_path / "labels" / name_of(5)).with_suffix(".pts").rename(odd.with_suffix(".pts"))
+    sentence = r"caf\xe9.pts: the name of image caf\xe9.png is not UTF-8: rename it"
+    with pytest.raises(FkpError, match=re.escape(sentence)):
+        import_set(Asked(tmp_path / "labels", tmp_path / "set"))
+    odd.with_suffix(".pts").unlink()  # Nobody's image may be called so.
+    odd.with_name(os.fsdecode(b"\xe9.pts")).write_text(sources.pts_text(points_of(5)))
+    told = import_set(Asked(tmp_path / "labels", tmp_path / "set", skip_broken=True))
+    left_out = (tmp_path / "set" / "left_out.txt").read_text()
+    assert len(label_set.read(tmp_path / "set")) == COUNT - 1
+    assert r"caf\xe9.png: an image without a label" in left_out and r"\xe9.pts: no image" in left_out
+    assert "\n".join(told).encode()
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, file_limit: Callable[[int], None]) -> None:
     place = table(tmp_path / "labels")
     file_limit(2000)
@@ -312,15 +378,22 @@ def test_verify_says_what_reads_an_imported_set(imported: Path) -> None:
 
 def test_a_line_that_is_broken_is_named(imported: Path, tmp_path: Path) -> None:
     row = json.loads((imported / "labels.jsonl").read_text().splitlines()[2])
-    for change, says in (
-        ({"points": row["points"][:5]}, "5 points and not the 68 of ibug68"),
-        ({"image": "../secret.png"}, "image '../secret.png' is no name below the folder"),
-        ({"points": [["a", "b"], *row["points"][1:]]}, "points are not pairs of numbers"),
-        ({"subset": "holdout"}, "subset 'holdout' is not train, val, test or null"),
-        ({"group": ""}, "group is no name"),
-        ({"colour": 1}, "it needs box, group, image, points, subset, visible and nothing else"),
+    for number, (change, says) in enumerate(
+        (
+            ({"points": row["points"][:5]}, "5 points and not the 68 of ibug68"),
+            ({"image": "../secret.png"}, "image '../secret.png' is no name below the folder"),
+            ({"points": [["a", "b"], *row["points"][1:]]}, "points are not pairs of numbers"),
+            ({"points": [[float("nan"), 4], *row["points"][1:]]}, "points are not pairs of finite numbers"),
+            ({"points": [[4, None], *row["points"][1:]]}, "points are not pairs of finite numbers"),
+            ({"points": [[4, float("inf")], *row["points"][1:]]}, "points are not pairs of finite numbers"),
+            ({"points": [[], *row["points"][1:]]}, "points are not pairs of numbers"),
+            ({"box": [1, 2, 3, None]}, "box is not four numbers"),
+            ({"subset": "holdout"}, "subset 'holdout' is not train, val, test or null"),
+            ({"group": ""}, "group is no name"),
+            ({"colour": 1}, "it needs box, group, image, points, subset, visible and nothing else"),
+        )
     ):
-        root = tmp_path / says[:9].replace("/", "_")
+        root = tmp_path / str(number)
         root.mkdir()
         (root / "set.json").write_text((imported / "set.json").read_text())
         lines = (imported / "labels.jsonl").read_text().splitlines()

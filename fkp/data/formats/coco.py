@@ -43,8 +43,12 @@ def _read(path: Path, source: Source) -> Iterator[Face]:
             keypoints = np.array(values, np.float64).reshape(-1, 3)
             entry = images[annotation["image_id"]]
             box = [float(value) for value in annotation.get(_KEYS[key]) or ()]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             source.faults.append((where, f"{_wrong(error)}: correct or remove it"))
+            continue
+        there = keypoints[:, 2] > 0
+        if not np.isfinite([*keypoints[:, 2], *keypoints[there, :2].ravel(), *box]).all():
+            source.faults.append((where, "a number of a keypoint or of the box is not finite: correct or remove it"))
             continue
         if annotation["image_id"] not in files:
             files[annotation["image_id"]] = source.image(str(entry["file_name"]), path.parent, f"{name}, image {entry['id']}")
@@ -53,7 +57,7 @@ def _read(path: Path, source: Source) -> Iterator[Face]:
             yield Face(
                 where,
                 file,
-                np.where(keypoints[:, 2:] > 0, keypoints[:, :2], np.nan),
+                np.where(there[:, None], keypoints[:, :2], np.nan),
                 None if key == "face_kpts" else categories.get(annotation.get("category_id")),
                 visible=keypoints[:, 2] > 1,
                 box=(box[0], box[1], box[0] + box[2], box[1] + box[3]) if len(box) == 4 else None,

@@ -3,7 +3,7 @@
 Points: x_NAME and y_NAME, NAME_x and NAME_y, x0 and y0, x and y again and again, or plain numbers. Further columns: image (file, path and
 the like; by default the first), group (identity, person, clip), subset (split: train, val, test), box_x0, box_y0, box_x1, box_y1 (or x, y,
 w, h), visible_NAME.
-An empty pair of cells, (0, 0), (-1, -1) and (-9999, -9999) are points that are not labelled.
+An empty pair of cells, (0, 0), (-1, -1) and two coordinates of -99 or less are points that are not labelled.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 
 from fkp.data import label_set
-from fkp.data.formats.numbers import without_markers
 from fkp.data.formats.registry import Face, Format, register
 from fkp.data.formats.source import Source
 from fkp.data.formats.subsets import subset_of_word
+from fkp.data.labels import without_markers
 from fkp.errors import FkpError
 
 _IMAGE = ("image", "file", "filename", "file_name", "image_name", "imagename", "image_path", "path", "img", "name")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from fkp.config import DataConfig
 from fkp.data.formats.registry import Face, Format, register
 from fkp.data.formats.source import Source
-from fkp.data.labels import CSV_FILES, load_labels
+from fkp.data.labels import CSV_FILES, Catalog, load_labels
 from fkp.scheme import DEFAULT
 
 _FILES = {f"{part}_frames_keypoints.csv": part for part in CSV_FILES}
 
 
 def _read(path: Path, source: Source) -> Iterator[Face]:
-    catalog = load_labels(DataConfig(source="folder", root=str(path.parent), scheme=source.scheme or DEFAULT))
+    catalog = _catalog(source, path.parent)
     part = _FILES[path.name]
     for row in (catalog.table["part"] == part).to_numpy().nonzero()[0].tolist():
         where = f"{source.short(path)}, frame {catalog.table['file'].iat[row]}"
@@ -29,6 +30,12 @@ def _read(path: Path, source: Source) -> Iterator[Face]:
             group=catalog.table["identity"].iat[row],
             subset="test" if part == "test" else "train",
         )
+
+
+@lru_cache(maxsize=1)
+def _catalog(source: Source, folder: Path) -> Catalog:
+    """Of both files, which are read one after the other."""
+    return load_labels(DataConfig(source="folder", root=str(folder), scheme=source.scheme or DEFAULT))
 
 
 register(

@@ -45,6 +45,9 @@ def _read(path: Path, source: Source) -> Iterator[Face]:
             except (KeyError, TypeError, ValueError):
                 source.faults.append((where, "a point has no place or no size of its image: export it again"))
                 continue
+            if not np.isfinite(percent).all():
+                source.faults.append((where, "the place of a point is not finite: correct or remove it"))
+                continue
             size = sizes.pop() if len(sizes) == 1 else None
             if size is None or turned:
                 source.faults.append((where, "its image was turned, or has two sizes: label it as its file is"))

@@ -6,15 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: A point at (0, 0), (-1, -1), or with both coordinates this or less is none: so people mark what they have not labelled.
-MARKER = -99.0
-
-
-def without_markers(points: np.ndarray) -> np.ndarray:
-    """The same (..., 2) points, NaN where both coordinates are a marker of a point that is not labelled."""
-    x, y = points[..., 0], points[..., 1]
-    return np.where(((x == y) & ((x == 0) | (x == -1)) | (x <= MARKER) & (y <= MARKER))[..., None], np.nan, points)
-
 
 def floats(words: Sequence[str]) -> list[float] | None:
     """Numbers out of words; None where one is none, or not finite."""

@@ -13,9 +13,11 @@ from fkp.data.formats.source import Source
 
 
 def _read(path: Path, source: Source) -> Iterator[Face]:
-    labels = label_set.read(path.parent)
+    broken: dict[int, str] = {}
+    labels = label_set.read(path.parent, broken)
+    source.faults += [(f"{source.short(path)}, line {number}", reason) for number, reason in broken.items()]
     for face, name in enumerate(labels.images):
-        where = f"{source.short(path)}, face {face + 1}"
+        where = f"{source.short(path)}, face of {name}"
         image = path.parent / name
         if not image.is_file():
             source.faults.append((where, f"image {name} is missing: bring it"))

@@ -76,8 +76,8 @@ class Placement:
             self._known = {name: landmarks[_plain(name)] for name in self._names}
             return _BY_NAME
         if self._numbers:
-            # Counted from 0 or from 1; the first or the last number tells.
-            first = 0 if min(self._numbers.values()) == 0 or max(self._numbers.values()) < len(scheme) else 1
+            # Counted from 0 or from 1: a 0 tells, or the number of the last.
+            first = min(1, *self._numbers.values())
             if max(self._numbers.values()) - first == len(scheme) - 1:
                 self._known = {name: number - first for name, number in self._numbers.items()}
                 return f"by their numbers from {first}"
@@ -88,6 +88,13 @@ class Placement:
 
     def _no_scheme(self, asked: Scheme | None) -> str:
         names = f" ({', '.join(self._names[:3])}{', ...' if len(self._names) > 3 else ''})" if self._names else ""
+        first, last = min(self._numbers.values(), default=0), max(self._numbers.values(), default=0)
+        for scheme in [asked] if asked else map(load_scheme, built_in()):
+            if first > 0 and last < len(scheme) and (asked or last == len(scheme) - 1):
+                return (
+                    f"the points are numbered {first} to {last}, which may count the {len(scheme)} of {scheme.name} from 0 or from 1: "
+                    f"label point 0 or {len(scheme)} in one face, or call the points as the scheme does"
+                )
         if asked is None:
             have = ", ".join(f"{scheme.name} {len(scheme)}" for scheme in map(load_scheme, built_in()))
             return (

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from fkp.data import label_set
-from fkp.data.formats.numbers import floats, without_markers
+from fkp.data.formats.numbers import floats
 from fkp.data.formats.registry import Face, Format, register
 from fkp.data.formats.source import Source
+from fkp.data.labels import without_markers
 from fkp.errors import FkpError
 
 
@@ -30,7 +31,7 @@ def _read(path: Path, source: Source) -> Iterator[Face]:
         words = line.replace(",", " ").split()
         if words and words[0].lower().startswith("n_points"):
             promised = words[-1].rpartition(":")[2]
-        elif words and words[0].rstrip(":").lower() != "version" and words not in (["{"], ["}"]):
+        elif words and not words[0].lower().startswith("version") and words not in (["{"], ["}"]):
             pair = floats(words)
             if pair is None or len(pair) != 2:
                 source.faults.append((f"{where}, line {number}", f"{line.strip()[:40]!r} is no point: write x and y"))

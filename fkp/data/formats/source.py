@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from fkp.data.label_set import is_label_set
+from fkp.data.labels import one_spelling
 from fkp.errors import FkpError
-
-#: Of the images that OpenCV reads.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm"})
+from fkp.vision.image import IMAGE_SUFFIXES, shown
 
 
-@dataclass
+@dataclass(eq=False)  # One is equal to itself only, and so a key of what is read for it.
 class Source:
     """The place that is imported.
 
@@ -37,6 +35,9 @@ class Source:
     scheme: str | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.place, self.images = _plain(self.place), self.images and _plain(self.images)
 
     @property
     def root(self) -> Path:
@@ -67,7 +68,7 @@ class Source:
     def _by_name(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
         for path in self.all_images:
-            found.setdefault(_spelling(path.name), []).append(path)
+            found.setdefault(one_spelling(path.name), []).append(path)
         return found
 
     def beside(self, folder: Path, stem: str) -> list[Path]:
@@ -84,7 +85,7 @@ class Source:
 
     def has(self, name: str) -> bool:
         """Whether an image of this name lies anywhere below the place or `images`."""
-        return _spelling(name) in self._by_name
+        return one_spelling(name) in self._by_name
 
     def head(self, path: Path, size: int) -> bytes:
         """First bytes of a file.
@@ -120,7 +121,7 @@ class Source:
 
     def short(self, path: Path) -> str:
         """A file's name for people: below the place."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        return shown(str(path.relative_to(self.root) if path.is_relative_to(self.root) else path))
 
     def image(self, name: str, beside: Path, where: str) -> Path | None:
         """The image that a file of labels names; None, and a fault, where there is none.
@@ -136,8 +137,8 @@ class Source:
         named = PurePosixPath(name.replace("\\", "/").strip())
         for folder in (beside, *([self.images] if self.images else [])):
             if named.name and (path := folder / named).is_file():
-                return path
-        found = self._by_name.get(_spelling(named.name), [])
+                return _plain(path)
+        found = self._by_name.get(one_spelling(named.name), [])
         agree = [_agreement(path, named) for path in found]
         best = [path for path, parts in zip(found, agree, strict=True) if parts == max(agree)]
         if len(best) == 1:
@@ -159,11 +160,15 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def _spelling(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+def _plain(path: Path) -> Path:
+    """The same file or folder without `..`: a set has an image once, and below its folder."""
+    if ".." not in path.parts:
+        return path
+    plain = Path(os.path.normpath(path))  # A link followed by `..` leads elsewhere.
+    return plain if path.exists() and plain.exists() and plain.samefile(path) else path.resolve()
 
 
 def _agreement(path: Path, named: PurePosixPath) -> int:
     """How many parts of two paths are equal, from the end."""
     pairs = zip(reversed(path.parts), reversed(named.parts), strict=False)
-    return next((count for count, (one, other) in enumerate(pairs) if _spelling(one) != _spelling(other)), len(named.parts))
+    return next((count for count, (one, other) in enumerate(pairs) if one_spelling(one) != one_spelling(other)), len(named.parts))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fkp.data.formats.numbers import floats, without_markers
+from fkp.data.formats.numbers import floats
 from fkp.data.formats.registry import Face, Format, register
 from fkp.data.formats.source import Source
+from fkp.data.labels import without_markers
 
 _POINTS = 98
 _LENGTHS = (2 * _POINTS, 2 * _POINTS + 4, 2 * _POINTS + 10)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from fkp.config import DataConfig
-from fkp.data.formats import FORMATS
+from fkp.data.formats import FORMATS, Face, Source, frames, recognise
+from fkp.data.formats.points import Placement
 from fkp.data.importer import Asked, import_set
 from fkp.data.labels import Catalog, load_labels
 from fkp.errors import FkpError
 from fkp.scheme import load_scheme
+from fkp.vision.image import IMAGE_SUFFIXES
 from tests.data.formats import sources
 from tests.data.formats.sources import COUNT, NAMES, WRITERS, name_of, points_of
 
@@ -85,6 +87,15 @@ def test_pts_cannot_hold_two_faces_of_an_image(tmp_path: Path) -> None:
     with pytest.raises(FkpError, match=r"images/a_00\.png holds several faces"):
         export_set(tmp_path / "set", "pts", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_image_that_is_known_is_found(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix.upper()}").touch()
+    (tmp_path / "a.pts").write_text(sources.pts_text(points_of(0)).replace("version: 1", "version:1"))
+    source = Source(tmp_path)
+    (face,) = FORMATS["pts"].read(tmp_path / "a.pts", source)
+    assert face.image == tmp_path / f"a{suffix.upper()}" and not source.faults
 
 
 # --- where pixels are counted from -------------------------------------------------------------------------------
@@ -162,6 +173,35 @@ def test_broken_coco_is_one_sentence(tmp_path: Path, change: Callable[[dict], No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels"]
 
 
+@pytest.mark.parametrize(
+    ("key", "place", "value"),
+    [("keypoints", 30, None), ("keypoints", 31, float("nan")), ("keypoints", 31, float("inf")), ("keypoints", 32, None)]
+    + [("keypoints", 30, 10**400), ("bbox", 2, float("inf"))],
+)
+def test_coco_numbers_are_finite(tmp_path: Path, key: str, place: int, value: float | None) -> None:
+    content = sources.coco([0, 1])
+    content["annotations"][1][key][place] = value  # type: ignore[index]
+    source, faces = written(tmp_path, "faces.json", json.dumps(content))
+    assert len(faces) == 1 and [where for where, _ in source.faults] == ["faces.json, annotation 1"]
+
+
+def test_coco_has_no_coordinates_where_nothing_is_labelled(tmp_path: Path) -> None:
+    content = sources.coco([0])
+    content["annotations"][0]["keypoints"][30:33] = None, None, 0  # type: ignore[index]
+    source, (face,) = written(tmp_path, "faces.json", json.dumps(content))
+    assert not source.faults and np.isnan(face.points[10]).all() and np.isfinite(face.points).all(-1).sum() == 67
+
+
+def written(root: Path, name: str, text: str) -> tuple[Source, list[Face]]:
+    """The faces of one file, as its format reads them."""
+    for number in range(COUNT):
+        (root / name_of(number)).touch()
+    (root / name).write_text(text)
+    source = Source(root)
+    form, paths = recognise(source)
+    return source, [face for path in paths for face in form.read(path, source)]
+
+
 # --- CVAT and Label Studio ---------------------------------------------------------------------------------------
 
 
@@ -215,6 +255,67 @@ def test_label_studio_by_regions_and_min(tmp_path: Path) -> None:
     assert len(catalog) == COUNT + 1 and len(of_first) == 2
     assert catalog.table["identity"][catalog.table["file"] == "images/" + name_of(0)].nunique() == 1, "faces of one image stay together"
     np.testing.assert_allclose(catalog.points_raw_px[catalog.table["file"] == "images/" + name_of(11)][0], points_of(11), atol=6e-4)
+
+
+def test_label_studio_numbers_are_finite(tmp_path: Path) -> None:
+    tasks = [sources.studio_task(number) for number in range(2)]
+    tasks[1]["annotations"][0]["result"][4]["value"]["x"] = float("inf")  # type: ignore[index]
+    source, faces = written(tmp_path, "project.json", json.dumps(tasks))
+    assert len(faces) == 1 and source.faults == [("project.json, task 1", "the place of a point is not finite: correct or remove it")]
+
+
+# --- numbered points ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first"),
+    [(range(20), 0), (range(1, 21), 1), (range(5, 21), 1), (range(1, 20), None), (range(1, 19), None), (range(21), None)],
+    ids=str,
+)
+def test_numbers_of_points_are_counted_from_where_they_tell(tmp_path: Path, numbers: range, first: int | None) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nlandmarks: [{', '.join(f'p{chr(97 + place)}' for place in range(20))}]\n")
+    face = Face("here", tmp_path, points_of(0)[: len(numbers)], tuple(map(str, numbers)))
+    if first is None:
+        says = "may count the 20 of mine from 0 or from 1: label point 0 or 20" if len(numbers) < 20 else "have 21 points a face"
+        with pytest.raises(FkpError, match=says):
+            Placement([face], FORMATS["imglab"], str(path))
+        return
+    placement = Placement([face], FORMATS["imglab"], str(path))
+    points, visible = placement(face)
+    assert placement.how == f"by their numbers from {first}"
+    np.testing.assert_array_equal(points[[number - first for number in numbers]], face.points)  # type: ignore[call-overload]
+    assert isinstance(visible, np.ndarray) and visible.sum() == len(numbers)
+
+
+def test_numbers_that_a_built_in_scheme_may_count_in_two_ways(tmp_path: Path) -> None:
+    face = Face("here", tmp_path, points_of(0)[1:], tuple(map(str, range(1, 68))))
+    with pytest.raises(FkpError, match="numbered 1 to 67, which may count the 68 of ibug68 from 0 or from 1: label point 0 or 68"):
+        Placement([face], FORMATS["imglab"], None)
+
+
+# --- sets as this project keeps them -----------------------------------------------------------------------------
+
+
+def test_a_broken_line_of_an_imported_set_can_be_left_out(tmp_path: Path) -> None:
+    WRITERS["fkp"](tmp_path / "labels")
+    path = tmp_path / "labels" / "labels.jsonl"
+    path.write_text("\n".join(["no JSON", *path.read_text().splitlines()[1:]]))
+    with pytest.raises(FkpError, match=r"labels\.jsonl, line 1: .*correct or remove the line"):
+        import_set(Asked(tmp_path / "labels", tmp_path / "set"))
+    assert f"{COUNT - 1} faces" in import_set(Asked(tmp_path / "labels", tmp_path / "set", skip_broken=True))[0]
+    assert "labels.jsonl, line 1: " in (tmp_path / "set" / "left_out.txt").read_text()
+
+
+def test_the_two_files_of_frames_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WRITERS["frames"](tmp_path / "labels")
+    read: list[str | None] = []
+    monkeypatch.setattr(frames, "load_labels", lambda data: read.append(data.root) or load_labels(data))
+    for _ in range(2):  # What is read for one import serves no other.
+        source = Source(tmp_path / "labels")
+        form, paths = recognise(source)
+        assert sum(1 for path in paths for _ in form.read(path, source)) == COUNT
+    assert len(read) == 2
 
 
 # --- WFLW, imglab, .pts ------------------------------------------------------------------------------------------
