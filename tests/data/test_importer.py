@@ -249,13 +249,17 @@ def test_broken_faces_can_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("both", [False, True], ids=["the second is right", "both are wrong"])
 def test_a_wrong_label_does_not_cost_the_right_one_of_its_face(tmp_path: Path, both: bool) -> None:
-    place = table(tmp_path / "labels")
-    line, right = (f"{name_of(3)},3,{flat(points)}" for points in (points_of(3) + 400, points_of(3)))
-    (place / "faces.csv").write_text((place / "faces.csv").read_text().replace(right, f"{line}\n{line if both else right}"))
-    import_set(Asked(place, tmp_path / "set", skip_broken=True))
+    content = sources.coco(list(range(COUNT)))
+    content["images"].append({**content["images"][3], "id": 99, "width": 140, "height": 160})
+    content["annotations"].insert(0, {**content["annotations"][3], "id": 99, "image_id": 99})
+    if both:
+        content["annotations"][4]["image_id"] = 99
+    sources.write_images(tmp_path / "labels")
+    (tmp_path / "labels" / "faces.json").write_text(json.dumps(content))
+    import_set(Asked(tmp_path / "labels", tmp_path / "set", skip_broken=True))
     labels, left_out = label_set.read(tmp_path / "set"), (tmp_path / "set" / "left_out.txt").read_text().splitlines()
     assert labels.images.count("images/" + name_of(3)) == (not both) and len(labels) == COUNT - both
-    assert len(left_out) == 1 + both and all("a point lies" in line for line in left_out)
+    assert len(left_out) == 1 + both and all("labelled as 140 x 160 pixels" in line for line in left_out)
 
 
 def test_a_face_that_is_labelled_twice_is_left_out_once(tmp_path: Path) -> None:
