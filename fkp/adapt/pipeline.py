@@ -1,0 +1,376 @@
+"""From a labelled set and a base model to a bundle and its report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fkp import track
+from fkp.adapt.faces import Faces, check_set, folds_of, read_faces, shown
+from fkp.adapt.finetune import Recipe
+from fkp.adapt.measure import Measured, interval, mean_nme, measure, predictor_of, texts
+from fkp.adapt.ways import WAYS, Adapter, Trial, Way, scale_factor, try_ways
+from fkp.bundle import SUMS, Bundle, drift, load_network, update_bundle, write_bundle
+from fkp.bundle.quantize import CALIBRATION_CROPS
+from fkp.common import files
+from fkp.config import Config, DataConfig
+from fkp.data.labels import Catalog, load_labels, split_digest
+from fkp.errors import FkpError
+from fkp.evaluation.detector_calibration import look
+from fkp.evaluation.evaluate import ERROR_RADII, to_json
+from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST, Leakage, leakage
+from fkp.evaluation.metrics import error_radii
+from fkp.evaluation.report import write_report
+from fkp.model.network import Network
+from fkp.predict import Predictor
+from fkp.train.ancestor import open_ancestor, read_ancestor
+from fkp.vision.detect import BLAZEFACE, BoxMap, open_detector
+
+#: From so many faces on a fifth of the groups is kept aside for the evaluation; of fewer each is worth more in the training, and
+#: cross-validation measures on all of them.
+ASIDE_FROM = 300
+#: A scheme that shares no landmark with the base's needs so many faces.
+LEAST_WITHOUT_NAMES = 50
+_FOLDS = 3
+#: Less than the share of any person, see `splits.draws_of`.
+_NOBODY = 1e-10
+#: With fewer, a detector's calibration is the base's: it fits 44 numbers.
+_LEAST_FOR_DETECTOR = 200
+_DETECTOR_FRAMES = 400
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it.
+
+    Attributes:
+        bundle: The model; None where it does not help and none was written.
+        report_path: JSON; the HTML report lies beside it where there is a bundle.
+        summary: Content of the JSON.
+        undelivered: See `train.publish.Outcome`.
+    """
+
+    bundle: Bundle | None
+    report_path: Path
+    summary: dict[str, Any]
+    undelivered: str = ""
+
+
+def adapt(
+    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = WAYS, recipe: Recipe | None = None, seed: int = 0, force: bool = False
+) -> Adapted:
+    """Adapt a model to a labelled set.
+
+    Args:
+        data: The set: `source`, `root` and `scheme`.
+        model: Bundle's folder, models:/NAME/3 or champion.
+        out: The bundle's folder; the reports are `<out>-report.json` and `.html`.
+        ways: Which to try.
+        recipe: Of the fine-tuning.
+        seed: Of it.
+        force: Write the bundle also where it does not help.
+
+    Raises:
+        FkpError: Anything the user can mend; nothing is written then.
+    """
+    out = out.resolve()
+    if out.exists() and not (out / SUMS).is_file():
+        raise FkpError(f"{out} exists and is not a bundle: choose another place for --out")
+    base, address = open_ancestor(model)
+    catalog = load_labels(data)
+    check_set(catalog)
+    config = config_of(base, data, address, out)
+    check_schemes(catalog, base)
+    adapter = Adapter(read_ancestor(base, address), load_network(base), config, recipe or Recipe(), seed)
+    tags = {"labels_sha256": catalog.digest, "adapted_from": address, "base_digest": base.digest}
+    with track.recording(config, tags) as record:
+        record.log_dataset(data.source, catalog.digest, str(catalog.root), len(catalog))
+        adapted = _adapt(catalog, base, adapter, out, ways, force)
+        after, before = adapted.summary["after"], adapted.summary["before"]
+        record.log_metrics({"headline/before_nme_pct": before["nme_pct"], "headline/after_nme_pct": after["nme_pct"]} if before else {})
+        record.log_metrics({f"ways/{way}_nme_pct": nme for way, nme in adapted.summary["ways"].items()})
+        record.log_tags({"way": adapted.summary["way"], "helps": str(adapted.summary["helps"])})
+        record.log_artifacts(adapted.report_path, "evaluation")
+        if adapted.bundle is not None:
+            record.log_tags({"bundle_digest": adapted.bundle.digest})
+            record.log_artifacts(adapted.bundle.path, "bundle")
+            record.log_artifacts(adapted.report_path.with_suffix(".html"), "evaluation")
+    return replace(adapted, undelivered=record.undelivered)
+
+
+def config_of(base: Bundle, data: DataConfig, address: str, out: Path) -> Config:
+    """The run of the adapted model, with a map of the shape."""
+    kept = base.config.data.model_dump(include={"cache_dir"})
+    # No validation subset: whoever is not kept aside trains in the end.
+    own = data.updated({"test_fold": 0, "val_fold": 1, "val_share": _NOBODY, **kept})
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", out.name).strip("-._")[:100] or "adapted"
+    config = base.config.updated(
+        {
+            "model.base_scheme": base.config.model.base_scheme or base.config.data.scheme,
+            "train.init": address,
+            "track.run_name": name,
+            "scale.num_workers": 0,
+        }
+    )
+    return Config.model_validate({**config.model_dump(), "data": own.model_dump()})
+
+
+def check_schemes(catalog: Catalog, base: Bundle) -> None:
+    """Refuse few labels of landmarks that the base model has none of.
+
+    Raises:
+        FkpError: It is so.
+    """
+    scheme, inner = catalog.scheme, base.config.inner_scheme
+    if not scheme.places_in(inner) and len(catalog) < LEAST_WITHOUT_NAMES:
+        raise FkpError(
+            f"scheme {scheme.name} has no landmark's name in common with {inner.name} of the model: {LEAST_WITHOUT_NAMES} faces are needed "
+            f"to learn it and {catalog.root} has {len(catalog)}; name the landmarks as there, or label more"
+        )
+
+
+def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Sequence[Way], force: bool) -> Adapted:
+    began = time.monotonic()
+    config = adapter.config
+    rows, aside = _split(catalog, config)
+    faces = read_faces(catalog, config, rows)
+    folds, held = _folds(faces, one=len(aside) > 0)
+    penalty = adapter.choose_penalty(faces, folds)
+    trials = try_ways(adapter, faces, folds, held, ways)
+    best = trials[0]
+    config = adapter.config_of(best.way)
+    factor = scale_factor(best, faces, folds)
+    base_predictor = Predictor(base)
+    tried = Trials(base, config, best, factor, catalog, faces, folds)
+    network: Network | None = None
+    if len(aside):
+        network = _final(adapter, best.way, faces, factor)
+        final = predictor_of(base, network, config)
+        measured = measure(catalog, config, aside, base_predictor, lambda place: final, _aside(catalog, aside))
+        validation = measure(catalog, config, tried.rows, base_predictor, tried.predictor, _crossed(tried.rows))
+    else:
+        measured = validation = measure(catalog, config, faces.rows, base_predictor, tried.predictor, _crossed(faces.rows))
+    summary = summarise(catalog, base, measured, trials, penalty, len(faces), len(aside))
+    report_path = out.with_name(f"{out.name}-report.json")
+    bundle = None
+    if summary["helps"] or force:
+        network = network or _final(adapter, best.way, faces, factor)
+        bundle = _write(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
+        write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
+    summary["minutes"] = round((time.monotonic() - began) / 60, 2)
+    files.write_json(report_path, summary)
+    return Adapted(bundle, report_path, summary)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The networks of the best way's trial, each for the faces that it has not seen."""
+
+    base: Bundle
+    config: Config
+    trial: Trial
+    factor: float
+    catalog: Catalog
+    faces: Faces
+    folds: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows of the catalog on which one was held out."""
+        return self.faces.rows[np.isin(self.folds, list(self.trial.networks))]
+
+    def predictor(self, place: int) -> Predictor:
+        """For one of `rows`."""
+        fold = int(self.folds[np.isin(self.folds, list(self.trial.networks))][place])
+        return self._predictors[fold]
+
+    @cached_property
+    def _predictors(self) -> dict[int, Predictor]:
+        made = {}
+        for fold, network in self.trial.networks.items():
+            network.head.log_scale.bias.data += float(np.log(self.factor))
+            made[fold] = predictor_of(self.base, network, self.config)
+        return made
+
+
+def _split(catalog: Catalog, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to adapt to, and rows that are kept aside: none of few faces, or where the folds of the groups' names do not split them."""
+    every = np.arange(len(catalog))
+    if len(catalog) < ASIDE_FROM:
+        return every, every[:0]
+    aside = catalog.rows("test", config.data)
+    if not 0.1 * len(catalog) <= len(aside) <= 0.4 * len(catalog):
+        return every, every[:0]
+    return np.setdiff1d(every, aside), aside
+
+
+def _folds(faces: Faces, one: bool) -> tuple[np.ndarray, list[int]]:
+    """Fold of each face, and which folds are held out in turn: only one of many faces."""
+    count = min(2 + 3 * one if one else _FOLDS, len(set(faces.groups)))
+    return folds_of(faces.groups, count), [0] if one else list(range(count))
+
+
+def _final(adapter: Adapter, way: Way, faces: Faces, factor: float) -> Network:
+    network = adapter.adapt(way, faces, f"{way}, all {len(faces)} faces")
+    network.head.log_scale.bias.data += float(np.log(factor))
+    return network
+
+
+def _aside(catalog: Catalog, rows: np.ndarray) -> Leakage:
+    persons = catalog.table["identity"].iloc[rows].nunique()
+    return Leakage(f"held out: the model was adapted to none of these {len(rows)} faces and to none of their {persons} groups", 0, 0, 0)
+
+
+def _crossed(rows: np.ndarray) -> Leakage:
+    note = f"cross-validated: each of these {len(rows)} faces by a model that was not adapted to its group; they also chose the way"
+    return Leakage(note, 0, 0, len(rows))
+
+
+def summarise(
+    catalog: Catalog, base: Bundle, measured: Measured, trials: Sequence[Trial], penalty: float, faces: int, aside: int
+) -> dict[str, Any]:
+    """Content of the JSON report."""
+    scheme = catalog.scheme
+    pairs = {"before": measured.before_nme_pct, "after": measured.after_nme_pct, "gain": measured.before_nme_pct - measured.after_nme_pct}
+    comparable = bool(np.isfinite(measured.before_nme_pct).any())
+    told = (
+        {name: dict(zip(("nme_pct", "low", "high"), interval(values, measured.groups), strict=True)) for name, values in pairs.items()}
+        if comparable
+        else {}
+    )
+    missing = len(scheme) - len(scheme.places_in(base.config.scheme))
+    every = dict(zip(("nme_pct", "low", "high"), interval(mean_nme(measured.after), measured.groups), strict=True))
+    return {
+        "set": str(catalog.root),
+        "scheme": scheme.name,
+        "normaliser": scheme.normaliser_text,
+        "labels_sha256": catalog.digest,
+        "faces": faces,
+        "faces_kept_aside": aside,
+        "groups": int(catalog.table["identity"].nunique()),
+        "model": base.digest,
+        "way": trials[0].way,
+        "ways": {trial.way: trial.mean_nme_pct for trial in trials},
+        "penalty": penalty,
+        "landmarks_the_model_lacked": missing,
+        "before": told.get("before"),
+        "after": told.get("after", every),
+        "after_all_landmarks": every,
+        "gain": told.get("gain"),
+        "helps": bool(missing or told["gain"]["low"] > 0),
+        "measured_on": measured.after.leakage.note,
+        "base": leakage(base, catalog, measured.after.data).note,
+        "metrics": measured.after.metrics(),
+    }
+
+
+def lines(summary: dict[str, Any]) -> list[str]:
+    """The result in words."""
+    spans = {name: tuple(summary[name].values()) for name in ("before", "after", "gain", "after_all_landmarks") if summary[name]}
+    said = dict(zip(spans, texts(list(spans.values())), strict=True))
+    told = [f"tried      {', '.join(f'{way} {nme:.2f} %' for way, nme in summary['ways'].items())}: {summary['way']} is best"]
+    if "before" in said:
+        told += [
+            f"before     NME {said['before']}, 95 % interval over groups",
+            f"after      NME {said['after']}",
+            f"gain       {said['gain']}",
+        ]
+    if summary["landmarks_the_model_lacked"]:
+        told.append(f"all points NME {said['after_all_landmarks']}; {summary['landmarks_the_model_lacked']} of them the model did not have")
+    return [*told, f"measured   {summary['measured_on']}"]
+
+
+def _write(
+    out: Path,
+    catalog: Catalog,
+    base: Bundle,
+    adapter: Adapter,
+    config: Config,
+    network: Network,
+    faces: Faces,
+    measured: Measured,
+    validation: Measured,
+    everything: bool,
+    summary: dict[str, Any],
+) -> Bundle:
+    """Write the bundle with what is known of it."""
+    evaluation = validation.after
+    known: dict[str, Any] = {
+        LABELS_DIGEST: catalog.digest,
+        "data_digest": catalog.digest,
+        DESCENT: adapter.ancestor.descent,
+        ALL_TRAIN: everything,
+        "adapted": {name: summary[name] for name in ("way", "ways", "penalty", "before", "after", "gain", "faces", "faces_kept_aside")},
+        "validation": {
+            config.scheme.nme_key: evaluation.metrics()[config.scheme.nme_key],
+            "faces": len(evaluation),
+            "split_digest": _digest(catalog, config, evaluation.rows),
+        },
+        ERROR_RADII: error_radii(evaluation.error_px(), evaluation.expected_error_px),
+    }
+    if len(evaluation) >= drift.LEAST_FACES:
+        known[drift.REFERENCE] = validation.reference()
+    spread = np.unique(np.linspace(0, len(faces) - 1, min(CALIBRATION_CROPS, len(faces))).astype(int))
+    crops_u8 = faces.plain_u8[spread] if config.export.int8 else None
+    bundle = write_bundle(out, network, config, known, "", _face_boxes(catalog, base, faces.rows), crops_u8)
+    bundle = replace(bundle, metrics=known)
+    tested = replace(measured.after, radii=known[ERROR_RADII])
+    known["test"] = to_json([tested], bundle)["splits"]
+    return update_bundle(out, known, card(config, summary, base))
+
+
+def card(config: Config, summary: dict[str, Any], base: Bundle) -> str:
+    """The Markdown card of the bundle."""
+    return "\n".join(
+        [
+            f"# {config.track.run_name}",
+            "",
+            f"A landmark model of scheme {config.scheme.name}: {len(config.scheme)} points, adapted from bundle {base.digest[:12]} "
+            f"({base.config.track.run_name}).",
+            "",
+            f"- adapted to: {summary['faces']} faces, labels {summary['labels_sha256'][:16]}, by `fkp adapt`: {summary['way']}",
+            f"- crop: {config.input.size_px} px, {config.input.crop_scale} x the box of the points",
+            "",
+            f"NME in percent ({summary['normaliser']}), box from the labels:",
+            "",
+            *(f"    {line}" for line in lines(summary)),
+            "",
+        ]
+    )
+
+
+def _digest(catalog: Catalog, config: Config, rows: np.ndarray) -> str:
+    """What validates: errors compare only where this is equal."""
+    parts = [split_digest(catalog, config.data), rows.tolist()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _face_boxes(catalog: Catalog, base: Bundle, rows: np.ndarray) -> dict[str, Any]:
+    """Calibration of the face detector to boxes of these labels; the base's own where there are too few faces, or no detector."""
+    if len(rows) < _LEAST_FOR_DETECTOR:
+        return base.face_boxes
+    try:
+        detector = open_detector(BLAZEFACE)
+    except FkpError as error:
+        _LOG.warning("the bundle keeps the base's calibration of the face detector: %s", error)
+        return base.face_boxes
+    chosen = rows[np.linspace(0, len(rows) - 1, min(_DETECTOR_FRAMES, len(rows))).astype(int)]
+    found = [look(detector, catalog, part) for part in shown(np.array_split(chosen, -(-len(chosen) // 10)), "face detector")]
+    shapes, boxes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    box_map = BoxMap.fit(shapes, boxes, detector.backend.facial_points)
+    if box_map is None:
+        _LOG.warning("the bundle keeps the base's calibration of the face detector: it finds too few of these faces")
+        return base.face_boxes
+    return {**base.face_boxes, detector.backend.name: [list(row) for row in box_map.rows]}
