@@ -78,12 +78,13 @@ def finetune(network: Network, config: Config, faces: Faces, recipe: Recipe, see
         if not torch.isfinite(loss):
             raise FkpError(f"the loss of {about} became {float(loss)}: use --ways map, or look at the labels")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # Missing in torch's stubs.
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         average.update_parameters(network)
-    averaged: Network = average.module
+    averaged = average.module
+    assert isinstance(averaged, Network)
     return averaged.eval()
 
 

@@ -13,7 +13,7 @@ from fkp.scheme import Scheme
 
 #: What the squares of the map's numbers are weighted by; cross-validation chooses. On photographs labelled by another convention
 #: 2 to 6 is best for 10 to 100 faces and 0.6 for 400 to 800; the largest leaves one constant offset a landmark.
-PENALTIES = (0.6, 2.0, 6.0, 20.0, 1e6)
+PENALTIES = (0.6, 2.0, 6.0, 20.0, 60.0, 1e6)
 
 
 @torch.inference_mode()
