@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
         kept = (
             "written all the same"
             if adapted.bundle
-            else "nothing was written: go on with the model of before, label more faces, or use --force"
+            else "no model was written: go on with the model of before, label more faces, or use --force"
         )
         print(f"It does not help: on groups that were held out the gain may be chance; {kept}.")
     if adapted.bundle is not None:

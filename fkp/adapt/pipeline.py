@@ -24,7 +24,8 @@ from fkp.bundle import SUMS, Bundle, drift, load_network, update_bundle, write_b
 from fkp.bundle.quantize import CALIBRATION_CROPS
 from fkp.common import files
 from fkp.config import Config, DataConfig
-from fkp.data.labels import Catalog, load_labels, split_digest
+from fkp.data.face_shape import box_of_label
+from fkp.data.labels import Catalog, load_labels, read_frame, split_digest
 from fkp.errors import FkpError
 from fkp.evaluation.detector_calibration import look
 from fkp.evaluation.evaluate import ERROR_RADII, to_json
@@ -34,6 +35,7 @@ from fkp.evaluation.report import write_report
 from fkp.model.network import Network
 from fkp.predict import Predictor
 from fkp.train.ancestor import open_ancestor, read_ancestor
+from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE, BoxMap, open_detector
 
 #: From so many faces on a fifth of the groups is kept aside for the evaluation; of fewer each is worth more in the training, and
@@ -47,6 +49,7 @@ _NOBODY = 1e-10
 #: With fewer, a detector's calibration is the base's: it fits 44 numbers.
 _LEAST_FOR_DETECTOR = 200
 _DETECTOR_FRAMES = 400
+_SCALE_FRAMES = 24
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,8 +94,8 @@ def adapt(
     base, address = open_ancestor(model)
     catalog = load_labels(data)
     check_set(catalog)
-    config = config_of(base, data, address, out)
     check_schemes(catalog, base)
+    config = config_of(base, data, address, out).updated({"input.crop_scale": crop_scale(catalog, base)})
     adapter = Adapter(read_ancestor(base, address), load_network(base), config, recipe or Recipe(), seed)
     tags = {"labels_sha256": catalog.digest, "adapted_from": address, "base_digest": base.digest}
     with track.recording(config, tags) as record:
@@ -125,6 +128,24 @@ def config_of(base: Bundle, data: DataConfig, address: str, out: Path) -> Config
         }
     )
     return Config.model_validate({**config.model_dump(), "data": own.model_dump()})
+
+
+def crop_scale(catalog: Catalog, base: Bundle) -> float:
+    """`input.crop_scale` for labels of other landmarks: so that the network sees as much of a face as it knows.
+
+    A box tight around other landmarks is another part of the face; the base's own answers to some faces tell how large.
+    """
+    kept = base.config.input.crop_scale
+    if catalog.scheme.landmarks == base.config.scheme.landmarks:
+        return kept
+    predictor, ratios = Predictor(base), []
+    for row in shown(np.unique(np.linspace(0, len(catalog) - 1, min(_SCALE_FRAMES, len(catalog))).astype(int)), "size of the crops"):
+        frame, _ = read_frame(catalog, int(row))
+        box_xyxy = box_of_label(catalog.points_px[row], catalog.scheme)
+        found = box_of_points(predictor(frame, [box_xyxy])[0].points_px)
+        ratios.append(max(found[2:] - found[:2]) / max(box_xyxy[2:] - box_xyxy[:2]))
+    low, high = 1.0, 3.0  # Of the setting.
+    return round(min(max(kept * float(np.median(ratios)), low), high), 2)
 
 
 def check_schemes(catalog: Catalog, base: Bundle) -> None:

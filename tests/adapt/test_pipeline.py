@@ -112,7 +112,7 @@ def test_it_says_when_it_does_not_help(make_set: Callable[[int, Label], Path], t
     main([str(make_set(12, as_it_finds_them)), "--out", "my_model", "--model", TINY, "--ways", "map"])
     printed = capsys.readouterr().out
     assert "It does not help" in printed
-    assert "nothing was written: go on with the model of before" in printed
+    assert "no model was written: go on with the model of before" in printed
     assert not (tmp_path / "my_model").exists()
     assert not json.loads((tmp_path / "my_model-report.json").read_text())["helps"]
 
