@@ -35,7 +35,7 @@ VERBS: dict[str, Verb] = {
     "adapt": Verb("fkp.adapt.__main__", "train", "bring a model to labels of your own"),
     "tune": Verb("fkp.tune.search", "tune", "search for better settings"),
     "serve": Verb("fkp.serve.__main__", "serve", "answer images over HTTP"),
-    "data": Verb("fkp.data.__main__", "train", "fetch, verify, describe, make and pack labelled faces"),
+    "data": Verb("fkp.data.__main__", "train", "import, fetch, verify, describe, make, export and pack labelled faces"),
     "models": Verb("fkp.model.__main__", "train", "the architectures that can be trained"),
     "track": Verb("fkp.track.__main__", "train", "registered models: list, register, promote, roll back"),
     "cluster": Verb("fkp.cluster.preflight", "train", "check a cluster's file and its hosts before `ray up`"),

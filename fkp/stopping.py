@@ -123,7 +123,8 @@ def _handle(number: int, frame: Any) -> None:
     if number in _SIGNALS:
         if _received is not None:
             if time.monotonic() - _received_at >= _SAME_S:
-                os.write(2, f"stopped at once: {sentence()}\n".encode())
+                with contextlib.suppress(OSError):  # A progress bar may stand there.
+                    os.write(2, f"\nstopped at once: {sentence()}\n".encode())
                 os._exit(128 + number)
             return
         _received, _received_at = number, time.monotonic()

@@ -18,8 +18,8 @@ MARK = "FKP_TEST_RUN"
 #: What tools write into the checkout, each named in .gitignore.
 _TOOLS = {".git", ".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", ".import_linter_cache", ".coverage", "__pycache__"}
 #: pytest keeps the folders of its last runs, Ray the logs of its sessions, torch a folder for compiled code, and `fkp serve` the lock
-#: of its port.
-_TEMPORARY = ("pytest-of-", "ray", "_ray_lockfiles", "pymp-", "torchinductor_", f"fkp-{os.getuid()}-")
+#: of its port; a worker that is ended while it hands a checkpoint over leaves it.
+_TEMPORARY = ("pytest-of-", "ray", "_ray_lockfiles", "pymp-", "torchinductor_", f"fkp-{os.getuid()}-", "fkp-checkpoint-")
 #: What Ray and chromium write at home.
 _HOME = {".ray", ".cache", ".config", ".local", ".pki"}
 _ENDING_S = 20.0

@@ -91,7 +91,7 @@ def test_the_core_alone_annotates_an_image_in_an_empty_folder(tmp_path: Path) ->
         (["train"], r"pydantic_settings is not installed, which this needs: pip install 'fkp[train]'"),
         (["evaluate"], r"pandas is not installed, which this needs: pip install 'fkp[train]'"),
         (["tune"], r"pydantic_settings is not installed, which this needs: pip install 'fkp[tune]'"),
-        (["serve"], r"psutil is not installed, which this needs: pip install 'fkp[serve]'"),
+        (["serve"], r"starlette is not installed, which this needs: pip install 'fkp[serve]'"),
         (["data", "verify"], r"pyarrow is not installed, which this needs: pip install 'fkp[train]'"),
         (["models"], r"torch is not installed, which this needs: pip install 'fkp[train]'"),
         (["track", "list"], r"mlflow is not installed, which this needs: pip install 'fkp[train]'"),

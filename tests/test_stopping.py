@@ -66,7 +66,7 @@ def main():
     time.sleep(0.5)  # Longer than what counts as one signal.
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    assert process.err == "stopped at once: the same command continues\n"
+    assert process.err == "\nstopped at once: the same command continues\n"
 
 
 def test_one_that_is_sent_to_the_process_and_to_its_group_counts_once(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:

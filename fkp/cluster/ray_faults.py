@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import AuthenticationError
 
 from fkp.common import ray_private
+from fkp.common.ports import probe
 from fkp.errors import FkpError, full_disk
 
 _ANSWER_S = 5.0
 _REMEDY = "set it to the HOST:PORT that `ray start` told (6379 by default), or unset it to start Ray on this machine"
 _DASHBOARD = 8265
+#: Below it Ray's first process dies and nobody says so for half a minute; Ray itself wishes for 4096.
+_FILES = 256
+_SHARED = Path("/dev/shm")
 #: Longest name of a socket, less what Ray puts behind its folder: `ray/session_<26 characters>_<pid>/sockets/plasma_store`.
 _LONGEST_FOLDER = 107 - len("/ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 
@@ -81,23 +86,41 @@ def _other_token(address: str) -> FkpError:
     return FkpError(f"the Ray cluster {address} wants another token: copy its ~/.ray/auth_token, and set RAY_AUTH_MODE=token")
 
 
-def check_folder() -> None:
-    """Try the folder for Ray's sessions.
+def check_machine() -> None:
+    """Try what Ray needs to start here: a folder for its sessions, shared memory for its objects, open files, a port that was chosen.
 
     Raises:
-        FkpError: It cannot be made or written, its name is too long for a socket, or its disk is full.
+        FkpError: A folder cannot be made or written, its name is too long for a socket, its disk is full, this process may open too few
+            files, or the port is taken.
     """
     folder = Path(ray_private.temp_folder())
     remedy = "set RAY_TMPDIR to a short folder that you can write"
     if len(os.fsencode(folder.parent)) > _LONGEST_FOLDER:
         raise FkpError(f"Ray's folder {folder} has a name that is too long for its sockets: {remedy}")
+    _check_written(folder, "Ray cannot write its folder", remedy)
+    if _SHARED.is_dir():  # Where it is small Ray warns and takes the folder, and that is slower.
+        _check_written(_SHARED, "Ray cannot write the shared memory", "mount it writable, in a container with --shm-size", size_bytes=0)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # Ray raises the soft limit to this one.
+    if most != resource.RLIM_INFINITY and most < _FILES:
+        raise FkpError(f"this process may open {most} files and Ray needs {_FILES}: raise the limit, `ulimit -n 8192`")
+    port = os.environ.get("RAY_GCS_SERVER_PORT", "")
+    if port.isdecimal():
+        try:
+            probe("0.0.0.0", int(port))
+        except OSError as error:
+            raise FkpError(
+                f"RAY_GCS_SERVER_PORT={port} cannot be used: {error.strerror or error}: choose another one or unset it"
+            ) from error
+
+
+def _check_written(folder: Path, fault: str, remedy: str, size_bytes: int = 1 << 20) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * (1 << 20))
+            file.write(b"\0" * size_bytes)
             file.flush()
     except OSError as error:
-        raise FkpError(f"Ray cannot write its folder {folder}: {error.strerror or error}: {remedy}") from error
+        raise FkpError(f"{fault} {folder}: {error.strerror or error}: {remedy}") from error
 
 
 @contextlib.contextmanager
@@ -114,7 +137,7 @@ def as_sentences(address: str | None) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise _other_token(address or "") from error
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:  # Ray tells some of its faults by Exception itself.
         if "Version mismatch" in str(error):
             # Ray tells both sides' versions in indented lines.
             versions = re.findall(r"(?:Ray|Python): (\S+)", str(error))

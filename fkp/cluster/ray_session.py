@@ -57,10 +57,11 @@ def begin(address: str | None = None, **options: Any) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     join = ray_faults.check_address(named)
     if not join:
-        ray_faults.check_folder()
+        ray_faults.check_machine()
         _keep_token()
     # The dashboard process also answers Train's questions about the state of its workers: without it Train warns every second, and a
     # training inside a search never ends. It listens on loopback only.
+    ray_private.print_no_end()
     with ray_faults.as_sentences(named if join else None), stopping.kept(), ray_private.beside_the_terminal():
         ray.init(address, dashboard_host="127.0.0.1", logging_level=logging.WARNING, log_to_driver=False, **options)
 
@@ -70,10 +71,10 @@ def _keep_token() -> None:
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
     try:
-        folder = Path.home() / ".ray"
-        folder.mkdir(exist_ok=True)
-        writable = (folder / "auth_token").is_file() or os.access(folder, os.W_OK)
+        token = Path.home() / ".ray/auth_token"
+        token.parent.mkdir(exist_ok=True)
+        usable = os.access(token, os.R_OK) if token.exists() else os.access(token.parent, os.W_OK)
     except (OSError, RuntimeError):  # RuntimeError: this user has no home at all.
-        writable = False
-    if not writable:
+        usable = False
+    if not usable:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

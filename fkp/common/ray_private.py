@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from fkp import stopping
 
 #: Resource that only the head has: what must run there asks for a little of it.
 HEAD_RESOURCE = "node:__internal_head__"
@@ -24,7 +27,11 @@ TRAIN_SNAPSHOT = "checkpoint_manager_snapshot.json"
 def beside_the_terminal() -> Iterator[None]:
     """Ray's processes that the block starts are no part of this process's group: Ctrl-C in the terminal, and `timeout`, signal to all
     of a group, and a cluster that ends together with its driver leaves that one to die of it. They end with this process all the same.
+    Elsewhere than on Linux nothing is changed: there Ray ends them by their group.
     """
+    if sys.platform != "linux":
+        yield
+        return
     from ray._private import services
 
     before = services.ConsolePopen
@@ -33,6 +40,21 @@ def beside_the_terminal() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = before  # type: ignore[misc]
+
+
+def print_no_end() -> None:
+    """A thread of Ray's prints every task and actor that is lost. Of a command that was stopped they all are, which is no news."""
+    from ray._private import worker
+
+    told = worker.print_to_stdstream
+    if told.__module__ == __name__:
+        return
+
+    def tell(data: Any, ignore_prefix: bool) -> None:
+        if stopping.received() is None:
+            told(data, ignore_prefix)
+
+    worker.print_to_stdstream = tell
 
 
 def temp_folder() -> str:

@@ -1,4 +1,4 @@
-"""fkp data fetch | verify | stats | synth | pack"""
+"""fkp data fetch | verify | stats | synth | import | export | pack"""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 
 ROOT = Path("data/ytfaces")
 MANIFEST = Path("data/manifest.csv")
+
+_FORMATS = """formats:
+  pts          300-W: a .pts file beside each image, with or without its header; counted from 1
+  imglab       dlib's imglab XML; counted from 0
+  coco         COCO keypoints JSON; counted from 0
+  wflw         WFLW's text, 98 points a line
+  cvat         CVAT for images 1.1 XML: skeletons or points
+  labelstudio  Label Studio's JSON or JSON-MIN: keypoint labels
+  csv          a face a line; columns by their header: image, x_NAME and y_NAME (or NAME_x, x0, numbers), and if you like visible_NAME,
+               group, subset, box_x0 to box_y1; without a header see --order
+  frames       training_frames_keypoints.csv and test_frames_keypoints.csv beside training/ and test/
+  fkp          a set that was imported before
+
+--group takes the first bracket of a pattern that it finds in an image's path: --group '([^/_]+)_' makes Ada of clips/Ada_01.jpg."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,6 +72,31 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("faces", "seed"):
         field = DataConfig.model_fields[f"synthetic_{name}"]
         synth.add_argument(f"--{name}", type=int, default=field.default, help=f"{field.description} (default: %(default)s)")
+
+    bring = _command(commands, "import", _import, "make a set of your own labelled images; the labels' format and scheme are recognised")
+    bring.formatter_class = argparse.RawDescriptionHelpFormatter
+    bring.epilog = _FORMATS
+    bring.add_argument("place", type=Path, metavar="SRC", help="folder or file of the labels")
+    bring.add_argument("--out", type=Path, required=True, help="the new set")
+    bring.add_argument("--format", help="pts, imglab, coco, wflw, cvat, labelstudio, csv, frames or fkp (default: recognised)")
+    bring.add_argument("--scheme", help="built-in scheme or YAML file (default: one that has the points' names, or their number)")
+    bring.add_argument("--images", type=Path, metavar="DIR", help="where the images lie, unless below SRC")
+    bring.add_argument(
+        "--group",
+        metavar="RULE",
+        help="what stays together in a split: image, folder, column:NAME, or a regular expression of the image's path",
+    )
+    bring.add_argument("--order", choices=("xyxy", "yxyx", "xxyy", "yyxx"), help="order of the coordinates in a CSV that does not say it")
+    bring.add_argument(
+        "--origin", type=float, choices=(0.0, 0.5, 1.0), help="coordinate of the first pixel's centre (default: the format's)"
+    )
+    bring.add_argument("--link", action="store_true", help="link the images (hard links) instead of copying them")
+    bring.add_argument("--skip-broken", action="store_true", help="leave out faces that cannot be used, instead of refusing all")
+
+    export = _command(commands, "export", _export, "write an imported set in a format of other tools, with its images")
+    export.add_argument("place", type=Path, metavar="SET", help="folder of an imported set")
+    export.add_argument("--format", required=True, choices=("coco", "csv", "pts"), help="of the labels")
+    export.add_argument("--out", type=Path, required=True, help="new folder")
 
     pack = _command(commands, "pack", _pack, "write a set into Parquet shards, for data.backend=stream")
     pack.add_argument("--root", default=str(ROOT), help="folder of the set (default: %(default)s)")
@@ -112,11 +151,15 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from fkp.data import packed_set, verify
+    from fkp.data import label_set, packed_set, verify
 
     if packed_set.is_packed(args.root):
         _verify_packed(packed_set.open_packed(args.root))
         return
+    if label_set.is_label_set(args.root):
+        raise FkpError(
+            f"{args.root} is an imported set and no manifest lists it: `fkp data stats --root {args.root}` reads every image of it"
+        )
     root, listed = Path(args.root), verify.read_manifest(args.manifest)
     if not root.is_dir():
         raise FkpError(f"there is no set at {root}: `fkp data fetch` brings it, or name its folder with --root")
@@ -165,11 +208,27 @@ def _synth(args: argparse.Namespace) -> None:
     print(f"{args.root}: {data.synthetic_faces} synthetic faces")
 
 
+def _import(args: argparse.Namespace) -> None:
+    from fkp.data.importer import Asked, import_set
+
+    for line in import_set(Asked(**{name: value for name, value in vars(args).items() if name in Asked.__dataclass_fields__})):
+        print(line)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from fkp.data.exporter import export_set
+
+    faces, images = export_set(args.place, args.format, args.out)
+    print(f"{args.out}: {faces} faces in {images} images, format {args.format}")
+
+
 def _pack(args: argparse.Namespace) -> None:
+    from fkp.data import label_set
     from fkp.data.parquet.writer import pack
 
     out = args.out or args.root.rstrip("/") + PACKED_SUFFIX
-    found = pack(DataConfig(source="folder", root=args.root), out, args.shard_mib)
+    own = {"scheme": label_set.scheme_setting(Path(args.root))} if label_set.is_label_set(args.root) else {}
+    found = pack(DataConfig(source="folder", root=args.root, **own), out, args.shard_mib)
     print(f"{out}: {len(found)} frames in {len(found.shards)} shards, digest {found.digest}")
     # The source says which shift the labels have.
     print(f"train on it: --data.source SOURCE --data.backend stream --data.root {out}; SOURCE is ytfaces, or folder for labels of your own")

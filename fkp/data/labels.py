@@ -8,7 +8,8 @@ The first column of a CSV is a file name `<Identity>_<clip digit><frame digit>.<
 x0,y0,x1,y1 and so on of the scheme's landmarks (136 of ibug68) in pixels of the frame. A point that is not labelled has two empty cells or
 a marker, see `_MARKER`. The synthetic set and a user's own set use the same layout.
 
-A packed set (`fkp.data.packed_set`) is read as the set that was packed: the same rows in the same order, the same digest.
+A set that `fkp data import` made (`fkp.data.label_set`) is known by its set.json: its groups are the persons, its folder of images is the
+place. A packed set (`fkp.data.packed_set`) is read as the set that was packed: the same rows in the same order, the same digest.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ import pyarrow as pa
 
 from fkp.common import storage
 from fkp.config import PACKED_SUFFIX, DataConfig
+from fkp.data import label_set
 from fkp.data import packed_set as packs
 from fkp.data.face_shape import first_fault
+from fkp.data.label_set import LabelSet
 from fkp.data.packed_set import PackedSet
 from fkp.data.splits import belongs, draws_of, faces_of, fold_of
 from fkp.errors import FkpError
-from fkp.scheme import IBUG68, Scheme, load_scheme
+from fkp.scheme import IBUG68, Scheme, built_in, load_scheme
 from fkp.vision import image as images
 
 CSV_FILES = ("training", "test")
@@ -70,6 +73,8 @@ class Catalog:
         packed: Where the frames lie, unless they are files of their own.
         shard_index: (N, 2) then: shard of each frame, and its index in the shard.
         sha256: (N,) then: of each frame's bytes.
+        imported: Whether it is a `LabelSet`: `file` is then a path below the folder, and `part` the subset that the labels name, or
+            "training".
     """
 
     root: Path
@@ -81,6 +86,7 @@ class Catalog:
     packed: PackedSet | None = None
     shard_index: np.ndarray | None = None
     sha256: np.ndarray | None = None
+    imported: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -92,7 +98,8 @@ class Catalog:
 
     def path(self, row: int) -> Path:
         """Where a frame lies on disk; of a packed set only its name."""
-        path = self.root / self.table["part"].iat[row] / self.table["file"].iat[row]
+        part, file = self.table["part"].iat[row], self.table["file"].iat[row]
+        path = self.root / ("" if self.imported else part) / file
         return path if self.packed is not None else images.spelled(path)
 
     def reading_order(self, rows: np.ndarray) -> np.ndarray:
@@ -138,6 +145,8 @@ def load_labels(data: DataConfig) -> Catalog:
     if data.backend == "stream" or packs.is_packed(place_of(data)):
         return _load_packed(packs.open_packed(place_of(data)), shift, scheme)
     root = root_of(data)
+    if label_set.is_label_set(root):
+        return _load_set(label_set.read(root), shift, scheme)
     tables, points, digest = [], [], hashlib.sha256()
     for part in CSV_FILES:
         path = root / f"{part}_frames_keypoints.csv"
@@ -155,6 +164,24 @@ def load_labels(data: DataConfig) -> Catalog:
     if double.any():
         raise FkpError(f"{root}: frame {table['file'][double].iat[0]} is labelled twice in one file: keep one row")
     return Catalog(root, table[_TABLE], np.concatenate(points), shift, digest.hexdigest(), scheme)
+
+
+def _load_set(labels: LabelSet, shift: np.ndarray, scheme: Scheme) -> Catalog:
+    if scheme.landmarks != labels.scheme.landmarks:
+        own = labels.scheme.name if labels.scheme.name in built_in() else str(labels.root / label_set.SCHEME)
+        raise FkpError(f"{labels.root} is labelled in scheme {labels.scheme.name} and not in {scheme.name}: set --data.scheme {own}")
+    if fault := first_fault(labels.points_px, scheme):
+        raise FkpError(f"{labels.root / label_set.LABELS}, face {fault[0] + 1}: {fault[1]}")
+    return Catalog(labels.root, table_of(labels), labels.points_px, shift, labels.digest, scheme, imported=True)
+
+
+def table_of(labels: LabelSet) -> pd.DataFrame:
+    """`Catalog.table` of an imported set."""
+    # Where the labels name no validation subset it is a fold of those that train.
+    train = "train" if "val" in labels.subsets else "training"
+    part = ["training" if subset is None else train if subset == "train" else subset for subset in labels.subsets]
+    table = pd.DataFrame({"part": part, "file": labels.images, "identity": [one_spelling(group) for group in labels.groups]})
+    return table.assign(video=0, frame=np.arange(len(labels)), fold=table["identity"].map(fold_of))[_TABLE]
 
 
 def _load_packed(packed: PackedSet, shift: np.ndarray, scheme: Scheme) -> Catalog:
@@ -197,7 +224,13 @@ def place_of(data: DataConfig) -> str:
 
 def label_bias(data: DataConfig) -> np.ndarray:
     """(2,) float32: the constant error of the configured set's labels."""
-    return np.array(data.label_bias_px if data.label_bias_px is not None else LABEL_BIAS_PX[data.source], np.float32)
+    return np.array(data.label_bias_px if data.label_bias_px is not None else LABEL_BIAS_PX[with_source(data).source], np.float32)
+
+
+def with_source(data: DataConfig) -> DataConfig:
+    """The same settings, with the source `folder` where `data.root` is a set that was imported, whatever source was given."""
+    imported = data.root is not None and label_set.is_label_set(data.root)
+    return data.updated({"source": "folder"}) if imported and data.source != "folder" else data
 
 
 def remove_label_bias(points_raw_px: np.ndarray, label_bias_px: np.ndarray) -> np.ndarray:

@@ -19,11 +19,14 @@ def belongs(subset: str, data: DataConfig, fold: np.ndarray, csv_file: np.ndarra
         subset: "train", "val" or "test".
         data: Says which split, which folds and which share of the validation fold.
         fold: (N,) fold of each frame's person.
-        csv_file: (N,) CSV file that each frame stands in.
+        csv_file: (N,) CSV file that each frame stands in: "training" or "test". Where labels name their own validation subset it is "val",
+            and "train" what only trains.
         draw: (N,) see `draws_of`. By default the last to be held out: "train" is then what may train at all.
     """
     test = fold == data.test_fold if data.split == "identity" else csv_file == "test"
     val = (fold == data.val_fold) & ~test & (draw <= data.val_share)
+    if data.split == "published":
+        val = (csv_file == "val") | (val & (csv_file == "training"))
     return {"train": ~test & ~val, "val": val, "test": test}[subset]
 
 

@@ -82,7 +82,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _data(trained: DataConfig, source: str | None, root: str | None) -> DataConfig:
     """The bundle's own data settings under the flags. Another source brings its own folder and label bias."""
+    from fkp.data.label_set import is_label_set
+
     update: dict[str, Any] = {}
+    if source is None and root is not None and is_label_set(root):  # It says itself what it is.
+        source = "folder"
     if source is not None and source != trained.source:
         update = {"source": source, "root": None, "label_bias_px": None}
     if root is not None:

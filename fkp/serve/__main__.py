@@ -40,6 +40,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, metavar="N", help="one core each (default: 2 to 4, as the load asks for)")
     parser.add_argument("--max-batch-size", type=int, metavar="N", help=Settings.model_fields["max_batch_size"].description)
     parser.add_argument("--max-in-progress", type=int, metavar="N", help=Settings.model_fields["max_in_progress"].description)
+    allowed = Settings.model_fields["allowed_origins"].description
+    parser.add_argument("--allowed-origins", nargs="+", metavar="ORIGIN", help=allowed)
     return parser.parse_args(argv)
 
 

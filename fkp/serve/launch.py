@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import sys
 import threading
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise FkpError(f"profile fast: {against}; use --profile plain")
     fast = arguments.profile != "plain" and not against
     bundle, version = _check_bundle(arguments.bundle)
-    chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress")}
+    chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress", "allowed_origins")}
     config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
     deployed = read_settings(deployment_of(config)["user_config"], bool(digests))
     with haproxy.exclusive(port) as folder:
@@ -85,11 +84,9 @@ def connect(address: str | None = None) -> Iterator[int]:
         ray_session.begin(address, namespace="serve")
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
-        # A thread of Ray's prints that its controller, which ends itself, is gone and will be asked again.
-        with contextlib.redirect_stdout(io.StringIO()):
-            if ray.is_initialized():
-                serve.shutdown()
-            ray.shutdown()
+        if ray.is_initialized():
+            serve.shutdown()
+        ray.shutdown()
 
 
 def settings(

@@ -123,8 +123,10 @@ class Record:
             with store_errors(self.uri):
                 self.client.set_terminated(self.run_id, status)
             return
-        self._log.end(_KEY, status)
-        self._log.close(timeout_s)
+        try:
+            self._log.end(_KEY, status)
+        finally:
+            self._log.close(timeout_s)
         self.undelivered = self._log.missing()
 
 

@@ -135,6 +135,14 @@ ROWS = (
         "free some space or have the quota raised",
     ),
     Row(
+        "failing disk",
+        "operator",
+        _ANY,
+        r"disk I/O error|Input/output error|Stale file handle",
+        "MLflow's disk fails or takes no more ({said})",
+        "look at its space, its quota and its health",
+    ),
+    Row(
         "denied",
         "operator",
         "PERMISSION_DENIED CUSTOMER_UNAUTHORIZED UNAUTHENTICATED",
@@ -297,7 +305,7 @@ def _said(error: BaseException, uri: str) -> str:
     secret = urlsplit(uri).netloc.rpartition("@")[0]
     text = " ".join(str(error).split())
     text = text.replace(f"{secret}@", "") if secret else text
-    text = re.sub(r"^\(raised as a result of Query-invoked autoflush[^)]*\) ", "", text.partition(" [SQL: ")[0])
+    text = re.sub(r"^\(raised as a result of Query-invoked autoflush[^)]*\) ", "", re.split(r" \[SQL: | \(Background on", text)[0])
     return re.sub(r"^\(sqlite3\.\w+\) ", "", text)
 
 
@@ -315,8 +323,8 @@ def _database(uri: str) -> str:
 
 
 def _files(error: BaseException, uri: str) -> str:
-    named = getattr(error, "filename", None)
-    if named:
+    """What is to be made writable: the file that an error names, or the database, beside which journal and lock are made."""
+    named, database = getattr(error, "filename", None), uri.removeprefix("sqlite:///")
+    if named and str(named) != f"{database}.lock":
         return str(named)
-    path = uri.removeprefix("sqlite:///")
-    return f"{path} and its folder" if path != uri else "it"
+    return f"{database} and its folder" if database != uri else "it"

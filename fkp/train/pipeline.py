@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fkp import stopping
 from fkp.common import storage
 from fkp.config import Config
+from fkp.data import labels
 from fkp.data.labels import place_of, root_of
 from fkp.errors import FkpError
 from fkp.train.publish import Outcome, publish
@@ -34,6 +35,7 @@ def train(config: Config) -> Outcome:
     from fkp.model.network import Network
     from fkp.train.ancestor import find_ancestor, pinned
 
+    config = with_source(config)
     Network(config)
     ancestor = find_ancestor(config)
     check_storage(config)
@@ -71,6 +73,11 @@ def check_storage(config: Config) -> None:
     if storage.is_uri(config.track.storage) and not config.scale.num_workers:
         raise FkpError(f"track.storage={config.track.storage} needs Ray workers: set scale.num_workers to 1 or more, or name a folder")
     storage.check_writable(config.track.storage)
+
+
+def with_source(config: Config) -> Config:
+    """The same run; an imported set is a folder, whatever source was given."""
+    return config.updated({"data.source": labels.with_source(config.data).source})
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -58,7 +58,8 @@ class ReportCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         metrics |= {"epoch": trainer.current_epoch, EPOCHS: trainer.current_epoch + 1, "step": trainer.global_step}
-        with tempfile.TemporaryDirectory() as folder:
+        # A worker that is ended meanwhile leaves it behind, under a name by which its owner is known.
+        with tempfile.TemporaryDirectory(prefix="fkp-checkpoint-") as folder:
             trainer.save_checkpoint(Path(folder) / _CHECKPOINT_NAME)  # Every worker must call it; only the first writes.
             checkpoint = self._checkpoint_class.from_directory(folder) if trainer.is_global_zero else None
             self._report(metrics, checkpoint=checkpoint)  # Returns when the checkpoint is in storage.

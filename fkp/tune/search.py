@@ -54,7 +54,7 @@ def search(settings: Settings, config: Config) -> str:
     from fkp.data.crop_cache import open_cache
     from fkp.track.write_ahead_log import WriteAheadLog
     from fkp.train.ancestor import find_ancestor, pinned
-    from fkp.train.pipeline import make_synthetic, with_absolute_paths
+    from fkp.train.pipeline import make_synthetic, with_absolute_paths, with_source
     from fkp.tune import record, refit
     from fkp.tune.space import read_space
     from fkp.tune.study import open_study
@@ -62,7 +62,7 @@ def search(settings: Settings, config: Config) -> str:
 
     # What can be wrong with the input shows before anything starts: the space, the frames, the place, the record.
     name = config.track.run_name or f"search-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    config = with_absolute_paths(config.updated({"track.run_name": name, **_for_scheduler(settings, config)}))
+    config = with_absolute_paths(with_source(config.updated({"track.run_name": name, **_for_scheduler(settings, config)})))
     space = read_space(settings.space, config)
     _check_grid(settings, space)
     check_batch(settings, config, space)

@@ -309,7 +309,8 @@ def _load(study: Study, what: str) -> None:
     more = asked is not None and asked > had and study.settings.algo != "grid"
     if more and study.finished:
         state["search"]["trials"] = asked
-    folders.check_same(study.identity(), state, what, f"finish it with --trials {had} before you ask for more" if more else None)
+    remedy = f"finish it with --trials {had} before you ask for more" if more and not study.finished else None
+    folders.check_same(study.identity(), state, what, remedy)
     if not more and not study.settings.resume:
         raise FkpError(f"{what} exists: continue with it by --resume, or choose another --name")
     if not more and study.finished and not study.settings.refit:

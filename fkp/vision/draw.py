@@ -79,6 +79,29 @@ def draw_label(image: Image, text: str, box_xyxy: np.ndarray) -> Image:
     return canvas
 
 
+def draw_numbered(image: Image, points_px: np.ndarray, visible: np.ndarray, scheme: Scheme) -> Image:
+    """Return a copy of an RGB image with the points of one face and their numbers from 0, in small; every tenth of more than 100.
+
+    Args:
+        image: (H, W, 3) uint8.
+        points_px: (K, 2) in image pixels; NaN is not drawn.
+        visible: (K,) bool; others are hollow.
+        scheme: Says what the points are.
+    """
+    canvas = image.copy()
+    colours = region_colours(scheme)
+    colour_of = {point: colours[region] for region, points in scheme.regions.items() for point in points}
+    step = 1 if len(scheme) <= 100 else 10
+    for point in np.flatnonzero(np.isfinite(points_px).all(-1)).tolist():
+        place, fill = _fixed(points_px[point]), -1 if visible[point] else 1
+        cv2.circle(canvas, place, round(2.2 * 2**_SUBPIXEL_BITS), colour_of[point], fill, cv2.LINE_AA, _SUBPIXEL_BITS)
+        if point % step == 0:
+            corner = (round(float(points_px[point, 0])) + 3, round(float(points_px[point, 1])) - 2)
+            for colour, thickness in (((0, 0, 0), 2), ((255, 255, 255), 1)):  # Readable on any skin.
+                cv2.putText(canvas, str(point), corner, cv2.FONT_HERSHEY_SIMPLEX, 0.3, colour, thickness, cv2.LINE_AA)
+    return canvas
+
+
 def _fixed(place: np.ndarray) -> tuple[int, int]:
     x, y = np.clip(np.round(np.asarray(place) * 2**_SUBPIXEL_BITS), -(2**24), 2**24).astype(int)
     return int(x), int(y)

@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from fkp.common.ports import free_port
+from fkp.errors import FkpError
 
 JOIN = """
 import sys
@@ -145,6 +146,38 @@ def test_a_folder_for_sessions_that_cannot_be_used(
     long = tmp_path / ("x" * 100)
     done = join(**{variable: str(long)}, without=["RAY_ADDRESS"])
     assert (done.returncode, done.stderr) == (1, f"error: Ray's folder {long}/ray has a name that is too long for its sockets: {remedy}\n")
+
+
+def test_shared_memory_that_cannot_be_written_and_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fkp.cluster import ray_faults
+
+    with silent_server() as port, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_GCS_SERVER_PORT", str(port))
+        with pytest.raises(FkpError, match=f"^RAY_GCS_SERVER_PORT={port} cannot be used: Address already in use: choose another one"):
+            ray_faults.check_machine()
+    monkeypatch.setattr(ray_faults, "_SHARED", Path("/proc/self"))  # Where nobody can write, nor root.
+    with pytest.raises(FkpError, match=r"^Ray cannot write the shared memory /proc/self: .*: mount it writable, in a container with --shm"):
+        ray_faults.check_machine()
+
+
+def test_too_few_files_that_may_be_open(join: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = join("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))", without=["RAY_ADDRESS"])
+    sentence = "error: this process may open 200 files and Ray needs 256: raise the limit, `ulimit -n 8192`\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_a_start_that_fails_is_told_by_rays_own_words() -> None:
+    from fkp.cluster import ray_faults
+
+    with (
+        pytest.raises(
+            FkpError, match=r"^cannot start Ray on this machine: the raylet did not start: its logs are in .*/session_latest/logs$"
+        ),
+        ray_faults.as_sentences(None),
+    ):
+        raise Exception("the raylet\n  did not start")
+    with pytest.raises(FkpError, match=r"^cannot join the Ray cluster head:6379: no such node$"), ray_faults.as_sentences("head:6379"):
+        raise RuntimeError("no such node")
 
 
 @pytest.mark.slow("a cluster of its own")

@@ -32,6 +32,7 @@ USED = [
     ("ray.autoscaler._private.util", "validate_config", ("config",)),
     ("ray.train", "UserCallback.after_report", ("run_context", "metrics", "checkpoint")),
     ("ray._private.services", "ConsolePopen.wait", ()),
+    ("ray._private.worker", "print_to_stdstream.__call__", ()),
     ("ray._private.services", "canonicalize_bootstrap_address", ("addr",)),
     ("ray._private.grpc_utils", "init_grpc_channel", ("address", "options")),
     ("ray._common.utils", "get_default_ray_temp_dir", ()),

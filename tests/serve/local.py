@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import uvicorn
@@ -61,9 +61,9 @@ def application(bundle: Bundle, token: str | None = None, origins: Sequence[str]
 
 
 @contextlib.contextmanager
-def listening(app: Any, root_path: str = "") -> Iterator[int]:
+def listening(app: Any, root_path: str = "", lifespan: Literal["on", "off"] = "on") -> Iterator[int]:
     """Serve an application over HTTP as Ray does; the port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", log_level="error", root_path=root_path))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan=lifespan, log_level="error", root_path=root_path))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -28,6 +28,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from fkp.bundle import Bundle
 from fkp.data.synthetic import render
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68
@@ -35,6 +36,8 @@ from fkp.serve.http.page_landmarks import page_landmarks
 from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
 from tests.needs import missing
+
+from .local import application, listening
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "fkp/serve/page"
@@ -333,6 +336,35 @@ def test_the_camera_sends_one_image_at_a_time_and_stops_in_a_hidden_tab(browser:
     drawn = read_image(saved).astype(int)
     shown = cv2.resize(browser.canvas(), drawn.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shown[:, ::-1] - drawn).mean() < 8 < np.abs(shown - drawn).mean()
+
+
+ASK = """
+const [url, token, sent, done] = arguments;
+const headers = { "Content-Type": "image/jpeg", ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+const body = Uint8Array.from(atob(sent), (letter) => letter.charCodeAt(0));
+fetch(url, { method: "POST", body, headers })
+  .then(async (answer) => done([answer.status, (await answer.json()).code ?? "faces"]))
+  .catch((error) => done([0, error.message]));
+"""
+
+
+def test_an_app_of_another_origin_asks_where_it_is_allowed(driver: webdriver.Chrome, champion: Bundle, image: Path) -> None:
+    """The endpoint itself, asked by a browser."""
+
+    async def blank(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+            await send({"type": "http.response.body", "body": b"<!doctype html><title>app</title>"})
+
+    token, sent = "a-token-of-the-tests", base64.b64encode(image.read_bytes()).decode()
+    with listening(blank, lifespan="off") as app, listening(application(champion, token, [f"http://127.0.0.1:{app}"])) as endpoint:
+        url = f"http://127.0.0.1:{endpoint}/v1/keypoints"
+        found = {}
+        for name in ("127.0.0.1", "localhost"):  # The same server, and two origins.
+            driver.get(f"http://{name}:{app}/")
+            found[name] = [driver.execute_async_script(ASK, url, given, sent) for given in (token, None)]
+    assert found["127.0.0.1"] == [[200, "faces"], [401, "unauthorized"]], "it reads also why it is refused"
+    assert found["localhost"] == [[0, "Failed to fetch"]] * 2
 
 
 def test_a_busy_server_is_waited_for(browser: Browser, service: Service) -> None:

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 
 from fkp.bundle import Bundle, open_bundle, update_bundle
 from fkp.errors import FkpError
-from fkp.serve.bundle_source import download
 from fkp.track.__main__ import main
+from fkp.track.download import download
 from fkp.track.registry import ALIAS, NotBetter, Registry
 from fkp.track.version import MARK_TAG, Version
 
@@ -169,9 +169,9 @@ def test_a_bundle_that_the_store_has_lost_is_put_back_by_registering_it_again(
 ) -> None:
     import mlflow
 
-    path, how = LOSSES[name]
+    where, how = LOSSES[name]
     root = tmp_path / "mlartifacts/fkp"
-    lost = root / registered.run_id / path if path else root
+    lost = root / registered.run_id / where if where else root
     if lost.is_dir():
         shutil.rmtree(lost)
     else:
@@ -182,8 +182,8 @@ def test_a_bundle_that_the_store_has_lost_is_put_back_by_registering_it_again(
         download("models:/fkp@champion", tmp_path / "cache")
     assert main(["register", str(bundle.path)]) == 0
     assert [version.number for version in registry.versions()] == [1]
-    source = download("models:/fkp@champion", tmp_path / "cache")
-    assert (open_bundle(source.path).digest, source.version) == (bundle.digest, "1")
+    path, number = download("models:/fkp@champion", tmp_path / "cache")
+    assert (open_bundle(path).digest, number) == (bundle.digest, "1")
     assert mlflow.onnx.load_model("models:/fkp@champion").graph.input[0].name == "crops_u8"
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_was_changed_is_put_back_too(registry: Registry, bundle: Bun
     with pytest.raises(FkpError, match="is damaged in"):
         download("models:/fkp/1", tmp_path / "cache")
     main(["register", str(bundle.path)])
-    assert open_bundle(download("models:/fkp/1", tmp_path / "cache").path).digest == bundle.digest
+    assert open_bundle(download("models:/fkp/1", tmp_path / "cache")[0]).digest == bundle.digest
 
 
 def test_tags_that_something_else_has_changed_are_written_anew(registry: Registry, bundle: Bundle, registered: Version) -> None:
@@ -207,7 +207,7 @@ def test_a_bundle_whose_run_is_gone_gets_a_new_version(registry: Registry, bundl
     with pytest.raises(FkpError, match="the bundle of version 1 of fkp is gone in"):
         download("models:/fkp@champion", tmp_path / "cache")
     main(["register", str(bundle.path), "--promote"])
-    assert download("models:/fkp@champion", tmp_path / "cache").version == "2"
+    assert download("models:/fkp@champion", tmp_path / "cache")[1] == "2"
     main(["register", str(bundle.path)])
     assert len(registry.versions()) == 2
 

@@ -76,7 +76,9 @@ def test_a_registered_bundle_is_a_model_for_any_number_of_faces(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_bundle_is_registered_with_a_server(server: Server, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_is_registered_with_a_server_and_again_where_that_has_lost_it(
+    server: Server, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.wait()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     registry = Registry()
@@ -85,6 +87,11 @@ def test_a_bundle_is_registered_with_a_server(server: Server, bundle: Bundle, mo
     registry.promote(version.number)
     assert registry.champion_number() == version.number
     assert version.tags["bundle_digest"] == bundle.digest
+    shutil.rmtree(server.folder / "artifacts")
+    with pytest.raises(FkpError, match="the bundle of version 1 of fkp is gone in the MLflow store http:"):
+        registry.fetch(version, tmp_path)
+    assert registry.register(bundle.path, run_id).number == version.number
+    assert open_bundle(registry.fetch(version, tmp_path)).digest == bundle.digest
 
 
 def test_a_version_tells_what_it_is_and_where_its_bundle_lies(

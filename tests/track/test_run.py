@@ -36,11 +36,12 @@ def test_a_run_holds_parameters_tags_metrics_and_artifacts(store: MlflowClient, 
 def test_system_metrics_are_recorded_also_while_the_store_is_away(
     store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fkp.track.run._SYSTEM_METRICS_EVERY_S", 0.2)
+    monkeypatch.setattr("fkp.track.run._SYSTEM_METRICS_EVERY_S", 0.1)
+    monkeypatch.setattr("fkp.track.write_ahead_log._LONGEST_WAIT_S", 0.2)
     with track.recording(build_config(), {}, None) as record:
         record.write_ahead(tmp_path / "metrics.jsonl", "fkp")
         with lost(tmp_path / "mlflow.db"):
-            time.sleep(2)
+            time.sleep(1)
     history = store.get_metric_history(record.run_id, "system/cpu_utilization_percentage")
     assert len(history) > 3 and len({entry.step for entry in history}) == len(history)
     assert max(entry.timestamp for entry in history) - min(entry.timestamp for entry in history) > 500, "also of the time without it"

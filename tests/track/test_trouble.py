@@ -99,6 +99,11 @@ def _full_artifacts(place: Place) -> None:
     place.client.log_artifact(place.run, str(place.database.parent / "note.txt"))
 
 
+def _database_without_room(place: Place) -> None:
+    for step in range(20):
+        place.client.log_batch(place.run, [Metric(f"{step}-{number}-{'x' * 99}", 1.0, 1, 0) for number in range(900)])
+
+
 def _read_only_database(place: Place) -> None:
     client = place.opened()
     copy = place.database.with_name("opened.db")
@@ -186,6 +191,7 @@ CASES = {
         _raises(MlflowException("(sqlite3.OperationalError) database or disk is full [SQL: INSERT ...]", TEMPORARILY_UNAVAILABLE)),
         "free some space",
     ),
+    "a database without room": Case("failing disk", "operator", _database_without_room, "(disk I/O error): look at its space"),
     "full server": Case("full", "operator", lambda place: place.answered(507, "Insufficient Storage"), "free some space"),
     "no password": Case("denied", "operator", lambda place: place.answered(401), "MLFLOW_TRACKING_USERNAME"),
     "no right": Case("denied", "operator", lambda place: place.answered(403, '{"error_code": "PERMISSION_DENIED"}'), "let you write"),
@@ -220,14 +226,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_an_error_is_told_by_its_kind_and_with_its_remedy(place: Place, name: str, request: pytest.FixtureRequest) -> None:
     case = CASES[name]
-    if name == "full artifacts":
-        request.getfixturevalue("file_limit")(5000)
+    if case.do in (_full_artifacts, _database_without_room):
+        request.getfixturevalue("file_limit")(5000 if case.do is _full_artifacts else place.database.stat().st_size)
     with pytest.raises(Exception) as caught:
         case.do(place)
     trouble = diagnose(caught.value, place.uri)
     assert (trouble.kind, trouble.hope) == (case.kind, case.hope), str(caught.value)
     assert case.says.format(run=place.run, uri=place.uri, database=place.database) in str(trouble)
-    assert "\n" not in str(trouble) and "[SQL" not in str(trouble)
+    assert not any(noise in str(trouble) for noise in ("\n", "[SQL", "Background on"))
     if case.hope != "final":
         with pytest.raises(FkpError, match=r"^cannot use the MLflow store sqlite:"), store_errors(place.uri):
             raise caught.value

@@ -133,13 +133,13 @@ def test_in_the_middle_nothing_is_given_up_and_upload_delivers_all_afterwards(
             log.tags("search", {"winner": "t0"})
             log.end("t0", "FINISHED")
             log.end("search", "FINISHED")
-            assert log.close(1.0) > 0
+            assert log.close(0.3) > 0
             assert log.dropped == 0
             said = log.missing()
             assert says in said and f"`fkp track upload {path}` delivers them" in said and "\n" not in said
             if name.startswith("deleted"):
                 if name != "deleted experiment":
-                    assert says in str(upload(path, timeout_s=0.5).trouble)
+                    assert says in str(upload(path, timeout_s=0.3).trouble)
                 else:
                     with pytest.raises(FkpError, match=says):
                         upload(path)
@@ -178,7 +178,7 @@ def test_a_run_that_was_made_and_deleted_before_its_id_was_noted_is_not_made_twi
     assert log.close(30) == 0
     path.with_name("search.jsonl.state").unlink()
     store.delete_run(str(log.run_id("search")))
-    assert upload(path, timeout_s=0.5).left == 1
+    assert upload(path, timeout_s=0.3).left == 1
     store.restore_run(str(log.run_id("search")))
     assert upload(path).left == 0
     assert len(store.search_runs([store.get_experiment_by_name("search").experiment_id])) == 1

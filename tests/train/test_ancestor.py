@@ -63,6 +63,7 @@ def test_an_alias_is_the_version_it_was_when_the_run_began(
     began_from: Callable[..., Config], tiny_config: Config, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FKP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)  # Where a store of SQLite keeps its artifacts.
     registry = Registry()
     run_ids = [MlflowClient().create_run("0").info.run_id for _ in range(2)]
     registry.register(tiny_bundle.path, run_ids[0])

@@ -176,7 +176,10 @@ def test_a_store_that_is_away_at_the_end_is_one_sentence_and_loses_nothing(
     check_whole(record, 3)
 
 
-@pytest.mark.parametrize("what", ["run", "experiment"])
+@pytest.mark.over_5s("a training and MLflow's own command line")
+@pytest.mark.parametrize(
+    "what", ["run", pytest.param("experiment", marks=pytest.mark.slow("a training; tests/track/test_undone.py holds it without one"))]
+)
 def test_what_is_deleted_in_the_middle_and_restored_gets_every_epoch_and_all_that_comes_after(
     small_run: Callable[..., Config], database: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

@@ -58,7 +58,8 @@ class CrossOrigin(CORSMiddleware):
             return answer
         origin = request_headers["origin"]
         if not self.is_allowed_origin(origin):
-            raise Refusal(403, "forbidden", f"pages of {origin[:100]} may not ask: add it to allowed_origins in serve/config.yaml")
+            place = "allowed_origins in serve/config.yaml, or to --allowed-origins"
+            raise Refusal(403, "forbidden", f"pages of {origin[:100]} may not ask: add it to {place}")
         raise Refusal(403, "forbidden", f"pages may ask with {', '.join(_METHODS)} and set the headers {', '.join(_HEADERS)}, no others")
 
     def sharing(self, send: Send) -> Send:

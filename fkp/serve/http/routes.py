@@ -180,6 +180,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         """Faces and points of one image: the raw bytes of a JPEG, PNG or WebP file, or a form's part `file`."""
         began = time.perf_counter()
         options = _options(params, params.box, params.points)
+        places(_model(engine).predictor.scheme, options.points)  # Refused before the upload is read; the model may change meanwhile.
         (upload,) = await read_uploads(request)
         read = time.perf_counter()
         model = _model(engine)
@@ -220,9 +221,9 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
     async def batch(request: Request, params: Annotated[schemas.BatchParams, Query()]) -> Response:
         began = time.perf_counter()
         options = _options(params, points=params.points)
+        places(_model(engine).predictor.scheme, options.points)  # Refused before there is work.
         uploads = await read_uploads(request, limits.IMAGES)
         model = _model(engine)
-        places(model.predictor.scheme, options.points)  # Refused before there is work.
         # One after the other: other requests get their turn between them, and one image at a time is in memory.
         entries = [await _entry(engine, model, upload, options, request.state.request_id) for upload in uploads]
         answer = {

@@ -70,7 +70,10 @@ def test_the_page_reads_why_it_is_refused(url: str, headers: dict[str, str], bod
 def test_pages_of_other_origins_may_not(url: str, origin: str) -> None:
     answer = preflight(url, origin)
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-    assert answer.json()["message"] == f"pages of {origin} may not ask: add it to allowed_origins in serve/config.yaml"
+    assert (
+        answer.json()["message"]
+        == f"pages of {origin} may not ask: add it to allowed_origins in serve/config.yaml, or to --allowed-origins"
+    )
     asked = requests.get(url + "/healthz", headers={"Origin": origin}, timeout=20)
     for found in (answer, asked):
         assert not [name for name in found.headers if name.lower().startswith("access-control")]
