@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from fkp.config import DataConfig
 from fkp.errors import run_command
 
 
@@ -16,9 +15,12 @@ def main(argv: list[str] | None = None) -> None:
     from fkp.adapt.pipeline import adapt, lines
     from fkp.adapt.ways import WAYS
     from fkp.config import build_config
+    from fkp.data.label_set import is_label_set, scheme_setting
 
-    scheme = {} if arguments.scheme is None else {"data.scheme": arguments.scheme}
-    data = build_config({"data.source": "folder", "data.root": arguments.set}, scheme).data
+    scheme = arguments.scheme
+    if scheme is None and is_label_set(arguments.set):
+        scheme = scheme_setting(Path(arguments.set))
+    data = build_config({"data.source": "folder", "data.root": arguments.set}, {} if scheme is None else {"data.scheme": scheme}).data
     adapted = adapt(data, arguments.model, arguments.out, arguments.ways or WAYS, seed=arguments.seed, force=arguments.force)
     print("\n".join(lines(adapted.summary)))
     print(f"report     {adapted.report_path}")
@@ -46,14 +48,16 @@ def _parser() -> argparse.ArgumentParser:
         "cross-validation over groups says is best. In this process, on all its cores; no cluster is needed."
     )
     parser = argparse.ArgumentParser(prog="fkp adapt", description=about)
-    parser.add_argument("set", metavar="SET", help="folder of the labelled set, see `fkp data`")
+    parser.add_argument("set", metavar="SET", help="folder of the labelled set, see `fkp data import`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the model; the reports are DIR-report.json and .html")
     parser.add_argument(
         "--model",
         default=str(DEFAULT_BUNDLE),
         help="begin from this one: a bundle's folder, models:/fkp/3 or champion (default: %(default)s)",
     )
-    parser.add_argument("--scheme", "--data.scheme", dest="scheme", help=DataConfig.model_fields["scheme"].description)
+    parser.add_argument(
+        "--scheme", "--data.scheme", dest="scheme", help="of the labels: a built-in one or a YAML file (default: the set's own)"
+    )
     parser.add_argument(
         "--ways", nargs="+", choices=("map", "tune", "both"), help="what to try (default: all): map takes seconds, the others minutes"
     )
