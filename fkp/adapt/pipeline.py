@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -188,6 +189,7 @@ def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Se
     bundle = None
     if summary["helps"] or force:
         network = network or _final(adapter, best.way, faces, factor)
+        print(f"writing {out} and its report", file=sys.stderr, flush=True)  # Some ten seconds without a bar.
         bundle = _write(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
         write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
     summary["minutes"] = round((time.monotonic() - began) / 60, 2)
@@ -310,6 +312,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
         ]
     if summary["landmarks_the_model_lacked"]:
         told.append(f"all points NME {said['after_all_landmarks']}; {summary['landmarks_the_model_lacked']} of them the model did not have")
+    if summary["base"].startswith("contaminated"):
+        told.append(f"beware     the model of before was trained on some of these faces ({summary['base']})")
     return [*told, f"measured   {summary['measured_on']}"]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 
+from fkp.adapt.faces import shown
 from fkp.model.network import Network
 from fkp.model.shape_map import ShapeMap
 from fkp.scheme import Scheme
@@ -18,10 +17,10 @@ PENALTIES = (0.6, 2.0, 6.0, 20.0, 60.0, 1e6)
 
 @torch.inference_mode()
 def looks(network: Network, crops_u8: np.ndarray, batch: int = 32) -> np.ndarray:
-    """(2, N, K', 2) float32: what a network's head answers for crops as they are, and for mirrored ones, mirrored back by the caller."""
+    """(2, N, K', 2) float32: what a network's head answers for crops as they are, and for mirrored ones in their own pixels."""
     network.eval()
     answers: list[list[np.ndarray]] = [[], []]
-    for first in range(0, len(crops_u8), batch):
+    for first in shown(range(0, len(crops_u8), batch), "the model's answers"):
         crops = torch.from_numpy(np.ascontiguousarray(crops_u8[first : first + batch]))
         for mirrored, found in enumerate(answers):
             found.append(network.inner(crops.flip(-1) if mirrored else crops)[0].numpy())
@@ -91,9 +90,3 @@ def _mean_shape(points: np.ndarray) -> torch.Tensor:
     shape = shape / np.sqrt((shape**2).sum((1, 2), keepdims=True) / shape.shape[1])
     mean = shape.mean(0)
     return torch.from_numpy((mean / np.sqrt((mean**2).sum() / len(mean))).astype(np.float32))
-
-
-def parameters_of(fitted: ShapeMap) -> Mapping[str, float]:
-    """How far a map moves a mean face: for the report, in percent of the shape's root mean square radius."""
-    moved = fitted.offset.reshape(-1, 2).norm(dim=-1)
-    return {"mean_offset_pct": 100 * float(moved.mean()), "largest_offset_pct": 100 * float(moved.max())}
