@@ -178,7 +178,7 @@ def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Se
     tried = Trials(base, config, best, factor, catalog, faces, folds)
     network: Network | None = None
     if len(aside):
-        network = _final(adapter, best.way, faces, factor)
+        network = _final(adapter, best, faces, factor)
         final = predictor_of(base, network, config)
         measured = measure(catalog, config, aside, base_predictor, lambda place: final, _aside(catalog, aside))
         validation = measure(catalog, config, tried.rows, base_predictor, tried.predictor, _crossed(tried.rows))
@@ -188,7 +188,7 @@ def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Se
     report_path = out.with_name(f"{out.name}-report.json")
     bundle = None
     if summary["helps"] or force:
-        network = network or _final(adapter, best.way, faces, factor)
+        network = network or _final(adapter, best, faces, factor)
         print(f"writing {out} and its report", file=sys.stderr, flush=True)  # Some ten seconds without a bar.
         bundle = _write(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
         write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
@@ -245,8 +245,8 @@ def _folds(faces: Faces, one: bool) -> tuple[np.ndarray, list[int]]:
     return folds_of(faces.groups, count), [0] if one else list(range(count))
 
 
-def _final(adapter: Adapter, way: Way, faces: Faces, factor: float) -> Network:
-    network = adapter.adapt(way, faces, f"{way}, all {len(faces)} faces")
+def _final(adapter: Adapter, best: Trial, faces: Faces, factor: float) -> Network:
+    network = adapter.adapt(best.way, faces, f"{best.way}, all {len(faces)} faces", best.blend)
     network.head.log_scale.bias.data += float(np.log(factor))
     return network
 
@@ -287,6 +287,7 @@ def summarise(
         "way": trials[0].way,
         "ways": {trial.way: trial.mean_nme_pct for trial in trials},
         "penalty": penalty,
+        "blend": trials[0].blend,
         "landmarks_the_model_lacked": missing,
         "before": told.get("before"),
         "after": told.get("after", every),
@@ -337,7 +338,9 @@ def _write(
         "data_digest": catalog.digest,
         DESCENT: adapter.ancestor.descent,
         ALL_TRAIN: everything,
-        "adapted": {name: summary[name] for name in ("way", "ways", "penalty", "before", "after", "gain", "faces", "faces_kept_aside")},
+        "adapted": {
+            name: summary[name] for name in ("way", "ways", "penalty", "blend", "before", "after", "gain", "faces", "faces_kept_aside")
+        },
         "validation": {
             config.scheme.nme_key: evaluation.metrics()[config.scheme.nme_key],
             "faces": len(evaluation),
