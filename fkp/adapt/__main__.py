@@ -12,7 +12,8 @@ from fkp.errors import run_command
 def main(argv: list[str] | None = None) -> None:
     """Adapt a model to a labelled set, say whether it helps, and how to use what was written."""
     arguments = _parser().parse_args(argv)
-    from fkp.adapt.pipeline import adapt, lines
+    from fkp.adapt.pipeline import adapt
+    from fkp.adapt.report import lines
     from fkp.adapt.ways import WAYS
     from fkp.config import build_config
     from fkp.data.label_set import is_label_set, scheme_setting
@@ -41,8 +42,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from fkp.shipped import DEFAULT_BUNDLE
-
     about = (
         "Bring a trained model to labels of your own: correct its points by a map of the shape, train it further, or both, whichever "
         "cross-validation over groups says is best. In this process, on all its cores; no cluster is needed."
@@ -52,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the model; the reports are DIR-report.json and .html")
     parser.add_argument(
         "--model",
-        default=str(DEFAULT_BUNDLE),
+        default="saved_models/champion",
         help="begin from this one: a bundle's folder, models:/fkp/3 or champion (default: %(default)s)",
     )
     parser.add_argument(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import re
 import sys
 import time
@@ -19,25 +16,23 @@ import numpy as np
 from fkp import track
 from fkp.adapt.faces import Faces, check_set, folds_of, read_faces, shown
 from fkp.adapt.finetune import Recipe
-from fkp.adapt.measure import Measured, interval, mean_nme, measure, predictor_of, texts
+from fkp.adapt.measure import measure, predictor_of
+from fkp.adapt.publish import publish
+from fkp.adapt.report import summarise
 from fkp.adapt.ways import WAYS, Adapter, Trial, Way, scale_factor, try_ways
-from fkp.bundle import SUMS, Bundle, drift, load_network, update_bundle, write_bundle
-from fkp.bundle.quantize import CALIBRATION_CROPS
+from fkp.bundle import SUMS, Bundle, load_network
 from fkp.common import files
 from fkp.config import Config, DataConfig
 from fkp.data.face_shape import box_of_label
-from fkp.data.labels import Catalog, load_labels, read_frame, split_digest
+from fkp.data.labels import Catalog, load_labels, read_frame
 from fkp.errors import FkpError
-from fkp.evaluation.detector_calibration import look
-from fkp.evaluation.evaluate import ERROR_RADII, to_json
-from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST, Leakage, leakage
-from fkp.evaluation.metrics import error_radii
+from fkp.evaluation.evaluate import ERROR_RADII
+from fkp.evaluation.leakage import Leakage
 from fkp.evaluation.report import write_report
 from fkp.model.network import Network
 from fkp.predict import Predictor
 from fkp.train.ancestor import open_ancestor, read_ancestor
 from fkp.vision.crop import box_of_points
-from fkp.vision.detect import BLAZEFACE, BoxMap, open_detector
 
 #: From so many faces on a fifth of the groups is kept aside for the evaluation; of fewer each is worth more in the training, and
 #: cross-validation measures on all of them.
@@ -47,12 +42,7 @@ LEAST_WITHOUT_NAMES = 50
 _FOLDS = 3
 #: Less than the share of any person, see `splits.draws_of`.
 _NOBODY = 1e-10
-#: With fewer, a detector's calibration is the base's: it fits 44 numbers.
-_LEAST_FOR_DETECTOR = 200
-_DETECTOR_FRAMES = 400
 _SCALE_FRAMES = 24
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,9 @@ def adapt(
     catalog = load_labels(data)
     check_set(catalog)
     check_schemes(catalog, base)
-    config = config_of(base, data, address, out).updated({"input.crop_scale": crop_scale(catalog, base)})
+    # What an alias points to today; a folder as it was named, for the bundle may travel.
+    begun_from = address if address.startswith("models:/") else model
+    config = config_of(base, data, begun_from, out).updated({"input.crop_scale": crop_scale(catalog, base)})
     adapter = Adapter(read_ancestor(base, address), load_network(base), config, recipe or Recipe(), seed)
     tags = {"labels_sha256": catalog.digest, "adapted_from": address, "base_digest": base.digest}
     with track.recording(config, tags) as record:
@@ -190,7 +182,7 @@ def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Se
     if summary["helps"] or force:
         network = network or _final(adapter, best, faces, factor)
         print(f"writing {out} and its report", file=sys.stderr, flush=True)  # Some ten seconds without a bar.
-        bundle = _write(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
+        bundle = publish(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
         write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
     summary["minutes"] = round((time.monotonic() - began) / 60, 2)
     files.write_json(report_path, summary)
@@ -259,146 +251,3 @@ def _aside(catalog: Catalog, rows: np.ndarray) -> Leakage:
 def _crossed(rows: np.ndarray) -> Leakage:
     note = f"cross-validated: each of these {len(rows)} faces by a model that was not adapted to its group; they also chose the way"
     return Leakage(note, 0, 0, len(rows))
-
-
-def summarise(
-    catalog: Catalog, base: Bundle, measured: Measured, trials: Sequence[Trial], penalty: float, faces: int, aside: int
-) -> dict[str, Any]:
-    """Content of the JSON report."""
-    scheme = catalog.scheme
-    pairs = {"before": measured.before_nme_pct, "after": measured.after_nme_pct, "gain": measured.before_nme_pct - measured.after_nme_pct}
-    comparable = bool(np.isfinite(measured.before_nme_pct).any())
-    told = (
-        {name: dict(zip(("nme_pct", "low", "high"), interval(values, measured.groups), strict=True)) for name, values in pairs.items()}
-        if comparable
-        else {}
-    )
-    missing = len(scheme) - len(scheme.places_in(base.config.scheme))
-    every = dict(zip(("nme_pct", "low", "high"), interval(mean_nme(measured.after), measured.groups), strict=True))
-    return {
-        "set": str(catalog.root),
-        "scheme": scheme.name,
-        "normaliser": scheme.normaliser_text,
-        "labels_sha256": catalog.digest,
-        "faces": faces,
-        "faces_kept_aside": aside,
-        "groups": int(catalog.table["identity"].nunique()),
-        "model": base.digest,
-        "way": trials[0].way,
-        "ways": {trial.way: trial.mean_nme_pct for trial in trials},
-        "penalty": penalty,
-        "blend": trials[0].blend,
-        "landmarks_the_model_lacked": missing,
-        "before": told.get("before"),
-        "after": told.get("after", every),
-        "after_all_landmarks": every,
-        "gain": told.get("gain"),
-        "helps": bool(missing or told["gain"]["low"] > 0),
-        "measured_on": measured.after.leakage.note,
-        "base": leakage(base, catalog, measured.after.data).note,
-        "metrics": measured.after.metrics(),
-    }
-
-
-def lines(summary: dict[str, Any]) -> list[str]:
-    """The result in words."""
-    spans = {name: tuple(summary[name].values()) for name in ("before", "after", "gain", "after_all_landmarks") if summary[name]}
-    said = dict(zip(spans, texts(list(spans.values())), strict=True))
-    told = [f"tried      {', '.join(f'{way} {nme:.2f} %' for way, nme in summary['ways'].items())}: {summary['way']} is best"]
-    if "before" in said:
-        told += [
-            f"before     NME {said['before']}, 95 % interval over groups",
-            f"after      NME {said['after']}",
-            f"gain       {said['gain']}",
-        ]
-    if summary["landmarks_the_model_lacked"]:
-        told.append(f"all points NME {said['after_all_landmarks']}; {summary['landmarks_the_model_lacked']} of them the model did not have")
-    if summary["base"].startswith("contaminated"):
-        told.append(f"beware     the model of before was trained on some of these faces ({summary['base']})")
-    return [*told, f"measured   {summary['measured_on']}"]
-
-
-def _write(
-    out: Path,
-    catalog: Catalog,
-    base: Bundle,
-    adapter: Adapter,
-    config: Config,
-    network: Network,
-    faces: Faces,
-    measured: Measured,
-    validation: Measured,
-    everything: bool,
-    summary: dict[str, Any],
-) -> Bundle:
-    """Write the bundle with what is known of it."""
-    evaluation = validation.after
-    known: dict[str, Any] = {
-        LABELS_DIGEST: catalog.digest,
-        "data_digest": catalog.digest,
-        DESCENT: adapter.ancestor.descent,
-        ALL_TRAIN: everything,
-        "adapted": {
-            name: summary[name] for name in ("way", "ways", "penalty", "blend", "before", "after", "gain", "faces", "faces_kept_aside")
-        },
-        "validation": {
-            config.scheme.nme_key: evaluation.metrics()[config.scheme.nme_key],
-            "faces": len(evaluation),
-            "split_digest": _digest(catalog, config, evaluation.rows),
-        },
-        ERROR_RADII: error_radii(evaluation.error_px(), evaluation.expected_error_px),
-    }
-    if len(evaluation) >= drift.LEAST_FACES:
-        known[drift.REFERENCE] = validation.reference()
-    spread = np.unique(np.linspace(0, len(faces) - 1, min(CALIBRATION_CROPS, len(faces))).astype(int))
-    crops_u8 = faces.plain_u8[spread] if config.export.int8 else None
-    bundle = write_bundle(out, network, config, known, "", _face_boxes(catalog, base, faces.rows), crops_u8)
-    bundle = replace(bundle, metrics=known)
-    tested = replace(measured.after, radii=known[ERROR_RADII])
-    known["test"] = to_json([tested], bundle)["splits"]
-    return update_bundle(out, known, card(config, summary, base))
-
-
-def card(config: Config, summary: dict[str, Any], base: Bundle) -> str:
-    """The Markdown card of the bundle."""
-    return "\n".join(
-        [
-            f"# {config.track.run_name}",
-            "",
-            f"A landmark model of scheme {config.scheme.name}: {len(config.scheme)} points, adapted from bundle {base.digest[:12]} "
-            f"({base.config.track.run_name}).",
-            "",
-            f"- adapted to: {summary['faces']} faces, labels {summary['labels_sha256'][:16]}, by `fkp adapt`: {summary['way']}",
-            f"- crop: {config.input.size_px} px, {config.input.crop_scale} x the box of the points",
-            "",
-            f"NME in percent ({summary['normaliser']}), box from the labels:",
-            "",
-            *(f"    {line}" for line in lines(summary)),
-            "",
-        ]
-    )
-
-
-def _digest(catalog: Catalog, config: Config, rows: np.ndarray) -> str:
-    """What validates: errors compare only where this is equal."""
-    parts = [split_digest(catalog, config.data), rows.tolist()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _face_boxes(catalog: Catalog, base: Bundle, rows: np.ndarray) -> dict[str, Any]:
-    """Calibration of the face detector to boxes of these labels; the base's own where there are too few faces, or no detector."""
-    if len(rows) < _LEAST_FOR_DETECTOR:
-        return base.face_boxes
-    try:
-        detector = open_detector(BLAZEFACE)
-    except FkpError as error:
-        _LOG.warning("the bundle keeps the base's calibration of the face detector: %s", error)
-        return base.face_boxes
-    chosen = rows[np.linspace(0, len(rows) - 1, min(_DETECTOR_FRAMES, len(rows))).astype(int)]
-    found = [look(detector, catalog, part) for part in shown(np.array_split(chosen, -(-len(chosen) // 10)), "face detector")]
-    shapes, boxes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    box_map = BoxMap.fit(shapes, boxes, detector.backend.facial_points)
-    if box_map is None:
-        _LOG.warning("the bundle keeps the base's calibration of the face detector: it finds too few of these faces")
-        return base.face_boxes
-    return {**base.face_boxes, detector.backend.name: [list(row) for row in box_map.rows]}
