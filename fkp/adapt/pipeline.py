@@ -39,7 +39,7 @@ from fkp.vision.crop import box_of_points
 ASIDE_FROM = 300
 #: A scheme that shares no landmark with the base's needs so many faces.
 LEAST_WITHOUT_NAMES = 50
-_FOLDS = 3
+_FOLDS, _OF_MANY = 3, 5
 #: Less than the share of any person, see `splits.draws_of`.
 _NOBODY = 1e-10
 _SCALE_FRAMES = 24
@@ -83,6 +83,8 @@ def adapt(
     if out.exists() and not (out / SUMS).is_file():
         raise FkpError(f"{out} exists and is not a bundle: choose another place for --out")
     base, address = open_ancestor(model)
+    if out == base.path.resolve():
+        raise FkpError(f"{out} is the model to begin from: choose another place for --out")
     catalog = load_labels(data)
     check_set(catalog)
     check_schemes(catalog, base)
@@ -233,7 +235,7 @@ def _split(catalog: Catalog, config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def _folds(faces: Faces, one: bool) -> tuple[np.ndarray, list[int]]:
     """Fold of each face, and which folds are held out in turn: only one of many faces."""
-    count = min(2 + 3 * one if one else _FOLDS, len(set(faces.groups)))
+    count = min(_OF_MANY if one else _FOLDS, len(set(faces.groups)))
     return folds_of(faces.groups, count), [0] if one else list(range(count))
 
 

@@ -20,15 +20,12 @@ def summarise(
 ) -> dict[str, Any]:
     """Content of the JSON report."""
     scheme = catalog.scheme
-    pairs = {"before": measured.before_nme_pct, "after": measured.after_nme_pct, "gain": measured.before_nme_pct - measured.after_nme_pct}
-    comparable = bool(np.isfinite(measured.before_nme_pct).any())
-    told = (
-        {name: dict(zip(("nme_pct", "low", "high"), interval(values, measured.groups), strict=True)) for name, values in pairs.items()}
-        if comparable
-        else {}
-    )
+    before, after = measured.before_nme_pct, measured.after_nme_pct
+    told = {}
+    if np.isfinite(before).any():
+        told = {name: _span(values, measured) for name, values in (("before", before), ("after", after), ("gain", before - after))}
     missing = len(scheme) - len(scheme.places_in(base.config.scheme))
-    every = dict(zip(("nme_pct", "low", "high"), interval(mean_nme(measured.after), measured.groups), strict=True))
+    every = _span(mean_nme(measured.after), measured)
     return {
         "set": str(catalog.root),
         "scheme": scheme.name,
@@ -52,6 +49,11 @@ def summarise(
         "base": leakage(base, catalog, measured.after.data).note,
         "metrics": measured.after.metrics(),
     }
+
+
+def _span(values: np.ndarray, measured: Measured) -> dict[str, float]:
+    mean, low, high = interval(values, measured.groups)
+    return {"nme_pct": mean, "low": low, "high": high}
 
 
 def lines(summary: dict[str, Any]) -> list[str]:

@@ -137,6 +137,7 @@ def test_what_cannot_be_adapted_to_is_one_sentence(make_set: Callable[[int, Labe
 
     assert refused() == f"{root} labels 9 faces: at least 10 are needed"
     assert refused(out=tmp_path) == f"{tmp_path} exists and is not a bundle: choose another place for --out"
+    assert refused(out=Path(TINY)) == f"{Path(TINY)} is the model to begin from: choose another place for --out"
     shutil.rmtree(root)
     assert "is missing" in refused()
     root = make_set(12, lower_jaw)
