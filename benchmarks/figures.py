@@ -44,7 +44,7 @@ NOBODY = (
     "FLUX1_schnell_image_0018409.jpg",
     "SDXL_image_0045532.jpg",
     "FLUX1_schnell_image_0046860.jpg",
-    "FLUX1_schnell_image_0009447.jpg",
+    "FLUX1_schnell_image_0004659.jpg",
 )
 #: Rows of `robustness.changes` in the grid, and what stands above them.
 CHANGES = {

@@ -146,11 +146,11 @@ def test_a_training_broken_off_before_resumes(
 
     run_id = json.loads((first_edition / f"runs/{name}/run.json").read_text())["mlflow_run_id"]
     client = MlflowClient()
-    before = {metric.step for metric in client.get_metric_history(run_id, "val_nme_pct")}
+    before = {metric.step for metric in client.get_metric_history(run_id, "val_nme_interocular_pct")}
     flags = [f"--scale.num_workers={workers}", f"--train.epochs={epochs}", f"--track.run_name={name}"]
     done = run_process("fkp.train", *FACES, *NETWORK, *flags, cwd=first_edition)
     assert done.returncode == 0, done.stderr[-3000:]
-    history = client.get_metric_history(run_id, "val_nme_pct")
+    history = client.get_metric_history(run_id, "val_nme_interocular_pct")
     assert len({metric.step for metric in history}) == epochs > len(before)
     assert len(history) <= epochs + 4, "it did not start over"
     assert client.get_run(run_id).info.status == "FINISHED"

@@ -22,7 +22,7 @@ _FOREIGN = re.compile(r"/(?:home|root|Users|tmp|work|var|opt|usr)/|[A-Z]:\\\\|fi
 #: What a run on any machine shows.
 SHOWN = {
     "evaluate": ("400 faces; held out for the test: 111",),
-    "quickstart": ("the same landmarks as above: True", "ended with status 0", "50 frames, 1 faces"),
+    "quickstart": ("the same landmarks as above: True", "ended with status 130, as after Ctrl-C", "50 frames, 1 faces"),
 }
 
 

@@ -168,7 +168,7 @@ class Predictor:
     ) -> Search[list[Face | None]]:
         """Find the points of faces: in the crop of each box, then refined in a mirrored crop around these, and both fused.
 
-        A face that the network doubts is also looked at in turned crops, and the answer that it believes more is taken: detectors
+        A face that the network doubts is also looked at in turned crops, and an answer that it does not doubt is taken: detectors
         find faces that are upside down and take them for upright ones, and a box says nothing about how its face is turned.
         Who runs the network is left open: a caller here and now, or batches over several requests. All walk this one path.
 
@@ -192,8 +192,9 @@ class Predictor:
         places = [place for place, face in enumerate(faces) if face.quality < self.belief.doubt]
         turned = yield from self._turned(image, [found[place] for place in places])
         for place, face in zip(places, turned, strict=True):
-            other = replace(face, box_xyxy=found[place].box_xyxy) if given else face
-            faces[place] = max(faces[place], other, key=_quality)
+            # An answer that is doubted, too, turns nothing over: heads in profile often look a little less strange upside down.
+            if face.quality >= self.belief.doubt:
+                faces[place] = replace(face, box_xyxy=found[place].box_xyxy) if given else face
         least = 0.0 if given else self.min_quality if min_quality is None else min_quality
         return [face if face.quality >= least else None for face in faces]
 

@@ -17,7 +17,7 @@ from ray.tune import Callback, Stopper, Tuner
 from fkp.common import files as folders
 from fkp.common import storage
 from fkp.compat import with_todays_settings
-from fkp.config import Config
+from fkp.config import Config, build_config
 from fkp.errors import FkpError
 from fkp.train.ray_backend import EPOCHS
 from fkp.tune import results
@@ -304,6 +304,7 @@ def open_study(settings: Settings, config: Config, space: Space) -> Iterator[Stu
 
 def _load(study: Study, what: str) -> None:
     state = with_todays_settings(json.loads((study.folder / "study.json").read_text(encoding="utf-8")))
+    state["run"] = build_config(state["run"]).model_dump(mode="json")  # Settings that are younger than the search have their defaults.
     study.finished, study.seconds, study.earlier = state.pop("finished"), state.pop("seconds"), state.pop("earlier", 0)
     asked, had = study.settings.trials, state["search"]["trials"] or DEFAULT_TRIALS
     more = asked is not None and asked > had and study.settings.algo != "grid"

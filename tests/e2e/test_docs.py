@@ -221,6 +221,12 @@ def test_every_setting_is_on_its_page() -> None:
     assert settings_page.PAGE.read_text() == settings_page.page(), "write it anew: python -m tests.settings_page"
 
 
+def test_every_format_of_labels_is_on_its_page() -> None:
+    from fkp.data.formats import FORMATS
+
+    assert {row[0].strip("`") for row in table("own-faces.md") if row[0].startswith("`") and row[0] != "`--format`"} == set(FORMATS)
+
+
 def test_every_scheme_is_on_the_page_of_the_data() -> None:
     from fkp.scheme import built_in
 
