@@ -1,4 +1,4 @@
-"""fkp: train, search, track and serve a 68-point face landmark model on a Ray cluster."""
+"""fkp: find facial landmarks, and train, search, track and serve the models that do, also on a Ray cluster."""
 
 from __future__ import annotations
 
