@@ -41,7 +41,8 @@ class DataConfig(_Section):
     """Which faces, and which of them train, validate and test."""
 
     source: Literal["synthetic", "ytfaces", "folder"] = Field(
-        "synthetic", description="synthetic: made here; ytfaces: `fkp data fetch`; folder: your own set (`fkp data import`, or the CSV layout)"
+        "synthetic",
+        description="synthetic: made here; ytfaces: `fkp data fetch`; folder: your own set (`fkp data import`, or the CSV layout)",
     )
     root: str | None = Field(
         None, description="folder of the set, or place of a packed one (also s3:// or gs://); by default data/synthetic or data/ytfaces"
