@@ -1,4 +1,4 @@
-"""fkp: find facial landmarks, and train, search, track and serve the models that do, also on a Ray cluster."""
+"""fkp: train, search, track and serve facial landmark models on a Ray cluster."""
 
 from __future__ import annotations
 
