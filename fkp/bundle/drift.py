@@ -17,6 +17,9 @@ import numpy as np
 #: Key of the histograms in a bundle's metrics.json.
 REFERENCE = "reference_histograms"
 
+#: Beside a figure's counts: the median of its values, which the buckets tell less well.
+MEDIAN = "median"
+
 BRIGHTNESS = "fkp_crop_brightness"
 ERROR_RATIO = "fkp_expected_error_ratio"
 
@@ -73,6 +76,15 @@ def reference_counts(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
         and len(figure["counts"]) == len(BOUNDS[name]) + 1
         and any(figure["counts"])
     }
+
+
+def tells(expected: Sequence[float]) -> bool:
+    """Whether the buckets resolve a reference: none holds more than half of its faces.
+
+    Those of the error ratio are made for the shipped model. A network that is far surer or less sure has all its faces in one or
+    two of them, and the index would be about 0 whatever is served.
+    """
+    return max(expected) <= sum(expected) / 2
 
 
 def stability_index(expected: Sequence[float], observed: Sequence[float]) -> float:

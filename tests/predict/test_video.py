@@ -61,7 +61,7 @@ def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.Ca
     assert np.abs(drawn[13].astype(int) - source[13]).mean() < 5
     said = capsys.readouterr().out
     assert "14 frames, 1 faces, 2 frames without a face" in said
-    raw, smooth = map(float, re.findall(r"jitter: raw ([\d.]+) %, smoothed ([\d.]+) % of the eye distance", said)[0])
+    raw, smooth = map(float, re.findall(r"jitter: raw ([\d.]+) %, smoothed ([\d.]+) % of the distance of the outer eye corners", said)[0])
     assert 0 < smooth < raw / 2
     # The same from the table, by the definition: the median over frames of the points' mean second difference.
     for column, told in (("raw_points_px", raw), ("points_px", smooth)):

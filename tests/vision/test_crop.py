@@ -90,7 +90,7 @@ def test_a_mirrored_crop_is_the_crop_mirrored(angle: float) -> None:
 
 def test_points_without_extent_make_no_crop() -> None:
     for points_px in (np.zeros((68, 2), np.float32), np.full((68, 2), np.nan, np.float32)):
-        with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
+        with pytest.raises(ValueError, match="points need finite places and some extent"):
             Crop.of_points(points_px, IBUG68, 64, 1.3)
 
 
