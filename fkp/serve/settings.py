@@ -72,7 +72,8 @@ class Settings(BaseModel):
     golden_nme_pct: float = Field(
         15.0,
         gt=0,
-        description="a model that misses the stored face by more (mean error / distance of its outer eye corners, in every scheme) is not taken",
+        description="a model that misses the stored face by more (mean error / distance of its outer eye corners, whatever the "
+        "scheme) is not taken",
     )
     allowed_origins: tuple[Annotated[str, AfterValidator(_check_origin)], ...] = Field(
         (),
