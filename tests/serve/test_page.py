@@ -488,7 +488,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/model":
             self._answer(*self._guarded(lambda: (200, self.service.model())))
         elif self.path == "/v1/landmarks":
-            self._answer(200, page_landmarks(IBUG68))
+            self._answer(200, {**page_landmarks(IBUG68), "digest": self.service.predictor.bundle.digest})
         elif self.path == "/" or (self.path.startswith("/page/") and path.is_file()):
             self._send(200, path.read_bytes(), TYPES[path.suffix])
         else:
