@@ -1,4 +1,4 @@
-"""fkp: train, search, track and serve a 68-point face landmark model on a Ray cluster."""
+"""fkp: train, search, track and serve facial landmark models on a Ray cluster."""
 
 from __future__ import annotations
 

@@ -37,6 +37,13 @@ class _Section(BaseModel):
         return _merge(type(self), self.model_dump(), *changes)
 
 
+def _whole_scheme(value: str) -> str:
+    try:
+        return as_setting(value)
+    except FkpError as error:
+        raise ValueError(str(error)) from error
+
+
 class DataConfig(_Section):
     """Which faces, and which of them train, validate and test."""
 
@@ -72,10 +79,7 @@ class DataConfig(_Section):
     @field_validator("scheme")
     @classmethod
     def _whole_scheme(cls, value: str) -> str:
-        try:
-            return as_setting(value)
-        except FkpError as error:
-            raise ValueError(str(error)) from error
+        return _whole_scheme(value)
 
     @model_validator(mode="after")
     def _folds_differ(self) -> DataConfig:
@@ -128,6 +132,14 @@ class ModelConfig(_Section):
     depth: int = Field(2, ge=1, le=8, description="blocks in each stage")
     head: Literal["direct", "heatmap"] = Field("heatmap", description="direct: coordinates by regression; heatmap: soft-argmax")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout before the last layer of a direct head")
+    base_scheme: str | None = Field(
+        None, description="scheme of the head where a map of the shape makes the landmarks of data.scheme of its own; `fkp adapt` sets it"
+    )
+
+    @field_validator("base_scheme")
+    @classmethod
+    def _whole_scheme(cls, value: str | None) -> str | None:
+        return None if value is None else _whole_scheme(value)
 
 
 class LossConfig(_Section):
@@ -226,6 +238,11 @@ class Config(_Section):
         return load_scheme(self.data.scheme)
 
     @property
+    def inner_scheme(self) -> Scheme:
+        """What the network's head finds; the same but for a model with a map of the shape, see `ModelConfig.base_scheme`."""
+        return self.scheme if self.model.base_scheme is None else load_scheme(self.model.base_scheme)
+
+    @property
     def val_nme_key(self) -> str:
         """What is monitored, kept and searched for: the error of the validation subset, corrected labels."""
         return f"val_{self.scheme.nme_key}"
@@ -242,7 +259,10 @@ class Config(_Section):
 
     def as_params(self) -> dict[str, Any]:
         """Dotted path -> value, for a record of the run; a scheme of the user's own stands by its name alone."""
-        return {**dict(dotted(self.model_dump(mode="json"))), "data.scheme": self.scheme.name}
+        named = {"data.scheme": self.scheme.name}
+        if self.model.base_scheme is not None:
+            named["model.base_scheme"] = self.inner_scheme.name
+        return {**dict(dotted(self.model_dump(mode="json"))), **named}
 
     def digest(self) -> str:
         """Twelve hex digits that change with every setting but the name of the run."""

@@ -90,6 +90,8 @@ def _failed(error: BaseException, extra: str | None) -> int:
             sys.stdout.flush()
         except BrokenPipeError:
             _drop_output()
+        if lost := full_disk(error):  # What is kept according to the next line may not be.
+            print(f"error: {lost}", file=sys.stderr)
         print(f"stopped: {stopping.sentence()}", file=sys.stderr)
         return 128 + (stopping.received() or signal.SIGINT)
     if isinstance(error, BrokenPipeError):  # The reader of our output went away (`| head`); what it has read was right.

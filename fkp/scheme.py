@@ -11,7 +11,7 @@ The built-in ones are the YAML files in `fkp/schemes`; `--data.scheme my.yaml` n
     normaliser: {name: interocular, between: [left_eye, right_eye]}   # and `about`, in words; or `box`: the diagonal of the tight box
     yaw: [left_wing, right_wing, nose_tip]               # two ends and what moves between them when a head turns
 
-Only `name` and `landmarks` are needed. Left and right are the viewer's.
+Only `name` and `landmarks` are needed. Left and right are the viewer's. Where nothing is paired, no face is mirrored in training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -159,12 +159,12 @@ class Scheme:
         return plain | ({"yaw": list(self.yaw)} if self.yaw else {}) | ({"about": self.about} if self.about else {})
 
 
+@cache
 def built_in() -> list[str]:
     """Names of the schemes that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-@lru_cache(maxsize=64)
 def load_scheme(value: str) -> Scheme:
     """A scheme by the name of a built-in one, by its file, or from its own JSON text.
 
@@ -173,13 +173,21 @@ def load_scheme(value: str) -> Scheme:
     """
     if value.lstrip().startswith("{"):
         return _parse(value, "the scheme", json.loads)
-    path = FOLDER / f"{value}.yaml" if value in built_in() else Path(value)
+    if value in built_in():
+        return _shipped(value)
+    path = Path(value)
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise FkpError(f"unknown scheme {value}: built in are {', '.join(built_in())}; another one is a YAML file")
     try:
         return _parse(path.read_text(encoding="utf-8"), str(path), yaml.safe_load)
     except (OSError, UnicodeDecodeError) as error:
         raise FkpError(f"cannot read scheme {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+@cache
+def _shipped(name: str) -> Scheme:
+    path = FOLDER / f"{name}.yaml"
+    return _parse(path.read_text(encoding="utf-8"), str(path), yaml.safe_load)
 
 
 def as_setting(value: str) -> str:
@@ -198,6 +206,7 @@ def as_setting(value: str) -> str:
     return scheme.name if scheme.name in built_in() else json.dumps(scheme.to_json(), sort_keys=True)
 
 
+@lru_cache(maxsize=64)  # By what is in the file, which may change.
 def _parse(text: str, where: str, read: Callable[[str], Any]) -> Scheme:
     try:
         fields = read(text)
@@ -255,11 +264,13 @@ class _Reader:
         found: list[int] = []
         for item in items if isinstance(items, list) else [items]:
             match = _RANGE.fullmatch(item) if isinstance(item, str) else None
+            if match and not int(match[1]) <= int(match[2]) < len(self.landmarks):
+                self._refuse(f"{what} names the landmarks {item}, and there are 0 to {len(self.landmarks) - 1}, the smaller number first")
             if match:
                 found += range(int(match[1]), int(match[2]) + 1)
             elif isinstance(item, int) and not isinstance(item, bool):
                 found.append(item)
-            elif item in self.place:
+            elif isinstance(item, str) and item in self.place:
                 found.append(self.place[item])
             else:
                 self._refuse(f"{what} names landmark {item!r}, which is none of it")
@@ -296,7 +307,8 @@ class _Reader:
         sets = {}
         for name, items in given.items():
             numbers = self._numbers(items, f"{key}: {name}")
-            if not numbers or len(set(numbers)) != len(numbers) or name in self.place or name == "all":
+            taken = name in self.place or name == "all" or (key == "groups" and name in (self.fields.get("regions") or {}))
+            if not numbers or len(set(numbers)) != len(numbers) or taken:
                 self._refuse(f"{key}: {name} is empty, names a landmark twice, or is the name of something else")
             sets[name] = tuple(numbers)
         return sets
@@ -309,7 +321,7 @@ class _Reader:
                 self._refuse(f"landmark {self.landmarks[place]} is in two regions: it can be in one")
         if rest := tuple(place for place in range(len(self.landmarks)) if place not in set(each)):
             name = "other" if regions else "all_points"
-            regions[name] = rest
+            regions[name] = (*regions.get(name, ()), *rest)
         return regions
 
     def _edges(self) -> tuple[tuple[int, int], ...]:

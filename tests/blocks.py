@@ -159,6 +159,7 @@ def check_verb(verb: str = "--help", *rest: str) -> None:
 
 def parsers() -> dict[str, Callable[[list[str]], Any]]:
     """What reads the flags of each verb."""
+    from fkp.adapt import __main__ as adapt
     from fkp.data import __main__ as data
     from fkp.evaluation import __main__ as evaluation
     from fkp.predict import __main__ as predict
@@ -184,6 +185,7 @@ def parsers() -> dict[str, Callable[[list[str]], Any]]:
         "predict": predict._parse,
         "evaluate": evaluation._parse,
         "train": of_config,
+        "adapt": adapt._parser().parse_args,
         "tune": options.parse,
         "serve": serve.parse,
         "data": of_data,

@@ -118,10 +118,17 @@ def test_a_scheme_of_ones_own(own: Path) -> None:
     # A Config keeps all that is in the file: it travels to where the file is not.
     kept = build_config({"data.scheme": str(own)})
     own.unlink()
-    load_scheme.cache_clear()
     again = build_config(json.loads(json.dumps(kept.model_dump(mode="json"))))
     assert again.scheme == scheme and again == kept
     assert again.val_nme_key == "val_nme_span_pct"
+
+
+def test_a_file_that_changes_is_another_scheme(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_scheme(str(own))
+    own.write_text(OWN.replace("tail", "crest"))
+    assert load_scheme(str(own)).landmarks == (*first.landmarks[:3], "crest")
+    own.write_text(OWN.replace("wings: [", "other: ["))
+    assert load_scheme(str(own)).regions == {"other": (0, 1, 2, 3)}, "what is in no region joins the one of that name"
 
 
 def test_numbers_make_names_and_the_box_is_the_normaliser(tmp_path: Path) -> None:
@@ -150,6 +157,10 @@ BROKEN = {
     "{name: s, landmarks: [a, b, c], pairs: [[a, b], [c, a]]}": "landmark a is in two pairs",
     "{name: s, landmarks: [a, b], regions: {r: [a], q: [a]}}": "landmark a is in two regions",
     "{name: s, landmarks: [a, b], regions: {r: []}}": "regions: r is empty",
+    "{name: s, landmarks: [a, b], regions: {r: [a]}, groups: {r: [b]}}": "groups: r is empty, names a landmark twice, or is the name",
+    "{name: s, landmarks: [a, b], edges: [[[0, 1]]]}": "edges names landmark [0, 1], which is none of it",
+    "{name: s, landmarks: 5, edges: [['4-2']]}": "edges names the landmarks 4-2, and there are 0 to 4, the smaller number first",
+    "{name: s, landmarks: 5, edges: [['0-9999999999']]}": "edges names the landmarks 0-9999999999",
     "{name: s, landmarks: [a, b], edges: 3}": "edges must be a list",
     "{name: s, landmarks: [a, b], normaliser: eyes}": "normaliser must be `box`",
     "{name: s, landmarks: [a, b], normaliser: {name: eyes, between: [a]}}": "normaliser needs two landmarks",

@@ -95,7 +95,7 @@ def first_fault(points_px: np.ndarray, scheme: Scheme = IBUG68) -> tuple[int, st
         return None
     there = np.isfinite(points_px).all(-1)
     ends = list(scheme.between or ())
-    least = min(_LEAST_POINTS, len(scheme))
+    least = min(_LEAST_POINTS, len(scheme) // 2 + 1)
     if len(few := np.flatnonzero((there.sum(-1) < least) | ~there[:, ends].all(-1))):
         needed = f"{' and '.join(scheme.landmarks[end].replace('_', ' ') for end in ends)} and {least - 2} more" if ends else f"{least}"
         return int(few[0]), f"too few points are labelled, {needed} are needed: label them or remove the line"

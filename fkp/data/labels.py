@@ -150,11 +150,11 @@ def load_labels(data: DataConfig) -> Catalog:
     tables, points, digest = [], [], hashlib.sha256()
     for part in CSV_FILES:
         path = root / f"{part}_frames_keypoints.csv"
-        files, part_points, content = _read_csv(path, scheme if data.source == "folder" else IBUG68)
+        files, part_points, content, own = _read_csv(path, scheme if data.source == "folder" else IBUG68)
         digest.update(content)
         names = pd.DataFrame([_parse_name(name, path) for name in files], columns=["identity", "video", "frame"])
         tables.append(names.assign(part=part, file=files))
-        points.append(in_scheme(part_points, scheme, path))
+        points.append(in_scheme(part_points, own, scheme, path))
     # The cast holds the columns to whole numbers when one of the two files labels nothing.
     table = pd.concat(tables, ignore_index=True).astype({"video": int, "frame": int})
     if not len(table):
@@ -167,12 +167,11 @@ def load_labels(data: DataConfig) -> Catalog:
 
 
 def _load_set(labels: LabelSet, shift: np.ndarray, scheme: Scheme) -> Catalog:
-    if scheme.landmarks != labels.scheme.landmarks:
-        own = labels.scheme.name if labels.scheme.name in built_in() else str(labels.root / label_set.SCHEME)
-        raise FkpError(f"{labels.root} is labelled in scheme {labels.scheme.name} and not in {scheme.name}: set --data.scheme {own}")
-    if fault := first_fault(labels.points_px, scheme):
+    flag = None if labels.scheme.name in built_in() else labels.root / label_set.SCHEME
+    points_px = in_scheme(labels.points_px, labels.scheme, scheme, labels.root, flag)
+    if fault := first_fault(points_px, scheme):
         raise FkpError(f"{labels.root / label_set.LABELS}, face {fault[0] + 1}: {fault[1]}")
-    return Catalog(labels.root, table_of(labels), labels.points_px, shift, labels.digest, scheme, imported=True)
+    return Catalog(labels.root, table_of(labels), points_px, shift, labels.digest, scheme, imported=True)
 
 
 def table_of(labels: LabelSet) -> pd.DataFrame:
@@ -191,7 +190,7 @@ def _load_packed(packed: PackedSet, shift: np.ndarray, scheme: Scheme) -> Catalo
     # In the order of the set that was packed.
     order = np.argsort(labels.column("row").to_numpy())
     flat = labels.column("points_raw_px").combine_chunks().flatten().to_numpy()
-    points = scheme.convert(flat.reshape(-1, len(packed.scheme), 2), packed.scheme)
+    points = in_scheme(flat.reshape(-1, len(packed.scheme), 2), packed.scheme, scheme, packed.place)
     table = labels.select(_TABLE).to_pandas().astype(_WHOLE).iloc[order].reset_index(drop=True)
     sha256 = np.array(labels.column("sha256").to_pylist(), dtype=object)[order]
     return Catalog(Path(packed.place), table, points[order], shift, packed.labels_digest, scheme, packed, index[order], sha256)
@@ -241,7 +240,7 @@ def remove_label_bias(points_raw_px: np.ndarray, label_bias_px: np.ndarray) -> n
 def split_digest(catalog: Catalog, data: DataConfig) -> str:
     """Hex sha256 over the labels, their shift and the folds: figures compare only where this is equal."""
     chosen = faces_of(data)
-    parts = [catalog.digest, catalog.label_bias_px.tolist(), chosen, *([data.scheme] if catalog.scheme is not IBUG68 else [])]
+    parts = [catalog.digest, catalog.label_bias_px.tolist(), chosen, *([data.scheme] if catalog.scheme != IBUG68 else [])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -277,29 +276,34 @@ def check_label(points_px: np.ndarray, height: int, width: int, name: str, schem
         raise FkpError(f"{name}: the label has no extent: correct or remove it")
     if not scheme.size_px(points_px) > 0:
         ends = " and ".join(scheme.landmarks[end].replace("_", " ") for end in scheme.between or ())
-        raise FkpError(f"{name}: {ends} of the label coincide: correct or remove it")
+        raise FkpError(f"{name}: {ends} of the label coincide or are missing: correct or remove it")
     outside = np.nanmax(np.maximum(-points_px, points_px - np.array([width - 1, height - 1])))
     if outside > MAX_OUTSIDE * max(height, width):
         raise FkpError(f"{name}: a point lies {outside:.0f} px outside the {width} x {height} frame: correct or remove its label")
 
 
-def in_scheme(points_px: np.ndarray, scheme: Scheme, where: object) -> np.ndarray:
-    """(N, K', 2) points of a file to (N, K, 2) of the scheme that is asked for; their number tells what they are.
+def in_scheme(points_px: np.ndarray, own: Scheme, scheme: Scheme, where: object, flag: object = None) -> np.ndarray:
+    """(N, K', 2) points of a set in a scheme of its own to (N, K, 2) of the one that is asked for, by their names.
+
+    Args:
+        points_px: Of the set.
+        own: Its scheme.
+        scheme: What is asked for.
+        where: Names the set in an error.
+        flag: What names its scheme to `--data.scheme`; by default its name.
 
     Raises:
-        FkpError: The file's scheme names too little of it.
+        FkpError: The set has not all of the landmarks: those that nobody has labelled cannot be learnt.
     """
-    if points_px.shape[1] == len(scheme):
-        return points_px
-    there = scheme.places_in(IBUG68)
-    if len(there) < 2 or not set(scheme.between or ()) <= there.keys():
+    if missing := [name for name in scheme.landmarks if name not in own.landmarks]:
+        told = flag if isinstance(flag, Path) else own.name
         raise FkpError(
-            f"{where} has the {len(IBUG68)} points of {IBUG68.name}, and {scheme.name} has too few of them: label the set in {scheme.name}"
+            f"{where} is labelled in scheme {own.name}, which has no {missing[0]} of {scheme.name}: its own is --data.scheme {told}"
         )
-    return scheme.convert(points_px, IBUG68)
+    return scheme.convert(points_px, own)
 
 
-def _read_csv(path: Path, scheme: Scheme) -> tuple[list[str], np.ndarray, bytes]:
+def _read_csv(path: Path, scheme: Scheme) -> tuple[list[str], np.ndarray, bytes, Scheme]:
     try:
         content = path.read_bytes()
         table = pd.read_csv(path, skip_blank_lines=False)  # Or the line that an error names would not be the file's.
@@ -309,7 +313,7 @@ def _read_csv(path: Path, scheme: Scheme) -> tuple[list[str], np.ndarray, bytes]
         raise FkpError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     # pandas makes an index of the first columns when the rows are longer than the header.
     columns = table.shape[1] + (0 if isinstance(table.index, pd.RangeIndex) or table.empty else table.index.nlevels)
-    if columns == 1 + 2 * len(IBUG68):
+    if columns == 1 + 2 * len(IBUG68) != 1 + 2 * len(scheme):  # As most sets are: the others name their scheme.
         scheme = IBUG68
     if columns != 1 + 2 * len(scheme):
         raise FkpError(f"{path} has {columns} columns: it needs a file name and {2 * len(scheme)} coordinates ({scheme.name})")
@@ -326,7 +330,7 @@ def _read_csv(path: Path, scheme: Scheme) -> tuple[list[str], np.ndarray, bytes]
     points[(x == y) & ((x == 0) | (x == -1) | (x <= _MARKER))] = np.nan
     if fault := first_fault(points, scheme):
         raise FkpError(f"{path}, line {table.index[fault[0]] + 2}: {fault[1]}")
-    return [str(name) for name in table.iloc[:, 0]], points, content
+    return [str(name) for name in table.iloc[:, 0]], points, content, scheme
 
 
 def _check_header(names: list[str], path: Path, landmarks: int) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LABELS_DIGEST = "labels_sha256"
 #: Key of the models that a bundle began from, the nearest first: what they were trained on, as `LABELS_DIGEST` and `data`.
 DESCENT = "descends_from"
+#: Key of whether a training used all faces of its set, whatever its folds say; in a bundle's metrics and in an entry of `DESCENT`.
+ALL_TRAIN = "trained_on_all"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def leakage(bundle: Bundle | None, catalog: Catalog, data: DataConfig, subset: s
     if not used:
         source = bundle.config.data.source
         return Leakage(f"another set: the bundle was trained on {source}, on other labels; whether persons are shared is not known")
-    trained_on, chosen_by = (np.unique(np.concatenate([catalog.rows(of, trained) for trained in used])) for of in ("train", "val"))
+    trained_on, chosen_by = (np.unique(np.concatenate([_rows(catalog, of, *training) for training in used])) for of in ("train", "val"))
+    chosen_by = np.setdiff1d(chosen_by, trained_on)
     tested = catalog.rows(subset, data)
     identity = catalog.table["identity"].to_numpy()
     frames, chosen = (int(np.isin(tested, rows).sum()) for rows in (trained_on, chosen_by))
@@ -76,16 +79,23 @@ def leakage(bundle: Bundle | None, catalog: Catalog, data: DataConfig, subset: s
 def held_out(rows: np.ndarray, bundle: Bundle, catalog: Catalog, data: DataConfig) -> np.ndarray:
     """Those of some faces whose persons a bundle, or one it began from, was not trained on; all where that was another set."""
     identity = catalog.table["identity"].to_numpy()
-    for trained in _trainings(bundle, catalog, data):
-        rows = rows[~np.isin(identity[rows], identity[catalog.rows("train", trained)])]
+    for training in _trainings(bundle, catalog, data):
+        rows = rows[~np.isin(identity[rows], identity[_rows(catalog, "train", *training)])]
     return rows
 
 
-def _trainings(bundle: Bundle, catalog: Catalog, data: DataConfig) -> list[DataConfig]:
-    """The trainings of a bundle and of those it began from that were on this very set."""
-    own = [bundle.config.data] if _same_set(bundle, catalog, data) else []
+def _trainings(bundle: Bundle, catalog: Catalog, data: DataConfig) -> list[tuple[DataConfig, bool]]:
+    """The trainings of a bundle and of those it began from that were on this very set, and whether on all of it."""
+    own = [(bundle.config.data, bool(bundle.metrics.get(ALL_TRAIN)))] if _same_set(bundle, catalog, data) else []
     before = [entry for entry in bundle.metrics.get(DESCENT, []) if entry[LABELS_DIGEST] == catalog.digest]
-    return own + [build_config({"data": entry["data"]}).data for entry in before]
+    return own + [(build_config({"data": entry["data"]}).data, bool(entry.get(ALL_TRAIN))) for entry in before]
+
+
+def _rows(catalog: Catalog, subset: str, trained: DataConfig, everything: bool) -> np.ndarray:
+    """Rows of a subset of a training."""
+    if everything:
+        return np.arange(len(catalog) if subset == "train" else 0)
+    return catalog.rows(subset, trained)
 
 
 def _same_set(bundle: Bundle, catalog: Catalog, data: DataConfig) -> bool:

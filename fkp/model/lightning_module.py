@@ -70,7 +70,7 @@ class Net(pl.LightningModule):
         points_px, scale_px, encoding = self.network.with_encoding(crops_u8)
         loss = losses.landmark_loss(self.config.loss.kind, points_px, scale_px, truth_px, self.config.input.size_px)
         if self.config.loss.heatmap_weight:
-            loss = loss + self.config.loss.heatmap_weight * self.network.head.heatmap_loss(encoding, truth_px)
+            loss = loss + self.config.loss.heatmap_weight * self.network.heatmap_loss(encoding, points_px, truth_px)
         # One synchronisation an epoch, not one a step.
         self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(truth_px))
         return loss

@@ -11,6 +11,8 @@ from fkp.errors import FkpError
 from fkp.model.network import Network
 from fkp.scheme import Scheme
 
+_MAP = "shape_map."
+
 
 def transfer(network: Network, weights: Mapping[str, Tensor], source: Scheme, target: Scheme) -> list[str]:
     """Take over what a network of the same architecture has learnt.
@@ -20,8 +22,8 @@ def transfer(network: Network, weights: Mapping[str, Tensor], source: Scheme, ta
     Args:
         network: Changed in place.
         weights: `state_dict` of the other one.
-        source: Landmarks of that one.
-        target: Landmarks of this one.
+        source: Landmarks of that one's head.
+        target: Landmarks of this one's head.
 
     Returns:
         Names of the landmarks that begin from nothing.
@@ -32,6 +34,9 @@ def transfer(network: Network, weights: Mapping[str, Tensor], source: Scheme, ta
     rows = {f"head.{name}": count for name, count in network.head.landmark_rows().items()}
     places = target.places_in(source)
     state = dict(network.state_dict())
+    # A map of the shape is taken from a network that has one by one that has one; else each is as it is.
+    weights = {name: value for name, value in weights.items() if not name.startswith(_MAP) or name in state}
+    weights |= {name: value for name, value in state.items() if name.startswith(_MAP) and name not in weights}
     if different := sorted(
         name
         for name in state.keys() | weights.keys()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.evaluation.leakage import DESCENT, LABELS_DIGEST
+from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST
+from fkp.track import ALIAS
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
@@ -24,15 +25,19 @@ class Ancestor:
         config: Its own run, as plain JSON.
         descent: What a bundle that begins from it says of that, see `DESCENT`.
         address: Where it lies, whatever an alias points to later.
+        path: Of the bundle on this machine.
     """
 
     weights: bytes
     config: dict[str, Any]
     descent: list[dict[str, Any]]
     address: str
+    path: str
 
     def begin(self, network: Network, config: Config) -> None:
         """Let a network begin where this model ends.
+
+        A map of its shape goes along to a network that has one, too; the head of another takes the map's place as it learns.
 
         Raises:
             FkpError: It is of another architecture.
@@ -46,13 +51,11 @@ class Ancestor:
             f"{section}.{name} is {value} there and {getattr(getattr(config, section), name)} here"
             for section in ("model", "input")
             for name, value in getattr(own, section).model_dump().items()
-            if name not in ("crop_scale", "dropout") and value != getattr(getattr(config, section), name)
+            if name not in ("crop_scale", "dropout", "base_scheme") and value != getattr(getattr(config, section), name)
         ]
         if differ:
-            raise FkpError(
-                f"train.init={config.train.init}: {differ[0]}: begin with its own settings, `--config {config.train.init}/config.json`"
-            )
-        transfer(network, load(self.weights), own.scheme, config.scheme)
+            raise FkpError(f"train.init={config.train.init}: {differ[0]}: begin with its own settings, `--config {self.path}/config.json`")
+        transfer(network, load(self.weights), own.inner_scheme, config.inner_scheme)
 
 
 def pinned(config: Config, ancestor: Ancestor | None) -> Config:
@@ -60,8 +63,12 @@ def pinned(config: Config, ancestor: Ancestor | None) -> Config:
     return config if ancestor is None else config.updated({"train.init": ancestor.address})
 
 
-def find_ancestor(config: Config) -> Ancestor | None:
+def find_ancestor(config: Config, noted: str | None = None) -> Ancestor | None:
     """The model that `train.init` names, tried on this run's network; None where it names none.
+
+    Args:
+        config: The run.
+        noted: The address that a run to be resumed began from; it counts for more than where an alias points today.
 
     Raises:
         FkpError: There is none, it cannot be read, or it is of another architecture.
@@ -70,7 +77,8 @@ def find_ancestor(config: Config) -> Ancestor | None:
 
     if config.train.init is None:
         return None
-    ancestor = read_ancestor(*_open(config.train.init))
+    alias = config.train.init.endswith(ALIAS)
+    ancestor = read_ancestor(*open_ancestor(noted if noted and alias else config.train.init))
     ancestor.begin(Network(config), config)
     return ancestor
 
@@ -82,12 +90,23 @@ def read_ancestor(bundle: Bundle, address: str) -> Ancestor:
         "run_name": bundle.config.track.run_name,
         LABELS_DIGEST: bundle.metrics.get(LABELS_DIGEST),
         "data": bundle.config.data.model_dump(mode="json"),
+        **({ALL_TRAIN: True} if bundle.metrics.get(ALL_TRAIN) else {}),
     }
     config = bundle.config.model_dump(mode="json")
-    return Ancestor((bundle.path / "weights.safetensors").read_bytes(), config, [own, *bundle.metrics.get(DESCENT, [])], address)
+    return Ancestor(
+        (bundle.path / "weights.safetensors").read_bytes(), config, [own, *bundle.metrics.get(DESCENT, [])], address, str(bundle.path)
+    )
 
 
-def _open(name: str) -> tuple[Bundle, str]:
+def open_ancestor(name: str) -> tuple[Bundle, str]:
+    """The bundle that a setting names, and its address, which stays when an alias moves on.
+
+    Args:
+        name: A bundle's folder, models:/NAME/3, models:/NAME@champion, or champion.
+
+    Raises:
+        FkpError: There is none, or it cannot be read.
+    """
     from fkp.bundle import open_bundle
     from fkp.track.download import download, registry_address
 

@@ -14,7 +14,7 @@ from fkp.data import labels
 from fkp.data.labels import place_of, root_of
 from fkp.errors import FkpError
 from fkp.train.publish import Outcome, publish
-from fkp.train.run_dir import Run, open_run
+from fkp.train.run_dir import Run, noted_init, open_run
 
 if TYPE_CHECKING:
     from fkp.track import Record
@@ -37,7 +37,7 @@ def train(config: Config) -> Outcome:
 
     config = with_source(config)
     Network(config)
-    ancestor = find_ancestor(config)
+    ancestor = find_ancestor(config, noted_init(with_absolute_paths(config)))
     check_storage(config)
     make_synthetic(config)
     absolute = pinned(with_absolute_paths(config), ancestor)

@@ -87,6 +87,12 @@ def open_run(config: Config) -> Iterator[Run]:
         yield _load(place, path, config.updated({"track": {"run_name": name}}))
 
 
+def noted_init(config: Config) -> str | None:
+    """What the unfinished run of a config's name began from; None where there is none."""
+    state = None if config.track.run_name is None else _noted(_where(config, config.track.run_name)[0])
+    return None if state is None else state["config"]["train"]["init"]
+
+
 def finished_run(config: Config) -> Run | None:
     """The run of a config's name where it is finished with these very settings, and its model is on this machine."""
     assert config.track.run_name is not None

@@ -99,9 +99,9 @@ def _rows(trials: Sequence[Trial]) -> list[list[str]]:
     frame = table(trials)
     names = short_names([path for path in frame.columns if "." in path])
     heads = {"trial_id": "id", "core_seconds": "core-seconds"}
-    heads |= {"best_nme_interocular_pct": "best NME %", "last_nme_interocular_pct": "last NME %"}
+    heads |= {"best_nme_pct": "best NME %", "last_nme_pct": "last NME %"}
     rows = [[heads.get(column, names.get(column, column)) for column in frame.columns]]
-    formats = {"best_nme_interocular_pct": "{:.2f}", "last_nme_interocular_pct": "{:.2f}", "seconds": "{:,.0f}", "core_seconds": "{:,.0f}"}
+    formats = {"best_nme_pct": "{:.2f}", "last_nme_pct": "{:.2f}", "seconds": "{:,.0f}", "core_seconds": "{:,.0f}"}
     for values in frame.astype(object).to_numpy().tolist():
         cells = []
         for column, value in zip(frame.columns, values, strict=True):

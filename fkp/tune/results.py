@@ -204,8 +204,8 @@ def table(trials: Iterable[Trial]) -> pd.DataFrame:
         "state": [trial.state for trial in trials],
         "reason": [trial.reason for trial in trials],
         "epochs": [trial.epochs for trial in trials],
-        "best_nme_interocular_pct": [trial.best_nme for trial in trials],
-        "last_nme_interocular_pct": [trial.nme_by_epoch[-1] if trial.epochs else None for trial in trials],
+        "best_nme_pct": [trial.best_nme for trial in trials],
+        "last_nme_pct": [trial.nme_by_epoch[-1] if trial.epochs else None for trial in trials],
         "seconds": [trial.seconds for trial in trials],
         "core_seconds": [trial.core_seconds for trial in trials],
     }

@@ -51,7 +51,8 @@ class Augment:
     """
 
     def __init__(self, config: AugmentConfig, size_px: int, scheme: Scheme) -> None:
-        self.config, self._mirror = config, scheme.mirror
+        # A face of landmarks that nobody has paired looks like itself mirrored, and its landmarks would be the wrong way round.
+        self.config, self._mirror = config if scheme.pairs else config.updated({"flip": 0.0}), scheme.mirror
         self.size_px = size_px
 
     def __call__(self, wide_u8: Tensor, points_wide_px: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,15 @@ def test_what_ray_train_wraps_around_an_error_is_taken_off() -> None:
     assert ray_private.cause_of(RayTaskError("worker", "", cause)) is cause, gone("cause of RayTaskError")
 
 
+def test_asha_still_has_its_metric_and_its_count() -> None:
+    from ray.tune.schedulers import ASHAScheduler
+
+    scheduler = ASHAScheduler("epochs", max_t=3)
+    scheduler.set_search_properties("error", "min")
+    assert getattr(scheduler, "_metric", None) == "error", gone("_metric of ASHAScheduler")
+    assert getattr(scheduler, "_num_stopped", None) == 0, gone("_num_stopped of ASHAScheduler")
+
+
 def test_the_brackets_of_hyperband_are_still_what_they_were() -> None:
     from unittest.mock import Mock
 

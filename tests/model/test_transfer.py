@@ -49,3 +49,20 @@ def test_another_architecture_is_refused_and_changes_nothing(changes: dict[str, 
         transfer(new, old.state_dict(), IBUG68, IBUG68)
     for name, value in new.state_dict().items():
         torch.testing.assert_close(value, before[name])
+
+
+def test_a_map_of_the_shape_goes_along_where_there_is_one_on_both_sides() -> None:
+    old = network(0, data__scheme="cofw29", model__base_scheme="ibug68")
+    assert old.shape_map is not None
+    old.shape_map.offset.fill_(0.1)
+    same = network(1, data__scheme="cofw29", model__base_scheme="ibug68")
+    transfer(same, old.state_dict(), IBUG68, IBUG68)
+    crops = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(same(crops), old(crops))
+    without = network(1)
+    transfer(without, old.state_dict(), IBUG68, IBUG68)
+    torch.testing.assert_close(without(crops)[0], old.inner(crops)[0])
+    again = network(1, data__scheme="cofw29", model__base_scheme="ibug68")
+    transfer(again, without.state_dict(), IBUG68, IBUG68)
+    assert again.shape_map is not None
+    assert not again.shape_map.offset.any()

@@ -76,6 +76,8 @@ def test_an_alias_is_the_version_it_was_when_the_run_began(
     registry.promote(2, force=True)
     moved = find_ancestor(began_from(train__init="champion"))
     assert moved is not None and moved.address == "models:/fkp/2"
+    resumed = find_ancestor(began_from(train__init="champion"), noted=first.address)
+    assert resumed is not None and resumed.descent == first.descent, "a run that began from it goes on from it"
     assert pinned(began_from(train__init="champion"), first).train.init == "models:/fkp/1", "what a run notes"
     with pytest.raises(FkpError, match="there is no version 9 of fkp"):
         find_ancestor(began_from(train__init="models:/fkp/9"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from fkp.bundle import open_bundle
 from fkp.config import Config, DataConfig
@@ -17,7 +18,7 @@ from fkp.data.labels import load_labels
 from fkp.errors import FkpError
 from fkp.evaluation.leakage import leakage
 from fkp.predict import Predictor
-from fkp.scheme import IBUG68, Scheme, built_in, load_scheme
+from fkp.scheme import IBUG68, Scheme, as_setting, built_in, load_scheme
 from fkp.serve.bundle_source import Source
 from fkp.serve.model import load_model
 from fkp.train.pipeline import train
@@ -61,6 +62,7 @@ def labelled_in(synthetic_root: Path, tmp_path: Path) -> Callable[..., Path]:
         points_px, rng = points_in(scheme, catalog.points_raw_px), np.random.default_rng(1)
         drop = rng.random(points_px.shape[:2]) < missing
         drop[:, list(scheme.between or ())] = False
+        drop[drop.sum(1) > len(scheme) // 2, :] = False
         for part in ("training", "test"):
             with (root / f"{part}_frames_keypoints.csv").open("w", newline="") as file:
                 rows = csv.writer(file)
@@ -118,10 +120,43 @@ def test_a_scheme_of_ones_own_is_trained_and_served(
 
 def test_a_set_is_read_in_another_scheme_by_the_names_of_its_points(synthetic_root: Path) -> None:
     data = DataConfig(source="synthetic", root=str(synthetic_root))
-    plain, inner, wflw = (load_labels(data.updated({"scheme": name})) for name in ("ibug68", "ibug51", "wflw98"))
+    plain, inner = (load_labels(data.updated({"scheme": name})) for name in ("ibug68", "ibug51"))
     np.testing.assert_array_equal(inner.points_px, plain.points_px[:, 17:])
-    assert wflw.points_px.shape[1] == 98 and np.isfinite(wflw.points_px).all(-1).sum(1).tolist() == [68] * len(wflw)
     assert inner.digest == plain.digest, "the same labels: what was trained on them is known"
     assert "unknown" in leakage(None, inner, data).note
-    with pytest.raises(FkpError, match=r"has the 68 points of ibug68, and five has too few of them: label the set in five"):
-        load_labels(data.updated({"scheme": "five"}))
+    for name, missing in (("five", "left_pupil"), ("wflw98", "left_jaw_0h")):
+        with pytest.raises(
+            FkpError, match=rf"labelled in scheme ibug68, which has no {missing} of {name}: its own is --data.scheme ibug68$"
+        ):
+            load_labels(data.updated({"scheme": name}))
+
+
+def test_a_scheme_of_as_many_points_has_an_order_of_its_own(labelled_in: Callable[..., Path], synthetic_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(
+            {
+                **IBUG68.to_json(),
+                "name": "mine",
+                "landmarks": [*reversed(IBUG68.landmarks)],
+                "pairs": [],
+                "regions": {},
+                "groups": {},
+                "edges": [],
+                "yaw": None,
+                "normaliser": {"name": "eyes", "between": ["left_eye_outer", "right_eye_outer"]},
+            }
+        )
+    )
+    mine = load_scheme(str(tmp_path / "mine.yaml"))
+    plain = load_labels(DataConfig(source="synthetic", root=str(synthetic_root)))
+    drawn = load_labels(DataConfig(source="synthetic", root=str(synthetic_root), scheme=as_setting(str(tmp_path / "mine.yaml"))))
+    np.testing.assert_array_equal(drawn.points_px, plain.points_px[:, ::-1], err_msg="by name, not by place")
+    own = load_labels(DataConfig(source="folder", root=str(labelled_in(mine)), scheme=as_setting(str(tmp_path / "mine.yaml"))))
+    np.testing.assert_allclose(own.points_px, plain.points_px[:, ::-1], atol=0.01, err_msg="the file's own order")
+
+
+def test_of_few_points_some_may_be_missing(labelled_in: Callable[..., Path]) -> None:
+    root = labelled_in(load_scheme("five"), missing=0.5)
+    catalog = load_labels(DataConfig(source="folder", root=str(root), scheme="five"))
+    labelled = np.isfinite(catalog.points_px).all(-1).sum(1)
+    assert labelled.min() == 3 and labelled.max() == 5

@@ -103,19 +103,19 @@ def test_the_table_is_sorted_and_keeps_values_as_they_were_sampled() -> None:
     ]
     frame = table(trials)
     assert list(frame.columns) == [
-        *["number", "trial_id", "state", "reason", "epochs", "best_nme_interocular_pct", "last_nme_interocular_pct"],
+        *["number", "trial_id", "state", "reason", "epochs", "best_nme_pct", "last_nme_pct"],
         *["seconds", "core_seconds", "optim.lr", "model.width"],
     ]
     assert frame["number"].tolist() == [2, 0, 1]
     row = frame.iloc[1]
-    assert (row["best_nme_interocular_pct"], row["last_nme_interocular_pct"], row["core_seconds"]) == (8.0, 9.0, 12)
+    assert (row["best_nme_pct"], row["last_nme_pct"], row["core_seconds"]) == (8.0, 9.0, 12)
     assert frame["model.width"].tolist() == [None, 32, None] and isinstance(frame["model.width"][1], int)
     read = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
-    assert read["best_nme_interocular_pct"].isna().tolist() == [False, False, True]
+    assert read["best_nme_pct"].isna().tolist() == [False, False, True]
 
 
 def test_the_table_of_no_trials_is_empty() -> None:
-    assert table([]).empty and "best_nme_interocular_pct" in table([]).columns
+    assert table([]).empty and "best_nme_pct" in table([]).columns
 
 
 def test_json_brings_every_trial_back() -> None:
