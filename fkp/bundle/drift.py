@@ -17,6 +17,9 @@ import numpy as np
 #: Key of the histograms in a bundle's metrics.json.
 REFERENCE = "reference_histograms"
 
+#: Beside a figure's counts: the median of its values, which the buckets tell less well.
+MEDIAN = "median"
+
 BRIGHTNESS = "fkp_crop_brightness"
 ERROR_RATIO = "fkp_expected_error_ratio"
 
@@ -31,7 +34,7 @@ ALARM = 0.25
 #: With fewer faces chance alone moves the index: by about 0.05 at this many (95 % of draws from the same faces).
 LEAST_FACES = 200
 
-_LEAST_PART = 0.1
+_LEAST_PART, _MOST_PART = 0.1, 0.8
 
 
 def error_ratio(expected_error_px: np.ndarray, box_xyxy: np.ndarray) -> float:
@@ -73,6 +76,15 @@ def reference_counts(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
         and len(figure["counts"]) == len(BOUNDS[name]) + 1
         and any(figure["counts"])
     }
+
+
+def tells(expected: Sequence[float]) -> bool:
+    """Whether the buckets resolve a reference: none holds more than four fifths of its faces.
+
+    Those of the error ratio are made for the shipped model. A network that is far surer or less sure has all its faces in one or
+    two of them, and the index would be about 0 whatever is served.
+    """
+    return max(expected) <= _MOST_PART * sum(expected)
 
 
 def stability_index(expected: Sequence[float], observed: Sequence[float]) -> float:

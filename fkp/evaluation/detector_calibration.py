@@ -10,6 +10,7 @@ from fkp.config import DataConfig
 from fkp.data.face_shape import box_of_label
 from fkp.data.labels import Catalog
 from fkp.errors import FkpError
+from fkp.scheme import IBUG68
 from fkp.vision.detect import BLAZEFACE, BoxMap, FaceDetector, open_detector
 
 #: Frames of a calibration, which fits 44 numbers at most; about 15 s.
@@ -33,10 +34,20 @@ def look(detector: FaceDetector, catalog: Catalog, rows: np.ndarray) -> tuple[np
 
 
 def fit(detector: FaceDetector, catalog: Catalog, data: DataConfig) -> BoxMap | None:
-    """Calibrate a detector on frames spread over the training subset; None if it finds too few of their faces."""
+    """Calibrate a detector on frames spread over the training subset; None if it finds too few of their faces.
+
+    The built-in calibration is for the points of ibug68. It is useless for those of another scheme, for which ten faces give at
+    least the shift and the size: the box's middle and its longer side are all that a crop takes of it.
+    """
     rows = catalog.rows("train", data)
     spread = rows[np.linspace(0, len(rows) - 1, min(_FRAMES, len(rows))).astype(int)]
-    return BoxMap.fit(*look(detector, catalog, spread), detector.backend.facial_points)
+    seen, whole = look(detector, catalog, spread), catalog.scheme.landmarks == IBUG68.landmarks
+    box_map = BoxMap.fit(*seen, detector.backend.facial_points, whole)
+    if box_map is not None or whole:
+        return box_map
+    if (box_map := BoxMap.fit(*seen, 0, whole)) is not None:
+        logger.info("few training faces are found: the calibration of the face detector is a shift and a size alone")
+    return box_map
 
 
 def calibrate(catalog: Catalog, data: DataConfig, name: str = BLAZEFACE) -> dict[str, list[list[float]]]:

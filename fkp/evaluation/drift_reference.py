@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fkp.bundle import drift, update_bundle
 from fkp.config import DataConfig
 from fkp.data.face_shape import box_of_label
@@ -25,7 +27,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
         validation: What it answered for them.
 
     Returns:
-        The subset, the number of faces, and for each figure of `drift.BOUNDS` its bounds and counts.
+        The subset, the number of faces, and for each figure of `drift.BOUNDS` its bounds, counts and median.
 
     Raises:
         FkpError: A frame is missing or broken.
@@ -40,7 +42,10 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
         crop_u8 = predictor.crop(box_xyxy).apply(frame, predictor.config.input.channels)
         values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
         values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))
-    figures = {name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found)} for name, found in values.items()}
+    figures = {
+        name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found), drift.MEDIAN: float(np.median(found))}
+        for name, found in values.items()
+    }
     return {"subset": "val", "faces": len(validation), "figures": figures}
 
 

@@ -135,7 +135,7 @@ class HeatmapHead(nn.Module):
         return along_x[:, :, None, :] + along_y[:, :, :, None]
 
     def decode(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, K, cells, cells) logits to expected places (N, K, 2) and their spread (N, 68), both in crop pixels."""
+        """(N, K, cells, cells) logits to expected places (N, K, 2) and their spread (N, K), both in crop pixels."""
         return self.expectation(self.marginals(logits[:, :, None, None]))
 
     def marginals(self, logits: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class HeatmapHead(nn.Module):
         return torch.stack([each.transpose(2, 3).flatten(2) for each in along], 2)
 
     def expectation(self, marginals: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, K, 2, cells) distributions to expected places (N, K, 2) and their spread (N, 68), crop pixels."""
+        """(N, K, 2, cells) distributions to expected places (N, K, 2) and their spread (N, K), crop pixels."""
         place = self._places(marginals)
         mean, square = (marginals * place).sum(-1), (marginals * place**2).sum(-1)
         return mean, (square - mean**2).sum(-1).clamp_min(1e-6).sqrt()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from fkp.errors import FkpError
 from fkp.predict import Face
+from fkp.scheme import Scheme, built_in, load_scheme
 from fkp.vision.image import Image, encode_image
 
 TOKEN_VARIABLE = "FKP_API_TOKEN"
@@ -34,7 +36,9 @@ class RemotePredictor:
         token = os.environ.get(TOKEN_VARIABLE, "").split(",")[0].strip()
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
+        # In this order: after a change in between, the answers are of another digest and refused.
         self.digest: str = self._ask("GET", "/v1/model")["digest"]
+        self.scheme = _scheme(self._ask("GET", "/v1/landmarks"))
 
     def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None, /) -> list[Face]:
         """Find the faces of an image, see `Predictor.__call__`.
@@ -54,6 +58,7 @@ class RemotePredictor:
                 float(face["score"]),
                 np.asarray(face["keypoints"], np.float32),
                 np.asarray(face["expected_error_px"], np.float32),
+                self.scheme,
             )
             for face in answer["faces"]
         ]
@@ -71,3 +76,13 @@ class RemotePredictor:
         if answer.status_code != 200:
             raise FkpError(f"{self.url} refused: {told.get('message', answer.status_code)}")
         return told
+
+
+def _scheme(told: dict[str, Any]) -> Scheme:
+    """The scheme of an endpoint's /v1/landmarks."""
+    name = told["scheme"]
+    if name in built_in() and list(load_scheme(name).landmarks) == told["landmarks"]:
+        return load_scheme(name)
+    fields = {key: told[key] for key in ("landmarks", "pairs", "groups", "edges", "normaliser", "yaw") if key in told}
+    regions = {region["name"]: region["points"] for region in told["regions"]}
+    return load_scheme(json.dumps({"name": name, **fields, "regions": regions}))

@@ -56,6 +56,7 @@ class Face:
         points_px: (K, 2) float32.
         expected_error_px: (K,) float32, how far from the truth the network expects each point to be.
         scheme: What the points are.
+        roll_deg: Clockwise turn of the crop it was found in: how it stands, where the scheme has no pairs that tell.
     """
 
     box_xyxy: np.ndarray
@@ -63,6 +64,7 @@ class Face:
     points_px: np.ndarray
     expected_error_px: np.ndarray
     scheme: Scheme = IBUG68
+    roll_deg: float = 0.0
 
     @property
     def quality(self) -> float:
@@ -159,7 +161,8 @@ class Predictor:
         Args:
             image: (H, W, 3) uint8 RGB: the same image, or a video's next.
             faces: From a call on such an image; their scores stay.
-            mirrored: Whether the network sees them mirrored. The points are those of the image all the same.
+            mirrored: Whether the network sees them mirrored. The points are those of the image all the same. Without effect for a
+                scheme without pairs: nothing tells which points would change places.
         """
         return drive(self._predict_once(image, [self._refined(face, mirrored) for face in faces]), self.run)
 
@@ -168,6 +171,7 @@ class Predictor:
     ) -> Search[list[Face | None]]:
         """Find the points of faces: in the crop of each box, then refined in a mirrored crop around these, and both fused.
 
+        Without pairs the second crop is not mirrored, and stands as the one before.
         A face that the network doubts is also looked at in turned crops, and an answer that it does not doubt is taken: detectors
         find faces that are upside down and take them for upright ones, and a box says nothing about how its face is turned.
         Who runs the network is left open: a caller here and now, or batches over several requests. All walk this one path.
@@ -226,9 +230,12 @@ class Predictor:
         box_xyxy = box_of_points(face.points_px)
         # Written so that points that are not finite have none.
         if not ((box_xyxy[2:] > box_xyxy[:2]).all() and np.isfinite(box_xyxy).all()):
-            return face.box_xyxy, face.score, self.crop(face.box_xyxy)
+            return face.box_xyxy, face.score, self.crop(face.box_xyxy, 0.0 if self.scheme.pairs else face.roll_deg)
         size_px, scale = self.config.input.size_px, self.config.input.crop_scale
-        return box_xyxy, face.score, Crop.of_points(face.points_px, self.scheme, size_px, scale, mirrored)
+        # Without pairs the points tell neither how the face is turned nor which of them change places in a mirror.
+        known = bool(self.scheme.pairs)
+        angle_deg = None if known else face.roll_deg
+        return box_xyxy, face.score, Crop.of_points(face.points_px, self.scheme, size_px, scale, mirrored and known, angle_deg)
 
     @cached_property
     def detector(self) -> FaceDetector:
@@ -314,7 +321,7 @@ def _face(scheme: Scheme, box_xyxy: np.ndarray, score: float, crop: Crop, points
     if crop.mirrored:
         mirror = list(scheme.mirror)
         points_crop_px, error_crop_px = points_crop_px[mirror], error_crop_px[mirror]
-    return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px), scheme)
+    return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px), scheme, crop.angle_deg)
 
 
 class _OnnxSession:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from fkp.bundle.drift import error_ratio
 from fkp.predict.predictor import Face, Predictor
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection, iou
@@ -18,9 +17,6 @@ from fkp.vision.smooth import OneEuro, OneEuroSettings
 DETECT_EVERY_S = 0.5
 #: A face that is not seen for so long is another one when it comes again.
 FORGET_AFTER_S = 1.0
-#: A face is lost where the mean expected error is a larger part of its box's longer side. Of 150 YouTube-Faces frames 99 %
-#: are below 0.024 with the right box; 99 % are above 0.030 with one that is half a face, and above 0.037 with one a face off.
-LOST_ERROR_PART = 0.030
 #: Looks in a row that must miss a face which the network still finds well: the detector is worse at faces from the side.
 _MISSES = 2
 _SAME_FACE_IOU = 0.3
@@ -71,7 +67,7 @@ class FaceTracker:
         smoothing: Of the points.
 
     Attributes:
-        left_out: Detections so far, frame by frame, that the network does not believe.
+        left_out: Detections and followed faces so far, frame by frame, that the network does not believe.
     """
 
     def __init__(self, predictor: Predictor, smoothing: OneEuroSettings) -> None:
@@ -88,28 +84,33 @@ class FaceTracker:
         """Take the next frame, (H, W, 3) uint8 RGB, and when it is shown; its faces come back in the order in which they first appeared."""
         self._seconds = 0.0 if self._time_s is None else time_s - self._time_s
         self._time_s = time_s
+        unbelieved: set[int] = set()  # Faces that are still there; the detector's look may better them.
         before = [track for track in self._tracks if not track.lost_frames]
         for track, face in zip(before, self._predictor.refine(frame, [track.face for track in before]), strict=True):
             track.detected = False
-            if _is_lost(face, frame):
+            if _is_lost(face, frame, self._predictor.belief.lost):
                 track.lost_frames = 1
+            elif face.quality < self._predictor.min_quality:
+                track.lost_frames = 1
+                unbelieved.add(track.number)
             else:
                 track.face = face
         self._since_look_s += self._seconds
         lost_now = any(track.lost_frames for track in before)
         if not before or lost_now or self._since_look_s >= DETECT_EVERY_S - self._seconds / 2:
-            self._look(frame)
+            self._look(frame, unbelieved)
             self._since_look_s = 0.0
         self._tidy()
         return [self._sighting(track) for track in self._tracks if not track.lost_frames]
 
-    def _look(self, frame: Image) -> None:
+    def _look(self, frame: Image, unbelieved: set[int]) -> None:
         """Detect: find lost faces again, take up new ones, and let go of those that are not there any more."""
         found = self._predictor.detector.detect(frame)
         pairs = _match([track.box_xyxy for track in self._tracks], [detection.box_xyxy for detection in found])
         again: list[tuple[_Track | None, Detection]] = []
         for place, track in enumerate(self._tracks):
             if place not in pairs:
+                self.left_out += track.number in unbelieved
                 track.misses += 1
                 if track.misses >= _MISSES:
                     track.lost_frames = max(track.lost_frames, 1)
@@ -149,14 +150,14 @@ class FaceTracker:
         return Sighting(track.number, track.detected, face, track.smoother(face.points_px, side_px, self._seconds))
 
 
-def _is_lost(face: Face, frame: Image) -> bool:
+def _is_lost(face: Face, frame: Image, least_quality: float) -> bool:
     """Whether the network says that it does not see a face, or sees it where the next box would be none."""
     low, high = np.split(box_of_points(face.points_px).astype(np.float64), 2)
     center, (height, width) = (low + high) / 2, frame.shape[:2]
     inside = 0 <= center[0] < width and 0 <= center[1] < height
     small = float((high - low).min()) < _MIN_SIDE_PX
     # Written so that numbers that are not finite are lost, too.
-    return not (inside and not small and error_ratio(face.expected_error_px, face.box_xyxy) <= LOST_ERROR_PART)
+    return not (inside and not small and face.quality >= least_quality)
 
 
 def _match(tracks_xyxy: list[np.ndarray], found_xyxy: list[np.ndarray]) -> dict[int, int]:

@@ -119,19 +119,22 @@ class Jitter:
         self._last: dict[int, list[tuple[int, float, np.ndarray, np.ndarray]]] = {}
         self._raw: list[float] = []
         self._smooth: list[float] = []
+        self._about = ""
 
     def add(self, frame: int, time_s: float, seen: list[Sighting]) -> None:
         """Take the faces of a frame, and when it is shown; only three frames that follow each other count."""
         for sighting in seen:
             last = [*self._last.get(sighting.track, []), (frame, time_s, sighting.face.points_px, sighting.smooth_px)][-3:]
             self._last[sighting.track] = last
+            scheme = sighting.face.scheme
             if len(last) == 3 and last[0][0] == frame - 2:
                 _, times_s, raw, smooth = zip(*last, strict=True)
-                self._raw.append(shake_pct(np.stack(raw), times_s))
-                self._smooth.append(shake_pct(np.stack(smooth), times_s))
+                self._raw.append(shake_pct(np.stack(raw), times_s, scheme))
+                self._smooth.append(shake_pct(np.stack(smooth), times_s, scheme))
+                self._about = scheme.normaliser_about
 
     def medians_pct(self) -> tuple[float, float] | None:
-        """Raw and smoothed, percent of the eye distance; None where no face is in three frames that follow each other."""
+        """Raw and smoothed, percent of the scheme's normaliser; None where no face is in three frames that follow each other."""
         return (float(np.median(self._raw)), float(np.median(self._smooth))) if self._raw else None
 
     def told(self) -> str:
@@ -140,7 +143,7 @@ class Jitter:
         if medians is None:
             return "jitter: not measured, for no face is in three frames that follow each other"
         raw, smooth = medians
-        return f"jitter: raw {raw:.3f} %, smoothed {smooth:.3f} % of the eye distance (median second difference, frame to frame)"
+        return f"jitter: raw {raw:.3f} %, smoothed {smooth:.3f} % of the {self._about} (median second difference, frame to frame)"
 
 
 def _drawn(frame: Image, seen: list[Sighting]) -> Image:

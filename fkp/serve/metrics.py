@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from fkp.bundle.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_index
+from fkp.bundle.drift import BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, stability_index, tells
 
 #: A replica that has not written for so long is gone: its gauges no longer count.
 GONE_AFTER_S = 10.0
@@ -81,7 +81,8 @@ def render(metrics: Metrics, sums: Sums, reference: Mapping[str, Sequence[float]
         metrics: Any replica's: what there is.
         sums: From `total`.
         reference: Histograms of the model's own faces, see `drift.reference_counts`. Where there is one it is shown beside
-            the served one, and once enough faces were served the distance of both: above `drift.ALARM` they have changed.
+            the served one, and once enough faces were served the distance of both, if the buckets tell it: above
+            `drift.ALARM` they have changed.
         proxy_refused: What HAProxy refused; None where it does not tell.
     """
     found = list(metrics.registry.collect())
@@ -97,7 +98,7 @@ def render(metrics: Metrics, sums: Sums, reference: Mapping[str, Sequence[float]
             for bound, count in zip((*BOUNDS[name], math.inf), counts, strict=True):
                 ratio.add_metric((name, floatToGoString(bound)), count / sum(counts))
             below = [value for (sample, _), value in sums.get(name, {}).items() if sample.endswith("_bucket")]
-            if below and below[-1] >= LEAST_FACES:
+            if below and below[-1] >= LEAST_FACES and tells(counts):
                 served = [after - before for before, after in itertools.pairwise((0.0, *below))]
                 drift.add_metric((name,), stability_index(counts, served))
         found += [ratio, drift]

@@ -70,7 +70,10 @@ class Settings(BaseModel):
         "ONNX Runtime; auto: a GPU where Ray has given the replica one",
     )
     golden_nme_pct: float = Field(
-        15.0, gt=0, description="a model that misses the stored face by more (mean error / distance of the outer eye corners) is not taken"
+        15.0,
+        gt=0,
+        description="a model that misses the stored face by more (mean error / distance of its outer eye corners, whatever the "
+        "scheme) is not taken",
     )
     allowed_origins: tuple[Annotated[str, AfterValidator(_check_origin)], ...] = Field(
         (),

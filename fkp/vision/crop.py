@@ -82,17 +82,30 @@ class Crop:
         return cls(((x0 + x1) / 2, (y0 + y1) / 2), side * scale, size_px, angle_deg)
 
     @classmethod
-    def of_points(cls, points_px: np.ndarray, scheme: Scheme, size_px: int, scale: float, mirrored: bool = False) -> Crop:
+    def of_points(
+        cls, points_px: np.ndarray, scheme: Scheme, size_px: int, scale: float, mirrored: bool = False, angle_deg: float | None = None
+    ) -> Crop:
         """Window around the (K, 2) points of a face, turned with it: the face stands upright in the crop.
+
+        Args:
+            points_px: They may lie on a line, as two always do: the longer side of their box alone counts.
+            scheme: Of the points.
+            size_px: Side of the crop in crop pixels.
+            scale: Of the window's side to the longer side of the upright box.
+            mirrored: Whether the crop shows it mirrored.
+            angle_deg: How the face is turned; None: by `roll_deg` of the points.
 
         Raises:
             ValueError: The points are not finite or have no extent.
         """
-        angle_deg = float(roll_deg(points_px, scheme))
+        angle_deg = float(roll_deg(points_px, scheme)) if angle_deg is None else angle_deg
         upright = cls((0.0, 0.0), 1.0, 1, angle_deg)
-        crop = cls.of_box(box_of_points(upright.do(points_px)), size_px, scale)
-        x, y = (float(v) for v in upright.undo(np.array(crop.center_px)))
-        return cls((x, y), crop.side_px, size_px, angle_deg, mirrored)
+        low, high = np.split(box_of_points(upright.do(points_px)).astype(np.float64), 2)
+        side_px = float((high - low).max())
+        if not (math.isfinite(side_px) and side_px > 0):
+            raise ValueError("a face's points need finite places and some extent")
+        x, y = (float(v) for v in upright.undo((low + high) / 2))
+        return cls((x, y), side_px * scale, size_px, angle_deg, mirrored)
 
     @property
     def matrix(self) -> np.ndarray:

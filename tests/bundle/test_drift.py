@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fkp.bundle import drift
-from fkp.bundle.drift import ALARM, BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, count, reference_counts, stability_index
+from fkp.bundle.drift import ALARM, BOUNDS, BRIGHTNESS, ERROR_RATIO, LEAST_FACES, count, reference_counts, stability_index, tells
 
 
 def test_a_value_on_a_bound_falls_below_it() -> None:
@@ -41,6 +41,12 @@ def test_chance_alone_is_no_drift(name: str) -> None:
 def metrics(**figure: Any) -> dict[str, Any]:
     whole = {"bounds": list(BOUNDS[BRIGHTNESS]), "counts": [1] * 16}
     return {drift.REFERENCE: {"subset": "val", "faces": 16, "figures": {BRIGHTNESS: whole | figure}}}
+
+
+def test_buckets_that_hold_nearly_all_faces_tell_no_drift() -> None:
+    assert tells([1, 2, 0])
+    assert not tells([0, 9, 1])
+    assert not tells([0, 0, 7])
 
 
 def test_histograms_of_other_buckets_are_left_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from fkp.config import DataConfig
 from fkp.data.labels import load_labels
 from fkp.evaluation import detector_calibration
+from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.detect import BoxMap, FaceDetector, blazeface, iou, open_detector
 
 
@@ -48,6 +50,34 @@ def test_too_few_faces_are_a_warning(synthetic_root: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         assert detector_calibration.calibrate(load_labels(data), data) == {}
     assert "finds too few of the training faces" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["five", "ibug51"])
+def test_few_faces_of_another_scheme_give_a_shift_and_a_size(
+    detector: FaceDetector, synthetic_root: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in calibration is for the box of 68 points, which is far larger."""
+    data = DataConfig(source="synthetic", root=str(synthetic_root))
+    catalog = load_labels(data)
+    points_px, scheme = catalog.points_px, load_scheme(name)
+    if name == "five":
+        eyes_px = [points_px[:, first : first + 6].mean(1) for first in (36, 42)]
+        points_px = np.stack([*eyes_px, points_px[:, 30], points_px[:, 48], points_px[:, 54]], 1)
+    else:
+        points_px = scheme.convert(points_px, IBUG68)
+    catalog = replace(catalog, scheme=scheme)
+    catalog.__dict__["points_px"] = points_px
+    monkeypatch.setattr(detector_calibration, "_FRAMES", 30)
+    with caplog.at_level(logging.INFO):
+        kept = detector_calibration.calibrate(catalog, data)
+    assert "a shift and a size alone" in caplog.text
+    shapes, truth = detector_calibration.look(detector, catalog, catalog.rows("val", data)[:20])
+    ours, built_in = (
+        np.nanmedian(iou(box_map(shapes), truth))
+        for box_map in (BoxMap.from_json(kept["blazeface"], "blazeface", detector.backend.facial_points), detector.backend.box_map)
+    )
+    assert ours > 0.6
+    assert ours > built_in + 0.1
 
 
 def test_a_training_is_not_lost_to_a_missing_detector(

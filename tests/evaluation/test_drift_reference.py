@@ -44,6 +44,10 @@ def test_a_bundle_gets_its_histograms(
     catalog = load_labels(found.config.data)
     rows = catalog.rows("val", found.config.data)
     assert found.metrics[drift.REFERENCE]["faces"] == len(rows)
+    ratio = found.metrics[drift.REFERENCE]["figures"][ERROR_RATIO]
+    assert count(ERROR_RATIO, [ratio[drift.MEDIAN]]) == [
+        int(place == np.searchsorted(np.cumsum(ratio["counts"]), len(rows) / 2)) for place in range(len(ratio["counts"]))
+    ]
     assert reference_counts(found.metrics) == served(Predictor(found), catalog, rows)
 
 

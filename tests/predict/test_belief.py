@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from fkp.bundle import Bundle
-from fkp.bundle.drift import BOUNDS, ERROR_RATIO, REFERENCE, count
+from fkp.bundle.drift import BOUNDS, ERROR_RATIO, MEDIAN, REFERENCE, count
 from fkp.data.labels import DataConfig, load_labels
 from fkp.data.synthetic import render
 from fkp.evaluation import metrics
 from fkp.predict import Predictor
-from fkp.predict.belief import DISBELIEF, DOUBT, Belief, belief_of, median_ratio, quality_of
+from fkp.predict.belief import DISBELIEF, DOUBT, LOST, Belief, belief_of, median_ratio, quality_of
 from fkp.predict.predictor import advance, given_boxes
+from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
 from fkp.vision.image import Image, read_image
 
@@ -79,9 +80,21 @@ def test_a_network_that_is_sure_of_nothing(tiny_bundle: Bundle) -> None:
     assert median_ratio(with_ratios(tiny_bundle, np.full(9, 0.7))) == BOUNDS[ERROR_RATIO][-1]
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_a_median_that_a_bundle_keeps_is_the_median(tiny_bundle: Bundle, scale: float) -> None:
+    """The buckets are those of the shipped model: they do not tell it for networks that are far surer, or less sure."""
+    ratios = scale * np.random.default_rng(0).normal(0.021, 0.002, 500)
+    bundle = with_ratios(tiny_bundle, ratios)
+    bundle.metrics[REFERENCE]["figures"][ERROR_RATIO][MEDIAN] = float(np.median(ratios))
+    assert median_ratio(bundle) == np.median(ratios)
+    assert -0.05 * np.log(belief_of(bundle).lost) == pytest.approx(LOST * np.median(ratios))
+
+
 def test_a_bundle_without_a_histogram_doubts_nothing(tiny_bundle: Bundle) -> None:
     assert median_ratio(tiny_bundle) is None
     assert belief_of(tiny_bundle) == Belief(0.0, 0.0)
+    assert belief_of(tiny_bundle).lost == pytest.approx(np.exp(-0.030 / 0.05)), "the shipped model's"
+    assert belief_of(Predictor().bundle).lost == pytest.approx(np.exp(-0.030 / 0.05), rel=1e-3)
     assert Predictor(tiny_bundle).min_quality == 0
     assert Predictor(tiny_bundle, min_quality=0.3).min_quality == 0.3
 
@@ -106,6 +119,20 @@ def test_a_face_that_is_turned_in_any_way_is_found_right(predictor: Predictor, g
         assert face.quality > predictor.belief.doubt
         if boxes:
             np.testing.assert_array_equal(face.box_xyxy, boxes[0])
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_turned_face_of_a_scheme_without_pairs(golden: tuple[Image, np.ndarray], quarters: int) -> None:
+    """Nothing tells which points a mirror exchanges, nor how the face is turned but the look that found it."""
+    predictor = Predictor()
+    predictor.scheme = replace(IBUG68, pairs=())
+    image, truth_px = turned(*golden, quarters)
+    for boxes in (None, [box_of_points(truth_px)]):
+        (face,) = predictor(image, boxes)
+        assert nme_pct(face.points_px, truth_px) < 6
+        assert abs((face.roll_deg - 90 * quarters + 180) % 360 - 180) < 15
+    # A leaning face that is followed is looked at as it stands.
+    assert nme_pct(predictor.refine(image, [face], mirrored=True)[0].points_px, truth_px) < 6
 
 
 @pytest.mark.parametrize("frame", [94, 216, 321])

@@ -16,8 +16,8 @@ from fkp.data.labels import DataConfig, load_labels
 from fkp.errors import FkpError
 from fkp.evaluation.metrics import nme_pct
 from fkp.predict import Face, Predictor
-from fkp.predict.predictor import advance, fuse, given_boxes
-from fkp.scheme import IBUG68
+from fkp.predict.predictor import advance, drive, fuse, given_boxes
+from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
 from fkp.vision.image import read_image
@@ -274,3 +274,18 @@ def test_json_of_a_face() -> None:
     assert plain["keypoints"] == [[7.12, 7.12]] * 68
     assert plain["expected_error_px"] == [0.5] * 68
     assert json.loads(json.dumps(plain)) == plain
+
+
+def test_a_face_of_two_landmarks(face: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand level once the face is turned upright, and often before."""
+    image, box_xyxy = face
+    eyes = Predictor()
+    eyes.scheme = load_scheme('{"name": "eyes", "landmarks": ["left_eye", "right_eye"]}')
+    for lean_px in (0.0, 30.0):
+        there_px = np.array([[40, 60], [80, 60 + lean_px]], np.float32)
+        monkeypatch.setattr(
+            eyes, "run", lambda crops_u8, there_px=there_px: (np.stack([there_px] * len(crops_u8)), np.ones((len(crops_u8), 2)))
+        )
+        (found,) = eyes(image, [box_xyxy])
+        assert np.isfinite(found.points_px).all()
+        assert len(drive(eyes.search(image, given_boxes([box_xyxy])), eyes.run)) == 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fkp.bundle import Bundle
+from fkp.bundle.drift import ERROR_RATIO, MEDIAN, REFERENCE
 from fkp.data.synthetic.clip import Motion, frames
 from fkp.predict import Predictor
+from fkp.predict.belief import belief_of, median_ratio
 from fkp.predict.tracker import FaceTracker, Sighting, _match
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection
@@ -153,6 +157,38 @@ def test_a_face_that_is_lost_for_one_that_is_not_believed(
         assert [tracker(GREY, time_s) for time_s in (0.1, 0.2)] == [[], []]
         assert tracker.left_out == 2
     assert [one.track for one in tracker(image, 0.3)] == [0]
+
+
+def test_lost_is_what_the_bundle_expects_less_of(
+    predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]], looks: list[int]
+) -> None:
+    """A network that is less sure of all faces than the shipped one follows them, too."""
+    unsure = Predictor(predictor.bundle)
+    unsure.__dict__["detector"] = predictor.detector
+    unsure.run = lambda crops_u8: (predictor.run(crops_u8)[0], 4 * predictor.run(crops_u8)[1])  # type: ignore[method-assign]
+    median = median_ratio(predictor.bundle)
+    assert median is not None
+    for medians, seen in ((1, 4), (4, 1)):
+        figures = {ERROR_RATIO: {MEDIAN: medians * median}}
+        unsure.belief = belief_of(replace(predictor.bundle, metrics={REFERENCE: {"figures": figures}}))
+        unsure.min_quality = 0.0
+        looks.clear()
+        assert [len(one) for one in follow(unsure, [still[0][0]] * 4)] == [1] * 4
+        assert len(looks) == seen
+
+
+def test_a_followed_face_is_held_to_the_least_quality(predictor: Predictor, still: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    image, strict = still[0][0], Predictor(predictor.bundle)
+    tracker = FaceTracker(strict, OneEuroSettings())
+    (sighting,) = tracker(image, 0.0)
+    strict.min_quality = sighting.face.quality + 0.1  # Of all that it does not believe, found by the detector or not, each counts once.
+    assert (tracker(image, 0.1), tracker.left_out) == ([], 1)
+    strict.min_quality = 0.0
+    assert [one.track for one in tracker(image, 0.2)] == [0]
+    strict.min_quality = sighting.face.quality + 0.1
+    strict.__dict__["detector"] = SimpleNamespace(detect=lambda image: [])
+    assert (tracker(image, 0.3), tracker.left_out) == ([], 2)
+    assert (tracker(image, 0.4), tracker.left_out) == ([], 2), "it is not looked for any more"
 
 
 def test_no_face(predictor: Predictor, looks: list[int]) -> None:

@@ -13,9 +13,12 @@ import pytest
 from fkp.bundle import Bundle
 from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError
-from fkp.predict import Predictor
+from fkp.predict import Face, Predictor
 from fkp.predict.__main__ import main
+from fkp.predict.tracker import Sighting
 from fkp.predict.video import SCHEMA, Jitter
+from fkp.scheme import load_scheme
+from fkp.vision.crop import box_of_points
 from fkp.vision.smooth import OneEuro, OneEuroSettings
 from fkp.vision.video import open_clip, written_clip
 from tests.vision import movies
@@ -61,7 +64,7 @@ def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.Ca
     assert np.abs(drawn[13].astype(int) - source[13]).mean() < 5
     said = capsys.readouterr().out
     assert "14 frames, 1 faces, 2 frames without a face" in said
-    raw, smooth = map(float, re.findall(r"jitter: raw ([\d.]+) %, smoothed ([\d.]+) % of the eye distance", said)[0])
+    raw, smooth = map(float, re.findall(r"jitter: raw ([\d.]+) %, smoothed ([\d.]+) % of the distance of the outer eye corners", said)[0])
     assert 0 < smooth < raw / 2
     # The same from the table, by the definition: the median over frames of the points' mean second difference.
     for column, told in (("raw_points_px", raw), ("points_px", smooth)):
@@ -170,6 +173,18 @@ def test_bad_smoothing(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["a.mp4", "--out", "b.mp4", f"--smooth={text}"])
     assert "is not HZ,BETA" in capsys.readouterr().err
+
+
+def test_jitter_is_in_units_of_the_face_s_scheme() -> None:
+    """A square of 30 x 40 whose middle frame is 1 px aside: a second difference of 2 px, on a diagonal of 50."""
+    scheme, jitter = load_scheme('{"name": "square", "landmarks": 4}'), Jitter()
+    for number in range(3):
+        points_px = np.array([[0, 0], [30, 0], [0, 40], [30, 40]], np.float32) + (number == 1)
+        points_px[:, 1] -= number == 1
+        face = Face(box_of_points(points_px), 1.0, points_px, np.ones(4, np.float32), scheme)
+        jitter.add(number, number / FPS, [Sighting(0, False, face, points_px)])
+    assert jitter.medians_pct() == pytest.approx((4.0, 4.0), rel=1e-4)
+    assert "% of the diagonal of the box around the labelled points (median" in jitter.told()
 
 
 def test_jitter_needs_three_frames_in_a_row() -> None:

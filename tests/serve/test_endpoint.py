@@ -345,7 +345,8 @@ def test_health_documents_and_page(endpoint: Endpoint) -> None:
     page = endpoint.get("/docs")
     assert "<h2><code>POST /v1/keypoints</code></h2>" in page.text and "<script" not in page.text and "https://" not in page.text
     assert endpoint.get("/docs.css").headers["Content-Type"].startswith("text/css")
-    assert endpoint.get("/v1/landmarks").json()["points"] == 68
+    landmarks = endpoint.get("/v1/landmarks").json()
+    assert (landmarks["points"], landmarks["digest"]) == (68, endpoint.get("/v1/model").json()["digest"])
     assert endpoint.get("/").headers["Content-Type"].startswith("text/html")
     assert endpoint.get("/page/page.js").headers["Content-Type"].startswith("text/javascript")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
 from dataclasses import replace
@@ -17,6 +18,7 @@ from fkp.bundle import SUMS, Bundle
 from fkp.bundle.drift import error_ratio
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
+from fkp.scheme import IBUG68, load_scheme
 from fkp.serve import limits
 from fkp.serve.bundle_source import Source, find_bundle
 from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, places
@@ -153,9 +155,46 @@ def test_what_is_left_out_takes_no_face_s_place(
         monkeypatch.setattr(model.predictor.detector, "detect", lambda image, found=found: found)
         for most, left_out in ((1, place), (2, 2), (20, 2)):
             answer = model.find(encode_image(both, ".png"), InferenceOptions(max_faces=most))
+            if place == 2 * most:  # So many are looked at, and no more.
+                assert (answer.faces, answer.left_out) == ([], place)
+                continue
             (face,) = answer.faces
             assert (answer.left_out, len(answer.crops_u8)) == (left_out, 1)
             np.testing.assert_allclose(face.points_px, model.find(photo, InferenceOptions()).faces[0].points_px, atol=1e-3)
+
+
+def test_a_request_for_one_face_costs_few_looks(model: Model, photo: bytes, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    (true,) = model.predictor.detector.detect(image)
+    monkeypatch.setattr(model.predictor.detector, "detect", lambda image: [true] * 9)
+    searches: list[int] = []
+    search = model.predictor.search
+
+    def counted(image: Image, found: list[object], *more: object) -> object:
+        searches.append(len(found))
+        return search(image, found, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model.predictor, "search", counted)
+    found = model.find(photo, InferenceOptions(max_faces=1, min_quality=1.0))
+    assert (found.faces, found.left_out, searches) == ([], 2, [1, 1])
+
+
+def test_a_model_of_more_landmarks_is_measured_by_those_that_the_golden_face_has(champion: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by the eyes, whatever the scheme's normaliser: here the shipped network, with points that no label has beside its own."""
+    model, names = Model(Source(str(champion.path))), [*IBUG68.landmarks, *(f"extra_{place}" for place in range(60))]
+    pairs = [list(pair) for pair in IBUG68.pairs]
+    model.predictor.scheme = load_scheme(json.dumps({"name": "more", "landmarks": names, "pairs": pairs}))
+    run, off_px = model.predictor.run, 0.0
+
+    def more(crops_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points_px, error_px = run(crops_u8)
+        both_px = np.concatenate([points_px + np.float32(off_px), points_px[:, :60]], 1)
+        return both_px, np.concatenate([error_px, error_px[:, :60]], 1)
+
+    monkeypatch.setattr(model.predictor, "run", more)
+    model.check_golden(8.0)
+    off_px = 12.0  # Of a crop of 128: 17 px in all, a third of the distance of the eyes there and a tenth of the box's diagonal.
+    with pytest.raises(FkpError, match=r"misses the golden face by [2-4]\d\.\d % \(limit 15 %\)"):
+        model.check_golden(15.0)
 
 
 def test_a_detector_that_cannot_be_loaded_is_refused_before_any_request(champion: Bundle) -> None:

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from fkp.bundle import Bundle
 from fkp.data.synthetic import render
 from fkp.predict import Predictor
-from fkp.scheme import IBUG68
+from fkp.scheme import IBUG68, Scheme
 from fkp.serve.http.page_landmarks import page_landmarks
 from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
@@ -54,6 +54,8 @@ class Service:
     """What the server does and what it has seen; a test changes it for itself."""
 
     predictor: Predictor
+    scheme: Scheme = IBUG68
+    digest: str = "first"
     token: str | None = None
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -71,7 +73,7 @@ class Service:
         answer = {
             "image": {"width": image.shape[1], "height": image.shape[0]},
             "faces": faces,
-            "model": {"name": "champion", "version": "1", "digest": self.predictor.bundle.digest},
+            "model": {"name": "champion", "version": "1", "digest": self.digest},
             "milliseconds": milliseconds,
             "request_id": "abc",
         }
@@ -82,7 +84,7 @@ class Service:
         bundle = self.predictor.bundle
         # What a card says is text, whatever it looks like.
         card = bundle.card + "\n<img src=x onerror=alert(1)> [bad](javascript:alert(1))\n"
-        return {"name": "champion", "version": "1", "digest": bundle.digest, "card": card, "metrics": bundle.metrics}
+        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics}
 
 
 @dataclass
@@ -239,6 +241,18 @@ def test_an_image_is_drawn_where_its_points_are(browser: Browser, service: Servi
     assert np.abs(browser.colours_at(about_px) - COLOUR_OF_POINT[0]).max(axis=1).min() <= 8
     assert browser.find("#faces tbody").text.startswith("1 ")
     assert len(browser.driver.find_elements(By.CSS_SELECTOR, "#regions li")) == len(IBUG68.regions)
+
+
+def test_another_model_s_landmarks_are_asked_for(browser: Browser, service: Service, image: Path) -> None:
+    """As many as before: the digest tells that they are others."""
+    regions = len(IBUG68.regions)
+    for service.digest, service.scheme in (("first", IBUG68), ("second", replace(IBUG68, regions={"all_points": tuple(range(68))}))):
+        answered = len(service.answers)
+        browser.choose(image)
+        _until(lambda answered=answered: len(service.answers) > answered)
+        browser.wait_for("1 face found.")
+        _until(lambda regions=regions: len(browser.driver.find_elements(By.CSS_SELECTOR, "#regions li")) == regions)
+        regions = 1
 
 
 def test_everything_is_reached_by_keyboard(browser: Browser, image: Path) -> None:
@@ -488,7 +502,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/model":
             self._answer(*self._guarded(lambda: (200, self.service.model())))
         elif self.path == "/v1/landmarks":
-            self._answer(200, page_landmarks(IBUG68))
+            self._answer(200, {**page_landmarks(self.service.scheme), "digest": self.service.digest})
         elif self.path == "/" or (self.path.startswith("/page/") and path.is_file()):
             self._send(200, path.read_bytes(), TYPES[path.suffix])
         else:

@@ -17,6 +17,7 @@ from fkp.model.network import Network
 from fkp.scheme import load_scheme
 from fkp.track.download import registry_address
 from fkp.track.registry import Registry
+from fkp.track.store import tracking_uri
 from fkp.train.ancestor import find_ancestor, pinned
 from fkp.train.pipeline import train
 
@@ -65,7 +66,7 @@ def test_an_alias_is_the_version_it_was_when_the_run_began(
     monkeypatch.setenv("FKP_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)  # Where a store of SQLite keeps its artifacts.
     registry = Registry()
-    run_ids = [MlflowClient().create_run("0").info.run_id for _ in range(2)]
+    run_ids = [MlflowClient(tracking_uri()).create_run("0").info.run_id for _ in range(2)]
     registry.register(tiny_bundle.path, run_ids[0])
     registry.promote(1, force=True)
     assert registry_address("champion") == "models:/fkp@champion"

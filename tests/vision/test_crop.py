@@ -16,7 +16,7 @@ from fkp.data import splits
 from fkp.data.crop_cache import open_cache
 from fkp.data.labels import DataConfig, load_labels
 from fkp.predict import Predictor
-from fkp.scheme import IBUG68
+from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.image import read_image
 from tests import faces
@@ -88,9 +88,18 @@ def test_a_mirrored_crop_is_the_crop_mirrored(angle: float) -> None:
     np.testing.assert_allclose(mirrored.undo(mirrored.do(points_px)), points_px, atol=1e-3)
 
 
+def test_points_on_a_line_make_a_crop() -> None:
+    """Two landmarks do in each face that stands upright in its crop."""
+    eyes = load_scheme('{"name": "eyes", "landmarks": ["left_eye", "right_eye"]}')
+    for turned_px in ([[10, 20], [50, 20]], [[20, 10], [20, 50]], [[10, 10], [34, 42]]):
+        crop = Crop.of_points(np.array(turned_px, np.float32), eyes, 64, 1.25)
+        assert crop.side_px == pytest.approx(50, rel=1e-4)
+        np.testing.assert_allclose(crop.do(np.array(turned_px, np.float32)), [[5.9, 31.5], [57.1, 31.5]], atol=0.01)
+
+
 def test_points_without_extent_make_no_crop() -> None:
     for points_px in (np.zeros((68, 2), np.float32), np.full((68, 2), np.nan, np.float32)):
-        with pytest.raises(ValueError, match="a face box needs finite corners and some area"):
+        with pytest.raises(ValueError, match="points need finite places and some extent"):
             Crop.of_points(points_px, IBUG68, 64, 1.3)
 
 

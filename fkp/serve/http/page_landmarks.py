@@ -14,9 +14,12 @@ def page_landmarks(scheme: Scheme) -> dict[str, Any]:
     Returns:
         `scheme`: its name. `points`: their number. `landmarks`: their names. `edges`: pairs of points joined by a line, in the colour
         of the first one's region. `regions`: each with `name`, `points` and `colour` (`#rrggbb`). `groups`: further sets by name.
+        `pairs`, `normaliser`, and `yaw` where there is one: as in a scheme's file.
     """
     colours = region_colours(scheme)
+    plain = scheme.to_json()
     return {
+        **{key: plain[key] for key in ("pairs", "normaliser", "yaw") if key in plain},
         "scheme": scheme.name,
         "points": len(scheme),
         "landmarks": list(scheme.landmarks),

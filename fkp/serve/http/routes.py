@@ -266,8 +266,9 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
 
     @api.get("/v1/landmarks", responses={401: _ERRORS[401], 503: _NO_MODEL})
     async def landmarks() -> dict[str, Any]:
-        """The model's landmarks: their names, regions with their colours, and the lines between them."""
-        return page_landmarks(_model(engine).predictor.scheme)
+        """The model's landmarks: names, pairs, regions with their colours, lines between them; and the digest of the model they are of."""
+        model = _model(engine)
+        return {**page_landmarks(model.predictor.scheme), "digest": model.digest}
 
     @api.get("/healthz", response_model=schemas.Health)
     async def healthz() -> Response:

@@ -1,4 +1,4 @@
-"""The affine from what a detector tells of a face to the tight box of its 68 points."""
+"""The affine from what a detector tells of a face to the tight box of its labelled points."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMALLEST = 0.25
 
 @dataclass(frozen=True)
 class BoxMap:
-    """The affine from a detector's box and facial points to the tight box of the 68 points.
+    """The affine from a detector's box and facial points to the tight box of the labelled points; the built-in ones are for ibug68.
 
     A shape is seen from the middle of its box in units of the box's mean side; the same numbers then hold for every face
     size, place and image.
@@ -42,19 +42,23 @@ class BoxMap:
         return np.concatenate([center - half, center + half], axis=1)
 
     @classmethod
-    def fit(cls, shapes: np.ndarray, truth_xyxy: np.ndarray, facial_points: int) -> BoxMap | None:
+    def fit(cls, shapes: np.ndarray, truth_xyxy: np.ndarray, facial_points: int, whole: bool = True) -> BoxMap | None:
         """Fit by least squares over the faces that were found; faces that fit worst do not count.
 
         Args:
             shapes: (N, 2 + P, 2) what the detector tells; rows of NaN where it found nothing.
             truth_xyxy: (N, 4) tight boxes of the labelled points.
             facial_points: How many of the P facial points to use, the first ones.
+            whole: Whether the labelled points span about what the detector's box does. Else a face is taken for the labelled one
+                where the middle of the label's box lies in its own: the box of two eyes overlaps that of a face little.
 
         Returns:
             None if fewer faces were found than such a fit needs.
         """
         columns = 1 + 2 * facial_points
-        hit = np.nan_to_num(iou(shapes[:, :2].reshape(-1, 4), truth_xyxy)) > _HIT_IOU
+        middle = (truth_xyxy[:, :2] + truth_xyxy[:, 2:]) / 2
+        within = ((shapes[:, 0] < middle) & (middle < shapes[:, 1])).all(axis=1)
+        hit = np.nan_to_num(iou(shapes[:, :2].reshape(-1, 4), truth_xyxy)) > _HIT_IOU if whole else within
         if hit.sum() < _FACES_PER_NUMBER * columns:
             return None
         middle, side, terms = _seen_from_box(shapes[hit], columns)

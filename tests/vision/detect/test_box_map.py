@@ -53,6 +53,18 @@ def test_fit_finds_the_affine_among_outliers_and_misses() -> None:
     np.testing.assert_allclose(fitted.rows, gentle.rows, atol=1e-3)
 
 
+def test_points_on_a_part_of_the_face_are_fitted_too() -> None:
+    """Their box overlaps the detector's too little to tell by that whether both are of one face."""
+    part = BoxMap(((0.02,), (0.1,), (0.4,), (0.3,)))
+    some = shapes(12)
+    truth = part(some)
+    truth[3] += 999  # Another face.
+    assert BoxMap.fit(some, truth, 0) is None
+    fitted = BoxMap.fit(some, truth, 0, whole=False)
+    assert fitted is not None
+    np.testing.assert_allclose(fitted.rows, part.rows, atol=1e-3)
+
+
 def test_too_few_faces_fit_nothing() -> None:
     some = shapes(29)
     assert BoxMap.fit(some, AS_DETECTED(some), 1) is None
