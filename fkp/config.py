@@ -48,7 +48,8 @@ class DataConfig(_Section):
     """Which faces, and which of them train, validate and test."""
 
     source: Literal["synthetic", "ytfaces", "folder"] = Field(
-        "synthetic", description="synthetic: made here; ytfaces: `fkp data fetch`; folder: your own set in the same layout"
+        "synthetic",
+        description="synthetic: made here; ytfaces: `fkp data fetch`; folder: your own set (`fkp data import`, or the CSV layout)",
     )
     root: str | None = Field(
         None, description="folder of the set, or place of a packed one (also s3:// or gs://); by default data/synthetic or data/ytfaces"
@@ -66,7 +67,7 @@ class DataConfig(_Section):
         1.0, gt=0.0, le=1.0, description="part of the persons of val_fold that is held out; the others train, once all else is chosen"
     )
     scheme: str = Field(
-        DEFAULT, description="landmark scheme: ibug68, ibug51, wflw98, cofw29, five, mediapipe478, or a YAML file, see fkp/scheme.py"
+        DEFAULT, description="landmark scheme: ibug68, ibug51, wflw98, cofw29, five, mediapipe478, or a YAML file, see docs/extending.md"
     )
     label_bias_px: tuple[float, float] | None = Field(
         None, description="constant error of the labels (x, y) in image pixels, taken out when they are read; by default the source's own"

@@ -1,8 +1,8 @@
 """Every use of what Ray (2.60) keeps to itself, and what it is for; tests/common/test_ray_private.py tells what a later one lacks.
 
-Beyond these, five classes have what Ray calls or lets be replaced: `HyperBand._process_bracket`, `ASHA` (`_metric`, `_num_stopped`), `KeepCheckpointList`,
-`ray_backend.Trainer._register_sigint_handler` and `Landmarks.__serve_build_asgi_app__`; and fkp.serve.ingress lives on the configuration
-that Ray writes for HAProxy.
+Beyond these, five classes have what Ray calls or lets be replaced: `HyperBand._process_bracket`, `ASHA` (`_metric`, `_num_stopped`),
+`KeepCheckpointList`, `ray_backend.Trainer._register_sigint_handler` and `Landmarks.__serve_build_asgi_app__`; and fkp.serve.ingress lives
+on the configuration that Ray writes for HAProxy.
 """
 
 from __future__ import annotations

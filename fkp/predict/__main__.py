@@ -14,7 +14,7 @@ from fkp.vision.smooth import OneEuroSettings
 if TYPE_CHECKING:
     import numpy as np
 
-_ABOUT = """Find 68 points on each face of images, or follow them through a video. The name of --out says what is wanted:
+_ABOUT = """Find a model's landmarks on each face of images, or follow them through a video. The name of --out says what is wanted:
   --out DIR             each image with its faces drawn, faces.json and faces.csv
   --out NAME.parquet    one table for any number of images; broken off, the same command resumes; --ray: on a Ray cluster
   --out NAME.mp4        one video with its faces followed and drawn, without sound, and NAME.parquet beside it"""

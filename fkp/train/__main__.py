@@ -11,7 +11,7 @@ from fkp.errors import run_command
 
 def main(argv: list[str] | None = None) -> None:
     """Train, evaluate, write the bundle and say where everything is."""
-    config = config_from_args(sys.argv[1:] if argv is None else argv, "fkp train", "Train a 68-point face landmark model.")
+    config = config_from_args(sys.argv[1:] if argv is None else argv, "fkp train", "Train a face landmark model.")
     from fkp.train.pipeline import train
 
     outcome = train(config)

@@ -153,7 +153,7 @@ def test_stats_as_typed_name_the_missing_set(place: Path, run: Run) -> None:
 
 def test_training_as_typed_without_the_set_is_one_sentence(place: Path, run: Run) -> None:
     before = set((place / "runs/first").rglob("*"))
-    done = run(*typed("fkp train --config configs/ytfaces.yaml --optim.lr"))
+    done = run(*typed("fkp train --config configs/ytfaces.yaml --track.run_name"))
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*training_frames_keypoints\.csv is missing.*\n", done.stderr)
     assert set((place / "runs/first").rglob("*")) == before
