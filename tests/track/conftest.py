@@ -61,7 +61,10 @@ def follow(sentence: str) -> None:
 
     found = re.search(r"`MLFLOW_TRACKING_URI=(\S+) mlflow (.*?)`", sentence)
     assert found is not None, sentence
-    mlflow.set_tracking_uri(None)  # What this process has set before it is not there at a terminal.
+    ours = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(None)  # What this process has set before it is not there at a terminal. It unsets the variable, too.
+    if ours is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = ours
     done = CliRunner().invoke(cli, found[2].split(), env={"MLFLOW_TRACKING_URI": found[1]})
     assert done.exit_code == 0, done.output
 
