@@ -144,8 +144,10 @@ def test_a_training_broken_off_before_resumes(
 ) -> None:
     from mlflow import MlflowClient
 
+    from fkp.track.store import tracking_uri
+
     run_id = json.loads((first_edition / f"runs/{name}/run.json").read_text())["mlflow_run_id"]
-    client = MlflowClient()
+    client = MlflowClient(tracking_uri())
     before = {metric.step for metric in client.get_metric_history(run_id, "val_nme_interocular_pct")}
     flags = [f"--scale.num_workers={workers}", f"--train.epochs={epochs}", f"--track.run_name={name}"]
     done = run_process("fkp.train", *FACES, *NETWORK, *flags, cwd=first_edition)
