@@ -243,10 +243,12 @@ def test_an_image_is_drawn_where_its_points_are(browser: Browser, service: Servi
     assert len(browser.driver.find_elements(By.CSS_SELECTOR, "#regions li")) == len(IBUG68.regions)
 
 
-def test_another_model_s_landmarks_are_asked_for(browser: Browser, service: Service, image: Path) -> None:
+def test_another_model_s_landmarks_are_asked_for(browser: Browser, service: Service, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as before: the digest tells that they are others."""
     regions = len(IBUG68.regions)
-    for service.digest, service.scheme in (("first", IBUG68), ("second", replace(IBUG68, regions={"all_points": tuple(range(68))}))):
+    for digest, scheme in (("first", IBUG68), ("second", replace(IBUG68, regions={"all_points": tuple(range(68))}))):
+        monkeypatch.setattr(service, "digest", digest)
+        monkeypatch.setattr(service, "scheme", scheme)
         answered = len(service.answers)
         browser.choose(image)
         _until(lambda answered=answered: len(service.answers) > answered)
