@@ -8,10 +8,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fkp.compat import SETTINGS
 from fkp.errors import FkpError
@@ -37,9 +37,9 @@ class _Section(BaseModel):
         return _merge(type(self), self.model_dump(), *changes)
 
 
-def _whole_scheme(value: str) -> str:
+def _whole_scheme(value: str | None) -> str | None:
     try:
-        return as_setting(value)
+        return None if value is None else as_setting(value)
     except FkpError as error:
         raise ValueError(str(error)) from error
 
@@ -66,7 +66,7 @@ class DataConfig(_Section):
     val_share: float = Field(
         1.0, gt=0.0, le=1.0, description="part of the persons of val_fold that is held out; the others train, once all else is chosen"
     )
-    scheme: str = Field(
+    scheme: Annotated[str, AfterValidator(_whole_scheme)] = Field(
         DEFAULT, description="landmark scheme: ibug68, ibug51, wflw98, cofw29, five, mediapipe478, or a YAML file, see docs/extending.md"
     )
     label_bias_px: tuple[float, float] | None = Field(
@@ -76,11 +76,6 @@ class DataConfig(_Section):
     limit: int | None = Field(None, ge=1, description="use only the first N faces of each subset (a quick trial)")
     synthetic_faces: int = Field(3000, ge=10, description="size of the synthetic set")
     synthetic_seed: int = Field(0, ge=0, description="seed of the synthetic set")
-
-    @field_validator("scheme")
-    @classmethod
-    def _whole_scheme(cls, value: str) -> str:
-        return _whole_scheme(value)
 
     @model_validator(mode="after")
     def _folds_differ(self) -> DataConfig:
@@ -133,14 +128,9 @@ class ModelConfig(_Section):
     depth: int = Field(2, ge=1, le=8, description="blocks in each stage")
     head: Literal["direct", "heatmap"] = Field("heatmap", description="direct: coordinates by regression; heatmap: soft-argmax")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout before the last layer of a direct head")
-    base_scheme: str | None = Field(
+    base_scheme: Annotated[str | None, AfterValidator(_whole_scheme)] = Field(
         None, description="scheme of the head where a map of the shape makes the landmarks of data.scheme of its own; `fkp adapt` sets it"
     )
-
-    @field_validator("base_scheme")
-    @classmethod
-    def _whole_scheme(cls, value: str | None) -> str | None:
-        return None if value is None else _whole_scheme(value)
 
 
 class LossConfig(_Section):
