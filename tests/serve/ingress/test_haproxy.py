@@ -122,27 +122,36 @@ def test_haproxys_own_errors_are_envelopes_and_it_ends_with_its_parent(configura
         wait_until(lambda: not listens(port))
 
 
+class Ready(BaseHTTPRequestHandler):
+    """A replica in place of Ray's."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def behind(configuration: Path, handler: type[Ready]) -> ThreadingHTTPServer:
+    """A replica that runs until its `shutdown`, to which the configuration leads from now on."""
+    replica = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=replica.serve_forever, daemon=True).start()
+    configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
+    return replica
+
+
 def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: Path) -> None:
     arrived, leave = threading.Semaphore(0), threading.Event()
 
-    class Replica(BaseHTTPRequestHandler):
-        """Ready, and slow."""
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-
+    class Slow(Ready):
         def do_POST(self) -> None:
             arrived.release()
             leave.wait(10)
             self.do_GET()
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
-    threading.Thread(target=replica.serve_forever, daemon=True).start()
-    configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
+    replica = behind(configuration, Slow)
     port = port_of(configuration)
     url = f"http://127.0.0.1:{port}/v1/keypoints"
     with started(command(configuration, tmp_path, LIMITS._replace(places=1, most=4, crowded_per_s=2))), ThreadPoolExecutor(4) as pool:
@@ -167,15 +176,10 @@ def test_what_haproxy_refuses_itself_is_counted(configuration: Path, tmp_path: P
 
 
 def test_before_an_upload_a_client_is_told_whether_it_may(configuration: Path, tmp_path: Path) -> None:
-    class Replica(BaseHTTPRequestHandler):
+    class Reading(Ready):
         """Reads what comes, and says nothing of 100 Continue itself."""
 
         protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -184,12 +188,7 @@ def test_before_an_upload_a_client_is_told_whether_it_may(configuration: Path, t
         def handle_expect_100(self) -> bool:
             return True
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    replica = ThreadingHTTPServer(("127.0.0.1", 0), Replica)
-    threading.Thread(target=replica.serve_forever, daemon=True).start()
-    configuration.write_text(configuration.read_text().replace("127.0.0.1:9 ", f"127.0.0.1:{replica.server_port} "))
+    replica = behind(configuration, Reading)
     port = port_of(configuration)
     with started(command(configuration, tmp_path, LIMITS)):
         wait_until(lambda: listens(port))
