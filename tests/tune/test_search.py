@@ -272,7 +272,16 @@ def test_a_finished_search_takes_more_trials(run_search: Callable[..., Searched]
 
 @pytest.mark.slow("a search of three trials")
 def test_population_based_training_moves_a_bad_trial_to_another_ones_weights(run_search: Callable[..., Searched], tmp_path: Path) -> None:
-    found = run_search(tmp_path, {"optim.lr": {"log": [1e-6, 0.02], "default": 0.01}}, trials=3, scheduler="pbt", epochs=4, seed=1)
+    seen: set[int] = set()
+
+    def wait_for_the_other(number: int, report: Mapping[str, Any]) -> None:
+        """Only trials that run at the same time can take over from each other, and on a busy machine one can end before the next begins."""
+        seen.add(number)
+        if len(seen) == 1:
+            time.sleep(5)  # The trial waits for the driver, and the other one's process starts meanwhile.
+
+    space = {"optim.lr": {"log": [1e-6, 0.02], "default": 0.01}}
+    found = run_search(tmp_path, space, wait_for_the_other, trials=3, scheduler="pbt", epochs=4, seed=1)
     assert found.error is None
     assert [trial.state for trial in found.trials] == ["finished"] * 3
     assert "refuses" not in found.err
