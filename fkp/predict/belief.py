@@ -22,6 +22,8 @@ _QUALITY_SCALE = 0.05
 #: turned looks come before and mend nearly all of these) and 89 % where the face is painted over: `benchmarks/belief.py`. A network
 #: after seven epochs loses no face either, but tells right from wrong less well.
 DOUBT, DISBELIEF = 1.5, 1.9
+#: Above so many medians a single point is one that the network is unsure of, and drawn hollow. TODO
+UNSURE = 2.5
 #: Above so many medians a face that is followed is lost. For the shipped model that is 0.030: of 150 YouTube-Faces frames 99 % are
 #: below 0.024 with the right box; 99 % are above 0.030 with one that is half a face off, and above 0.037 with one a face off.
 LOST = 1.417
@@ -37,11 +39,17 @@ class Belief:
         doubt: A face below it is looked at again, turned.
         min_quality: A detected face that stays below it is left out, unless somebody names another limit.
         lost: A face of a video that falls below it is looked for anew.
+        unsure_ratio: Not a quality: the network is unsure of a point whose expected error is above this part of the box's longer side.
     """
 
     doubt: float
     min_quality: float
     lost: float = math.exp(-_LOST_RATIO / _QUALITY_SCALE)
+    unsure_ratio: float = math.inf
+
+
+#: Of a face that no bundle has found, or one that knows none.
+NO_DOUBT = Belief(0.0, 0.0)
 
 
 def quality_of(expected_error_px: np.ndarray, box_xyxy: np.ndarray) -> float:
@@ -53,7 +61,10 @@ def quality_of(expected_error_px: np.ndarray, box_xyxy: np.ndarray) -> float:
 def belief_of(bundle: Bundle) -> Belief:
     """The limits of a bundle. One that has no histogram of its validation faces doubts nothing: `fkp reference` adds it."""
     median = median_ratio(bundle)
-    return Belief(0.0, 0.0) if median is None else Belief(*(_quality(limit * median) for limit in (DOUBT, DISBELIEF, LOST)))
+    if median is None:
+        return NO_DOUBT
+    doubt, min_quality, lost = (_quality(limit * median) for limit in (DOUBT, DISBELIEF, LOST))
+    return Belief(doubt, min_quality, lost, UNSURE * median)
 
 
 def median_ratio(bundle: Bundle) -> float | None:
