@@ -18,7 +18,8 @@ _SUBPIXEL_BITS = 4
 _DISC_OPACITY = 0.45
 #: A ring is so many times as large as a point, and never too small for something to be seen in it.
 _RING, _LEAST_RING_PX = 1.4, 2.5
-_DASHES = 12
+_DASHES, _LEAST_DASH_PX = 12, 10.0  # With the gap.
+_MOST_THICK = 1000
 
 
 def region_colours(scheme: Scheme) -> dict[str, tuple[int, int, int]]:
@@ -84,7 +85,7 @@ def draw_box(image: Image, box_xyxy: np.ndarray, dashed: bool = False, thickness
     longer = max(x1 - x0, y1 - y0)
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
     for start, end in pairwise(corners):
-        dashes = max(1, round(_DASHES * float(np.abs(end - start).max()) / longer)) if dashed and longer > 0 else 1
+        dashes = max(2, round(float(np.abs(end - start).max()) / max(longer / _DASHES, _LEAST_DASH_PX))) if dashed else 1
         # A dash and a gap take turns, and a dash ends each side, so that the corners are seen.
         stops = np.linspace(start, end, 2 * dashes)
         for first, last in zip(stops[::2], stops[1::2], strict=True):
@@ -125,7 +126,7 @@ def draw_numbered(image: Image, points_px: np.ndarray, visible: np.ndarray, sche
 
 
 def _thickness(span_px: float) -> int:
-    return max(1, round(span_px / 150))
+    return min(max(1, round(span_px / 150)), _MOST_THICK)
 
 
 def _fixed(place: np.ndarray) -> tuple[int, int]:
