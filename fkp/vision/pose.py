@@ -2,8 +2,8 @@
 
 The shape is that of MediaPipe's canonical face (`mediapipe/modules/face_geometry/data/canonical_face_model.obj` of
 https://github.com/google-ai-edge/mediapipe, Copyright The MediaPipe Authors, Apache License 2.0, whose text is
-`fkp/vision/detect/LICENSE.Apache-2.0`): the vertices that the scheme mediapipe478 names, but for what moves with the jaw and the
-brows, and for the outline, whose points lie elsewhere from each side.
+`fkp/vision/detect/LICENSE.Apache-2.0`): the vertices that the scheme mediapipe478 names, but for what moves with an expression, and for the
+outline's lower part, whose points lie elsewhere from each side.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ _CANONICAL: dict[str, tuple[float, float, float]] = {
     "left_eye_lower_0": (-3.670, 2.360, 3.635),
     "left_pupil": (-3.182, 2.636, 3.657),  # It has none: the mean of the eye's six points.
     "left_mouth_corner": (-2.456, -4.343, 4.284),
+    "left_jaw_0": (-7.743, 2.365, -2.005),
+    "left_jaw_1": (-7.664, 0.673, -2.436),
+    "left_jaw_2": (-7.542, -1.049, -2.431),
 }
+#: The jaw's upper ends reach far back, and hold the pitch: without them another way to place the points of a nose looks like one of 9
+#: degrees, which is what both labels of YouTube-Faces and a network that learnt them have. The end of a side that turns away slides
+#: along the outline; from the first of these yaws on it counts less, from the second on not at all.
+_AWAY_DEG = (15.0, 35.0)
 #: Least extent of the points that a scheme has in their flattest direction (root mean square), by that in their widest: in a plane, or
 #: on a line, they would tell no turn. The five points of face recognisers have 0.32.
 _LEAST_DEPTH = 0.05
@@ -66,7 +73,8 @@ def head_pose(points_px: np.ndarray, scheme: Scheme) -> HeadPose | None:
     """The pose of a head under weak perspective, which needs to know nothing of the camera.
 
     The affine camera of least squares in closed form, and the rotation nearest to it (polar decomposition). `cv2.solvePnP` with the
-    same points is not nearer to the truth, whatever focal length is assumed, and takes three times as long: `benchmarks/pose.py`.
+    same points is not nearer to the truth, whatever focal length is assumed, and takes longer: `benchmarks/pose.py`. Where the scheme has
+    the jaw, a first pose without it tells which of its ends is seen.
 
     Args:
         points_px: (K, 2) in image pixels.
@@ -78,9 +86,21 @@ def head_pose(points_px: np.ndarray, scheme: Scheme) -> HeadPose | None:
     solver = _solver(scheme.landmarks)
     if solver is None:
         return None
-    places, inverse = solver
-    # The matrix takes a shift of all points to nothing. Numbers of Python from here on: NumPy would take five times as long.
-    (ax, bx), (ay, by), (az, bz) = (inverse @ points_px[places].astype(np.float64)).tolist()
+    places, face, jaws = solver
+    # The matrices take a shift of all points to nothing.
+    seen = points_px[places].astype(np.float64)
+    pose = _nearest(face @ seen)
+    if pose is None or jaws is None:
+        return pose
+    left, both, right = jaws
+    there = min(max((_AWAY_DEG[1] - abs(pose.yaw_deg)) / (_AWAY_DEG[1] - _AWAY_DEG[0]), 0.0), 1.0)
+    return _nearest((there * both + (1 - there) * (left if pose.yaw_deg > 0 else right)) @ seen)
+
+
+def _nearest(camera: np.ndarray) -> HeadPose | None:
+    """The rotation nearest to a (3, 2) affine camera A^T; None where it shows no face but a line."""
+    # Numbers of Python: NumPy would take five times as long.
+    (ax, bx), (ay, by), (az, bz) = camera.tolist()
     # (A A^T)^(-1/2) A, with the square root of a 2 x 2 matrix in closed form.
     aa, ab, bb = ax * ax + ay * ay + az * az, ax * bx + ay * by + az * bz, bx * bx + by * by + bz * bz
     root = math.sqrt(max(aa * bb - ab * ab, 0.0))
@@ -95,15 +115,39 @@ def head_pose(points_px: np.ndarray, scheme: Scheme) -> HeadPose | None:
     return HeadPose(*map(math.degrees, (math.atan2(-x, z), pitch, math.atan2(-ay, by))))
 
 
+def canonical_points(landmarks: tuple[str, ...]) -> np.ndarray:
+    """(K, 3) places of landmarks by name in the canonical face, in cm: x to the viewer's right, y down, z to them; NaN without one."""
+    left = {name: (x, -y, z) for name, (x, y, z) in _CANONICAL.items()}
+    places = left | {name.replace("left_", "right_"): (-x, y, z) for name, (x, y, z) in left.items()}
+    return np.array([places.get(name, (np.nan,) * 3) for name in landmarks])
+
+
 @lru_cache(maxsize=16)
-def _solver(landmarks: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Numbers of the landmarks that count, and the (3, N) matrix that takes their places to a camera."""
-    shape = {name: np.array(place) * (1, -1, 1) for name, place in _CANONICAL.items()}
-    shape |= {name.replace("left_", "right_"): place * (-1, 1, 1) for name, place in shape.items()}
-    places = [place for place, name in enumerate(landmarks) if name in shape]
-    if len(places) < _LEAST_POINTS:
+def _solver(landmarks: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray] | None] | None:
+    """Numbers of the landmarks that count, and (3, N) matrices that take their places to a camera.
+
+    They are: without the jaw, and where the scheme has it with that of the left, of both sides and of the right.
+    """
+    shape = canonical_points(landmarks)
+    places = np.flatnonzero(np.isfinite(shape).all(-1))
+    sides = np.array([landmarks[place].partition("_jaw_")[0] if "_jaw_" in landmarks[place] else "" for place in places])
+    face = _inverse(shape[places], sides == "")
+    if face is None:
         return None
-    head = np.stack([shape[landmarks[place]] for place in places])
-    head -= head.mean(0)
+    if set(sides) < {"", "left", "right"}:
+        return places, face, None
+    left, both, right = (_inverse(shape[places], sides != away) for away in ("right", "none", "left"))
+    return places, face, None if left is None or both is None or right is None else (left, both, right)
+
+
+def _inverse(shape: np.ndarray, chosen: np.ndarray) -> np.ndarray | None:
+    """The (3, N) pseudo-inverse of some of (N, 3) points about their middle, 0 for the others; None where they tell no turn."""
+    if chosen.sum() < _LEAST_POINTS:
+        return None
+    head = shape[chosen] - shape[chosen].mean(0)
     extent = np.linalg.svd(head, compute_uv=False)
-    return (np.array(places), np.linalg.pinv(head)) if extent[-1] >= _LEAST_DEPTH * extent[0] else None
+    if extent[-1] < _LEAST_DEPTH * extent[0]:
+        return None
+    inverse = np.zeros((3, len(shape)))
+    inverse[:, chosen] = np.linalg.pinv(head)
+    return inverse

@@ -11,16 +11,14 @@ import pytest
 from fkp.data.synthetic.face import Expression, Identity, View, points_of
 from fkp.data.synthetic.render import place_points
 from fkp.scheme import IBUG68, load_scheme
-from fkp.vision.pose import _CANONICAL, has_pose, head_pose
+from fkp.vision.pose import canonical_points, has_pose, head_pose
 
 ANGLES = [(0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 25, 0), (0, -25, 0), (0, 0, 40), (0, 0, 170), (-50, 20, -30), (70, -20, 100)]
 
 
 def canonical(name: str) -> np.ndarray:
     """(K, 3) places of a scheme's landmarks in the canonical face, y down; what it has not is far off and must not count."""
-    left = {name: (x, -y, z) for name, (x, y, z) in _CANONICAL.items()}
-    places = left | {name.replace("left_", "right_"): (-x, y, z) for name, (x, y, z) in left.items()}
-    return np.array([places.get(landmark, (50.0, -70.0, 9.0)) for landmark in load_scheme(name).landmarks])
+    return np.nan_to_num(canonical_points(load_scheme(name).landmarks), nan=-70.0)
 
 
 @pytest.mark.parametrize("scheme", ["ibug68", "ibug51", "wflw98", "cofw29", "five", "mediapipe478"])

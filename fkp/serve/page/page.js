@@ -4,6 +4,7 @@ import { Api } from "./api.js";
 import { Camera, whyNoCamera } from "./camera.js";
 import { element, flattenMetrics, renderMarkdown } from "./card.js";
 import { draw } from "./draw.js";
+import { canFilter } from "./filter.js";
 import { describe, faceRows, formatJson, regionItems, timing } from "./result.js";
 
 const find = (id) => document.getElementById(id);
@@ -128,6 +129,9 @@ function show(next) {
     find("faces").tBodies[0].replaceChildren(...faceRows(answer));
     find("regions").replaceChildren(...regionItems(answer, tables));
     find("json").value = formatJson(answer);
+    const filter = find("layers").elements.filter;
+    filter.disabled = !canFilter(tables.landmarks);
+    filter.parentElement.title = filter.disabled ? "The model's landmarks lack an eye, the nose or the mouth." : "";
   }
   paint();
 }

@@ -5,8 +5,9 @@ import { element } from "./card.js";
 /** What was found, as one sentence. */
 export function describe(answer) {
   const count = answer.faces.length;
-  if (!count) return "No face was found: try an image in which a face is larger or turned more to the camera.";
-  return `${count} ${count === 1 ? "face" : "faces"} found.`;
+  const out = answer.left_out ? ` ${answer.left_out} left out: the model does not believe ${answer.left_out === 1 ? "it" : "them"}.` : "";
+  if (!count) return `No face was found: try an image in which a face is larger or turned more to the camera.${out}`;
+  return `${count} ${count === 1 ? "face" : "faces"} found.${out}`;
 }
 
 /** The milliseconds the reader waited, those of the server, and its longer steps. */
@@ -26,6 +27,8 @@ export function faceRows(answer) {
       fixed(face.quality, 2),
       `${Math.round(x1 - x0)} × ${Math.round(y1 - y0)}`,
       fixed(mean(face.expected_error_px), 2),
+      face.pose ? ["yaw_deg", "pitch_deg", "roll_deg"].map((angle) => `${Math.round(face.pose[angle])}°`).join(" ") : "–",
+      ["left_eye", "right_eye", "mouth"].map((part) => fixed(face.openness?.[part], 2)).join(" "),
     ];
     return element("tr", ...cells.map((cell) => element("td", cell)));
   });
