@@ -5,7 +5,7 @@ import { Camera, whyNoCamera } from "./camera.js";
 import { element, flattenMetrics, renderMarkdown } from "./card.js";
 import { draw } from "./draw.js";
 import { canFilter } from "./filter.js";
-import { describe, faceRows, formatJson, regionItems, timing } from "./result.js";
+import { describe, faceRows, formatJson, measureRows, regionItems, timing } from "./result.js";
 
 const find = (id) => document.getElementById(id);
 const api = new Api(askToken);
@@ -127,6 +127,7 @@ function show(next) {
   find("no-result").hidden = Boolean(answer);
   if (answer) {
     find("faces").tBodies[0].replaceChildren(...faceRows(answer));
+    find("measures").tBodies[0].replaceChildren(...measureRows(answer));
     find("regions").replaceChildren(...regionItems(answer, tables));
     find("json").value = formatJson(answer);
     const filter = find("layers").elements.filter;

@@ -27,10 +27,17 @@ export function faceRows(answer) {
       fixed(face.quality, 2),
       `${Math.round(x1 - x0)} × ${Math.round(y1 - y0)}`,
       fixed(mean(face.expected_error_px), 2),
-      face.pose ? ["yaw_deg", "pitch_deg", "roll_deg"].map((angle) => `${Math.round(face.pose[angle])}°`).join(" ") : "–",
-      ["left_eye", "right_eye", "mouth"].map((part) => fixed(face.openness?.[part], 2)).join(" "),
     ];
     return element("tr", ...cells.map((cell) => element("td", cell)));
+  });
+}
+
+/** One row a face: how the head is turned, and how far eyes and mouth are open; a dash where the model's landmarks do not tell. */
+export function measureRows(answer) {
+  return answer.faces.map((face, index) => {
+    const angles = ["yaw_deg", "pitch_deg", "roll_deg"].map((name) => (face.pose ? `${Math.round(face.pose[name])}°` : "–"));
+    const openings = ["left_eye", "right_eye", "mouth"].map((name) => fixed(face.openness?.[name], 2));
+    return element("tr", ...[`${index + 1}`, ...angles, ...openings].map((cell) => element("td", cell)));
   });
 }
 
