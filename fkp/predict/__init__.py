@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fkp.shipped import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
+    from fkp.predict.face import Face
     from fkp.predict.key_points import to_key_points
-    from fkp.predict.predictor import Face, Predictor
+    from fkp.predict.predictor import Predictor
 
 __all__ = ["DEFAULT_BUNDLE", "Face", "Predictor", "to_key_points"]
 
@@ -17,6 +18,6 @@ def __getattr__(name: str) -> Any:
     # Lazy, so that `--help` waits neither for OpenCV nor for ONNX Runtime.
     if name not in __all__:
         raise AttributeError(f"module 'fkp.predict' has no attribute {name!r}")
-    from fkp.predict import key_points, predictor
+    from fkp.predict import face, key_points, predictor
 
-    return getattr(key_points if name == "to_key_points" else predictor, name)
+    return {"Face": face.Face, "Predictor": predictor.Predictor, "to_key_points": key_points.to_key_points}[name]

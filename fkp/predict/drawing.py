@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fkp.predict.predictor import Face
+from fkp.predict.face import Face
 from fkp.vision.draw import draw_box, draw_face, draw_label
 from fkp.vision.image import Image
 

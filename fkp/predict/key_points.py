@@ -10,7 +10,7 @@ import numpy as np
 
 from fkp.errors import FkpError
 from fkp.predict.belief import QUALITY_SCALE
-from fkp.predict.predictor import Face
+from fkp.predict.face import Face
 
 if TYPE_CHECKING:
     from supervision import KeyPoints

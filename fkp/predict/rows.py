@@ -11,8 +11,9 @@ import cv2
 import pyarrow as pa
 
 from fkp.errors import FkpError
+from fkp.predict.face import Face
 from fkp.predict.measures import COLUMNS, measures
-from fkp.predict.predictor import Face, Predictor
+from fkp.predict.predictor import Predictor
 from fkp.vision.image import decode_image, read_bytes, shown
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.

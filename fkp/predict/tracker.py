@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from fkp.predict.predictor import Face, Predictor, drive
+from fkp.predict.face import Face
+from fkp.predict.predictor import Predictor, drive
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection, iou
 from fkp.vision.image import Image

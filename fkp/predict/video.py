@@ -22,8 +22,9 @@ from fkp.common.files import atomic_replace
 from fkp.errors import FkpError
 from fkp.predict.belief import told_left_out
 from fkp.predict.drawing import draw_faces, draw_found
+from fkp.predict.face import Face
 from fkp.predict.measures import measures
-from fkp.predict.predictor import Face, Predictor
+from fkp.predict.predictor import Predictor
 from fkp.predict.rows import BOX, MEASURE_FIELDS, POINTS
 from fkp.predict.tracker import FaceTracker, Sighting
 from fkp.vision.image import Image
