@@ -20,7 +20,7 @@ from fkp.adapt.finetune import Recipe
 from fkp.adapt.measure import measure, predictor_of
 from fkp.adapt.publish import publish
 from fkp.adapt.report import summarise
-from fkp.adapt.ways import WAYS, Adapter, Trial, Way, scale_factor, try_ways
+from fkp.adapt.ways import TRIED, Adapter, Trial, Way, scale_factor, try_ways
 from fkp.bundle import SUMS, Bundle, load_network
 from fkp.common import files
 from fkp.config import Config, DataConfig
@@ -64,7 +64,7 @@ class Adapted:
 
 
 def adapt(
-    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = WAYS, recipe: Recipe | None = None, seed: int = 0, force: bool = False
+    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = TRIED, recipe: Recipe | None = None, seed: int = 0, force: bool = False
 ) -> Adapted:
     """Adapt a model to a labelled set.
 
