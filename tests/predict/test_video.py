@@ -58,6 +58,7 @@ def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.Ca
         points_px = np.array(row["points_px"])
         assert points_px.shape == np.array(row["raw_points_px"]).shape == (68, 2)
         assert len(row["expected_error_px"]) == 68
+        assert {name: row[name] for name in COLUMNS} == pytest.approx(measures(points_px, IBUG68), abs=0.01)
         x, y = points_px[30].round().astype(int)
         nose = slice(y - 2, y + 3), slice(x - 2, x + 3)
         assert np.abs(drawn[row["frame"]][nose].astype(int) - source[row["frame"]][nose]).mean() > 10
