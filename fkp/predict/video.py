@@ -27,7 +27,7 @@ from fkp.predict.tracker import FaceTracker, Sighting
 from fkp.vision.draw import draw_face, draw_label
 from fkp.vision.image import Image
 from fkp.vision.smooth import OneEuroSettings, shake_pct
-from fkp.vision.video import open_clip, written_clip
+from fkp.vision.video import WITHOUT_PYAV, has_pyav, open_clip, written_clip
 
 #: One row a face a frame, and one without values for a frame without a face. `points_px` are the smoothed points.
 SCHEMA = pa.schema(
@@ -77,11 +77,11 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     frames = empty = 0
     began = time.perf_counter()
     pause = 0.5 if sys.stderr.isatty() else 30.0
-    total = min(clip.promised, math.ceil(clip.shown_s * clip.fps)) or None
+    total = min(clip.promised, math.ceil(clip.shown_s * clip.fps) if clip.shown_s else clip.promised) or None
     try:
         with (
             _written_table(beside, {"model": predictor.bundle.digest, "smoothing": asdict(smoothing)}) as add,
-            written_clip(out, clip.fps) as write,
+            written_clip(out, clip.fps, clip.path) as write,
             tqdm(clip.timed(), total=total, desc=out.name, unit="frame", mininterval=pause, dynamic_ncols=True) as bar,
         ):
             for time_s, frame in bar:
@@ -97,7 +97,11 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     except OSError as error:
         raise FkpError(f"cannot write {out}: {error.strerror or error}: free some space or choose another place") from error
     rate = frames / (time.perf_counter() - began)
-    print(f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, no sound")
+    print(
+        f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, {write.told}"
+    )
+    if not has_pyav():
+        print(WITHOUT_PYAV)
     if tracker.left_out:
         print(told_left_out(tracker.left_out, predictor.min_quality).removeprefix(", "))
     print(jitter.told() if tracks else f"no face was found in {source}: the video is as it was")
