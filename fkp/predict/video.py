@@ -97,9 +97,8 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     except OSError as error:
         raise FkpError(f"cannot write {out}: {error.strerror or error}: free some space or choose another place") from error
     rate = frames / (time.perf_counter() - began)
-    print(
-        f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, {write.told}"
-    )
+    counts = f"{frames} frames, {len(tracks)} faces, {empty} frames without a face"
+    print(f"{out} and {beside.name}: {counts}, {rate:.1f} frames/s, {write.told}")
     if not has_pyav():
         print(WITHOUT_PYAV)
     if tracker.left_out:

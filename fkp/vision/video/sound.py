@@ -100,6 +100,8 @@ class Sound:
         packet.dts -= shift
         packet.pts = packet.dts if packet.pts is None else packet.pts - shift
         self._last_dts = packet.dts
+        if not packet.duration:  # Without it the last one would not be heard.
+            packet.duration = round(sum(Fraction(frame.samples, frame.sample_rate) for frame in frames) / packet.time_base)
         packet.stream = self._to
         self._out.mux_one(packet)
 
