@@ -84,7 +84,7 @@ def written(draft: Path, path: Path, fps: float, sound_of: Path | None) -> Itera
 
 
 class _Writer:
-    told = "no sound"
+    told = "without sound"
 
     def __init__(self, draft: Path, path: Path, fps: float) -> None:
         self._draft, self._path, self._fps = draft, path, fps

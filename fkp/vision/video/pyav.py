@@ -103,7 +103,7 @@ class _Writer:
         self._size = (0, 0)
         self._pts = -1
         self.frames = 0
-        self.told = "no sound"
+        self.told = "without sound"
 
     def __call__(self, frame: Image, time_s: float | None = None) -> None:
         even = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]

@@ -46,22 +46,22 @@ class Sound:
         self._next: tuple[Packet, list[AudioFrame]] | None = None
         stream = next(iter(container.streams.audio), None)
         if stream is None:
-            self.told = "its source has no sound"
+            self.told = "without sound, as its source is"
             return
         self._packets = self._whole(container, stream)
         self._next = next(self._packets, None)
         if self._next is None or stream.codec_context.sample_rate <= 0:
-            self._next, self.told = None, "its sound is broken and left out"
+            self._next, self.told = None, "without its sound, which is broken"
             return
         name = stream.codec_context.codec.canonical_name
         if name in _PLAYED:
             self._to = out.add_stream_from_template(stream)
-            self.told = f"its sound ({name})"
+            self.told = f"with its sound ({name})"
         else:
             layout, rate = "mono" if stream.channels == 1 else "stereo", stream.codec_context.sample_rate
             self._to = out.add_stream("aac", rate=rate, layout=layout)
             self._resampler = AudioResampler("fltp", layout, rate, _FRAME_SAMPLES)
-            self.told = f"its sound (as AAC, for browsers do not play {name})"
+            self.told = f"with its sound (as AAC, for browsers do not play {name})"
 
     def write_until(self, time_s: float) -> None:
         """Write what is heard before a time, so that images and sound lie beside each other in the file."""
