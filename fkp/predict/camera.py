@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fkp import stopping
+from fkp.errors import stopping
 from fkp.predict import video
 from fkp.predict.predictor import Predictor
 from fkp.predict.tracker import FaceTracker, Sighting
