@@ -130,15 +130,29 @@ class Crop:
         Returns:
             (channels, size_px, size_px) uint8.
         """
-        pixels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if channels == 1 else image
+        # Only what the window shows is looked at: most images are much larger than their faces.
+        low, high = self._reach(image.shape[1], image.shape[0])
+        pixels = image[low[1] : high[1], low[0] : high[0]]
+        if pixels.size == 0:
+            return np.zeros((channels, self.size_px, self.size_px), np.uint8)
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if channels == 1 else pixels
         # Bilinear sampling aliases when it shrinks: sample on a finer grid and average it.
         fine = min(max(math.ceil(self.side_px / self.size_px - 0.25), 1), _MAX_SUPERSAMPLING)
-        matrix = self.matrix * fine
+        matrix = self.matrix
+        matrix[:, 2] += matrix[:, :2] @ low
+        matrix *= fine
         matrix[:, 2] += (fine - 1) / 2
         crop = cv2.warpAffine(pixels, matrix, (self.size_px * fine,) * 2, flags=cv2.INTER_LINEAR)
         if fine > 1:
             crop = cv2.resize(crop, (self.size_px,) * 2, interpolation=cv2.INTER_AREA)
         return crop[None] if channels == 1 else np.ascontiguousarray(crop.transpose(2, 0, 1))
+
+    def _reach(self, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """First and last but one pixel, (x, y), of what the window shows of an image."""
+        angle = math.radians(self.angle_deg)
+        half = self.side_px / 2 * (abs(math.cos(angle)) + abs(math.sin(angle))) + 2  # And the neighbours of its border.
+        center, size = np.array(self.center_px), (width, height)
+        return tuple(np.clip(edge, 0, size).astype(int) for edge in (np.floor(center - half), np.ceil(center + half) + 1))  # type: ignore[return-value]
 
     def do(self, points_px: np.ndarray) -> np.ndarray:
         """Map (..., 2) points from image pixels to crop pixels."""
