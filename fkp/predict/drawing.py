@@ -36,8 +36,7 @@ def draw_found(image: Image, face: Face, points_px: np.ndarray | None = None, na
         name: Stands above its box; one that is not believed also says that.
     """
     places = face.points_px if points_px is None else points_px
-    image = draw_face(image, places, scheme=face.scheme, hollow=face.unsure)
-    image = draw_box(image, face.box_xyxy, dashed=not face.believed)
+    image = draw_face(image, places, face.box_xyxy, scheme=face.scheme, hollow=face.unsure, dashed=not face.believed)
     text = " ".join(filter(None, (name, "" if face.believed else doubt_of(face))))
     return draw_label(image, text, face.box_xyxy) if text else image
 

@@ -38,6 +38,7 @@ def draw_face(
     scheme: Scheme = IBUG68,
     expected_error_px: np.ndarray | None = None,
     hollow: np.ndarray | None = None,
+    dashed: bool = False,
 ) -> Image:
     """Return a copy of an RGB image with one face drawn: edges, points, its box, the true points in white, a disc of each expected error.
 
@@ -49,6 +50,7 @@ def draw_face(
         scheme: Says what the points are.
         expected_error_px: (K,) radii in image pixels, or None.
         hollow: (K,) bool, points that are drawn as rings, or None.
+        dashed: Whether the box is.
 
     Raises:
         ValueError: The points are not as many as the scheme's.
@@ -75,12 +77,19 @@ def draw_face(
     if truth_px is not None:
         for place in truth_px[np.isfinite(truth_px).all(-1)]:  # What is not labelled is not drawn.
             cv2.circle(canvas, _fixed(place), round(radius * 0.7 * 2**_SUBPIXEL_BITS), (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return canvas if box_xyxy is None else draw_box(canvas, box_xyxy, thickness=thickness)
+    if box_xyxy is not None:
+        _put_box(canvas, box_xyxy, dashed)
+    return canvas
 
 
-def draw_box(image: Image, box_xyxy: np.ndarray, dashed: bool = False, thickness: int | None = None) -> Image:
+def draw_box(image: Image, box_xyxy: np.ndarray, dashed: bool = False) -> Image:
     """Return a copy of an RGB image with a white box, (4,) in image pixels; a dashed one has a dozen dashes along its longer side."""
     canvas = image.copy()
+    _put_box(canvas, box_xyxy, dashed)
+    return canvas
+
+
+def _put_box(canvas: np.ndarray, box_xyxy: np.ndarray, dashed: bool) -> None:
     x0, y0, x1, y1 = (float(value) for value in box_xyxy)
     longer = max(x1 - x0, y1 - y0)
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
@@ -89,8 +98,7 @@ def draw_box(image: Image, box_xyxy: np.ndarray, dashed: bool = False, thickness
         # A dash and a gap take turns, and a dash ends each side, so that the corners are seen.
         stops = np.linspace(start, end, 2 * dashes)
         for first, last in zip(stops[::2], stops[1::2], strict=True):
-            cv2.line(canvas, _fixed(first), _fixed(last), (255, 255, 255), thickness or _thickness(longer), cv2.LINE_AA, _SUBPIXEL_BITS)
-    return canvas
+            cv2.line(canvas, _fixed(first), _fixed(last), (255, 255, 255), _thickness(longer), cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_label(image: Image, text: str, box_xyxy: np.ndarray) -> Image:

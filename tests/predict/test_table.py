@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import platform
 import shutil
 import signal
@@ -22,8 +23,8 @@ from fkp.common.files import exclusive
 from fkp.errors import FkpError
 from fkp.predict import Predictor, rows, table
 from fkp.predict.__main__ import main
-from fkp.predict.measures import COLUMNS, measures
 from fkp.predict.inputs import list_images
+from fkp.predict.measures import COLUMNS, measures
 from fkp.predict.rows import SCHEMA, rows_of
 from fkp.vision import image as images
 from fkp.vision.detect import BLAZEFACE
