@@ -9,7 +9,6 @@ import base64
 import io
 import itertools
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import cv2
 import numpy as np
@@ -33,9 +33,9 @@ from fkp.data.synthetic import render
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68, Scheme
 from fkp.serve.http.page_landmarks import page_landmarks
+from fkp.vision.crop import box_of_points, parse_box
 from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
-from tests.needs import missing
 
 from .local import application, listening
 
@@ -59,16 +59,20 @@ class Service:
     token: str | None = None
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[list[np.ndarray]] = field(default_factory=list)
+    doubted: int = -1
     waiting: int = 0
     most_waiting: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def keypoints(self, data: bytes) -> tuple[int, dict[str, Any]]:
+    def keypoints(self, data: bytes, boxes_xyxy: list[np.ndarray]) -> tuple[int, dict[str, Any]]:
         if self.refusals:
             return self.refusals.pop(0)
         started = time.perf_counter()
         image = decode_image(data)
-        faces = [{**face.to_json(), "quality": 0.8} for face in self.predictor(image)]
+        quality = 0.1 if len(self.answers) == self.doubted else 0.8
+        faces = [{**face.to_json(), "quality": quality} for face in self.predictor(image, boxes_xyxy or None)]
+        self.asked.append(boxes_xyxy)
         milliseconds = {"decode": 0.4, "detect": 5.0, "crop": 0.2, "network": 6.0, "total": 1000 * (time.perf_counter() - started)}
         answer = {
             "image": {"width": image.shape[1], "height": image.shape[0]},
@@ -84,7 +88,7 @@ class Service:
         bundle = self.predictor.bundle
         # What a card says is text, whatever it looks like.
         card = bundle.card + "\n<img src=x onerror=alert(1)> [bad](javascript:alert(1))\n"
-        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics}
+        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics, "min_quality": 0.4}
 
 
 @dataclass
@@ -131,14 +135,6 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> tuple[str, str]:
-    programs = shutil.which("chromium"), shutil.which("chromedriver")
-    if None in programs:
-        missing("no browser: `apt-get install chromium chromium-driver` brings it")
-    return programs  # type: ignore[return-value]
-
-
-@pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, _, image, _ = render.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
     path = tmp_path_factory.mktemp("pictures") / name
@@ -147,7 +143,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
+def server(driver: webdriver.Chrome) -> Iterator[tuple[str, Service]]:
     service = Service(Predictor(REPO / "saved_models/champion"))
     handler = type("Handler", (_Handler,), {"service": service})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -159,42 +155,14 @@ def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
     httpd.server_close()
 
 
-@pytest.fixture(scope="module")
-def driver(chromium: tuple[str, str], image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("chromium")
-    film = folder / "camera.mjpeg"  # What chromium's fake camera shows: one face, over and over.
-    frame = PIL.Image.open(image).resize((320, 384))
-    with film.open("wb") as handle:
-        for _ in range(3):
-            frame.save(handle, "JPEG", quality=95)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium[0]
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",  # Containers and root have no sandbox to offer; the browser sees this repository's page only.
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--window-size=1280,1000",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={film}",
-        f"--user-data-dir={folder / 'profile'}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder), "download.prompt_for_download": False})
-    started = webdriver.Chrome(options, webdriver.ChromeService(chromium[1]))
-    yield started
-    started.quit()
-
-
 @pytest.fixture
 def browser(server: tuple[str, Service], driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Browser]:
     """A fresh page. Afterwards its console must be as silent as the test says, and no request may have left the origin."""
     origin, service = server
-    service.token, service.most_waiting = None, 0
+    service.token, service.most_waiting, service.doubted = None, 0, -1
     service.refusals.clear()
     service.answers.clear()
+    service.asked.clear()
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
@@ -352,6 +320,26 @@ def test_the_camera_sends_one_image_at_a_time_and_stops_in_a_hidden_tab(browser:
     drawn = read_image(saved).astype(int)
     shown = cv2.resize(browser.canvas(), drawn.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shown[:, ::-1] - drawn).mean() < 8 < np.abs(shown - drawn).mean()
+
+
+def test_the_camera_follows_faces(browser: Browser, service: Service) -> None:
+    """The last answer's box goes along with the next image, and the whole image is searched twice a second and where a face is lost."""
+    service.doubted = 6
+    began = time.monotonic()
+    browser.find("#camera").click()
+    browser.wait_for("frames/s", "#rate")
+    _until(lambda: len(service.answers) >= 12)
+    browser.find("#camera").click()
+    seconds = time.monotonic() - began
+    browser.wait_for("The camera is off.")
+    alone = [number for number, boxes_xyxy in enumerate(service.asked) if not boxes_xyxy]
+    assert alone[0] == 0 and 7 in alone and 8 not in alone and len(alone) <= 3 + 2 * seconds
+    followed = [number for number, boxes_xyxy in enumerate(service.asked) if boxes_xyxy]
+    assert len(followed) >= 3
+    for number in followed:
+        (face,), (box_xyxy,) = service.answers[number - 1]["faces"], service.asked[number]
+        np.testing.assert_allclose(box_xyxy, box_of_points(np.array(face["keypoints"])), atol=0.01)
+    assert float(browser.find("#rate").text.split()[0]) > 0
 
 
 ASK = """
@@ -517,8 +505,10 @@ class _Handler(BaseHTTPRequestHandler):
             service.waiting += 1
             service.most_waiting = max(service.most_waiting, service.waiting)
         try:
-            assert self.path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
-            status, answer = self._guarded(lambda: service.keypoints(data))
+            path, _, query = self.path.partition("?")
+            boxes_xyxy = [np.array(parse_box(box), np.float32) for box in parse_qs(query).get("box", [])]
+            assert path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
+            status, answer = self._guarded(lambda: service.keypoints(data, boxes_xyxy))
         finally:
             with service.lock:
                 service.waiting -= 1
