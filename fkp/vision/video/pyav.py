@@ -66,14 +66,16 @@ def timed(path: Path, fps: float) -> Iterator[tuple[float, Image]]:
     with _opened(path) as (container, stream):
         sar, origin = stream.sample_aspect_ratio, origin_s(container)
         aspect = checked_aspect(sar.numerator, sar.denominator, path) if sar else 1.0
-        size: tuple[int, int] | None = None
+        shape: tuple[int, int, Turn] | None = None
         time_s = -1.0
         for frame in _decoded(container, stream):
             pts_s = seconds(frame.pts, stream.time_base)  # A frame that comes at the end knows no unit.
             told_s = None if pts_s is None else pts_s - origin
             time_s = told_s if told_s is not None and told_s > time_s else time_s + 1 / fps if time_s >= 0 else 0.0
-            size = size or (frame.width, frame.height)
-            yield time_s, displayed(_rgb(frame, *size), aspect, _turn(frame))
+            # Of the first frame alone: what is asked for its matrix is held until Python looks for cycles, some hundred frames later.
+            shape = shape or (frame.width, frame.height, _turn(frame))
+            width, height, turn = shape
+            yield time_s, displayed(_rgb(frame, width, height), aspect, turn)
 
 
 @contextlib.contextmanager

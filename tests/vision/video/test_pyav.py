@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from fkp.errors import FkpError
@@ -89,6 +91,21 @@ def test_a_damaged_frame_is_passed_over(tmp_path: Path) -> None:
     timed = list(clip.timed())
     assert [movies.number_of(image) for _, image in timed] == [*range(5), *range(6, 20)]
     assert timed[5][0] == pytest.approx(6 / 25, abs=2e-3)
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    """Without Python's search for cycles, which comes late for few large objects."""
+    path = film(tmp_path / "clip.mp4", images=[np.full((480, 640, 3), 2 * number, np.uint8) for number in range(120)], preset="ultrafast")
+    process, used = psutil.Process(), []
+    gc.disable()
+    try:
+        with written_clip(tmp_path / "out.mp4", 25, path) as write:
+            for time_s, image in open_clip(path).timed():
+                write(image, time_s)
+                used.append(process.memory_info().rss)
+    finally:
+        gc.enable()
+    assert len(used) == 120 and used[-1] - used[30] < 20e6, "90 frames are 41 MB"
 
 
 def test_a_playlist_reaches_no_address(tmp_path: Path) -> None:
