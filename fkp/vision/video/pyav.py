@@ -26,10 +26,10 @@ from fkp.vision.video.library import UPRIGHT, Turn, check_written, checked_aspec
 from fkp.vision.video.sound import Sound
 from fkp.vision.video.undecodable import undecodable
 
-#: The first one that is there, and its settings. H.264 plays everywhere. At 1280 x 720 on one core a frame takes 3.3 ms (MPEG-4 part 2
-#: of OpenCV 3.4) and differs from its source by 39.6 dB (38.0); slower presets gain 0.3 dB and take 1.5 times as long and more.
+#: The first one that is there, and its settings. H.264 plays everywhere. At 1280 x 720 on one core a frame takes 2.6 ms (MPEG-4 part 2
+#: of OpenCV 3.4) and differs from its source by 39.3 dB (38.0); slower presets gain 0.6 dB and take 1.8 times as long and more.
 _ENCODERS = {
-    "libx264": {"preset": "ultrafast", "crf": "20"},
+    "libx264": {"preset": "ultrafast", "crf": "23"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"},
 }
 #: Units a second of a written video: of every usual frame rate a whole number is a frame.
