@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["map"], help="of the adaptations between the steps")
-    parser.add_argument("--orders", nargs="+", choices=("queue", "random"), default=["queue", "random"])
+    parser.add_argument("--orders", nargs="+", choices=("queue", "random", "unsure"), default=["queue", "random"])
     parser.add_argument("--most-test", type=int, default=400, help="measure on so many photographs, evenly spread")
     parser.add_argument("--most-touched", type=int, default=60, help="correct so many of these")
     parser.add_argument("--model", default=str(DEFAULT_BUNDLE))
@@ -70,7 +70,10 @@ def one_draw(base: Bundle, pool: Labelled, test: Labelled, order: str, seed: int
     found = guesses(Predictor(base), pool)
     for count in arguments.faces:
         left = np.setdiff1d(np.arange(len(pool)), done)
-        ordered = rank([found[i] for i in left], IBUG68, [found[i] for i in done]) if order == "queue" else np.arange(len(left))
+        ordered = np.arange(len(left))  # The draw is in no order.
+        if order != "random":
+            known = [found[i] for i in left]
+            ordered = rank(known, IBUG68, [found[i] for i in done]) if order == "queue" else np.argsort(-expected_pct(known))
         new = left[ordered[: count - len(done)]]
         rest = np.setdiff1d(left, new)
         if order == "queue":

@@ -69,7 +69,7 @@ def forecast(
     _check(stated, pairs, past)
     faces = stated if len(stated) else pairs[:, 0]
     weight = _PRIOR_FACES * float(faces.mean())
-    now = float(faces.mean()) * (pairs[:, 1].sum() + weight) / (pairs[:, 0].sum() + weight)
+    now = float(faces.mean() * (pairs[:, 1].sum() + weight) / (pairs[:, 0].sum() + weight))
     labelled = (past[-1][0] if past else 0) + len(pairs)
     person = float(np.mean(twice_pct)) if len(twice_pct) else None
     after = tuple((count, now * _ratio(past, labelled, labelled + count)) for count in more)
