@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fkp.errors import FkpError, run_command
 from fkp.shipped import DEFAULT_BUNDLE
-from fkp.vision.detect import BLAZEFACE, CHOICES
+from fkp.vision.detect import BLAZEFACE, CHOICES, with_smallest_face
 from fkp.vision.smooth import OneEuroSettings
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     from fkp.predict.predictor import Predictor
 
-    out = Path(arguments.out)
+    out, detector = Path(arguments.out), with_smallest_face(arguments.detector, arguments.smallest_face)
     if out.suffix.lower() == ".mp4":
         from fkp.predict import video
 
-        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
+        predictor = Predictor(arguments.bundle, video.threads(), detector, min_quality=arguments.min_quality)
         return video.annotate(predictor, arguments.sources[0], out, arguments.smooth)
     from fkp.predict.inputs import list_images
 
@@ -38,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         from fkp.predict import table
 
         bundle, paths = open_bundle(arguments.bundle), list_images(arguments.sources)
-        return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, arguments.detector, arguments.min_quality)
+        return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, detector, arguments.min_quality)
     from fkp.predict import photos
 
-    predictor = Predictor(arguments.bundle, detector=arguments.detector, min_quality=arguments.min_quality)
+    predictor = Predictor(arguments.bundle, detector=detector, min_quality=arguments.min_quality)
     return photos.annotate(predictor, list_images(arguments.sources), out, arguments.box)
 
 
@@ -56,6 +56,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
     parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
+    parser.add_argument(
+        "--smallest-face",
+        type=float,
+        metavar="PART",
+        help="look for no face shorter than this part of the image's longer side: 0.02 is quicker than the default 0.0075, 0.004 finds "
+        "smaller ones in large images",
+    )
     parser.add_argument(
         "--min-quality",
         type=_quality,
