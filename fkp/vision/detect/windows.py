@@ -88,7 +88,9 @@ def _spans(side_px: int, zoom: float) -> list[tuple[float, int]]:
 
 
 def close(width: int, height: int, boxes_xyxy: np.ndarray, zoom: float) -> Iterator[Window]:
-    """Windows with a closer look at boxes, as close as the image has pixels for, none where that is hardly closer; neighbours of one size share one.
+    """Windows with a closer look at boxes, as close as the image has pixels for; neighbours of one size share one.
+
+    A box that fills more of such a window than `OF_WINDOW`, or would be hardly larger in it, gets none.
 
     Args:
         width: Of the image, in pixels.
