@@ -1,6 +1,7 @@
 """Whole photographs, as people have them: milliseconds on one core, faces found, and detections that are none.
 
-    python benchmarks/photographs.py [--photographs FOLDER ...] [--yunet FILE] [--environment FOLDER] [--without mediapipe dlib] [--runs 7]
+    python benchmarks/photographs.py [--photographs FOLDER ...] [--yunet FILE] [--environment FOLDER]
+        [--without mediapipe dlib] [--runs 7]
 
 The scenes are put together from the faces of nobody in docs/images/sfhq. FOLDER holds photographs with a `.pts` file beside each, whose
 one labelled face counts; all else that is found there is an "other", which may be a face, too. Rows:
@@ -9,7 +10,7 @@ one labelled face counts; all else that is found there is an "other", which may 
 - fkp, coarse: the same with `--smallest-face 0.05`
 - limit: one pass of the detector's network over the reduced image, and the landmarks of the faces that are there
 - dlib: its frontal detector, the image as it is; no landmarks, as no package ships weights for them
-- mediapipe: Face Mesh of 0.10.21 for up to ten faces, in an environment that this script makes in --environment (by default a temporary one)
+- mediapipe: Face Mesh of 0.10.21 for up to ten faces, in an environment that this script makes (in --environment, where it stays)
 - yunet: the file of --yunet as fkp's detector, with fkp's landmarks
 
 Time is the processor's (`time.process_time`, the median of the runs), of all threads, without decoding, which has a row of its own.
@@ -79,7 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     predictor = Predictor()
-    scenes = [_scene(predictor, number, *row) for number, row in enumerate(SCENES)]
+    scenes = [make_scene(predictor, number, *row) for number, row in enumerate(SCENES)]
     print(f"{'ms of one core, faces found, others':24}" + "".join(f"{scene.name:>24}" for scene in scenes), flush=True)
     print(f"{'asked':35}" + "".join(f"{f'<= {scene.asked_ms:g}':>24}" for scene in scenes))
     jpegs = [encode_image(scene.image, ".jpg") for scene in scenes]
@@ -105,7 +106,7 @@ def main() -> None:
             _print_photographs(name, folder, find)
 
 
-def _scene(predictor: Predictor, number: int, name: str, width: int, height: int, count: int, side: int, asked_ms: float) -> Scene:
+def make_scene(predictor: Predictor, number: int, name: str, width: int, height: int, count: int, side: int, asked_ms: float) -> Scene:
     """Faces side by side before a blurred, bright-and-dark background; their true boxes are those of each face alone."""
     random = np.random.default_rng(number)
     noise = random.integers(40, 200, (9, 12, 3)).astype(np.uint8)
@@ -115,7 +116,7 @@ def _scene(predictor: Predictor, number: int, name: str, width: int, height: int
     lines = -(-count // columns)
     truth = []
     for place in range(count):
-        tile = cv2.resize(read_image(files[place % len(files)]), (side, side), interpolation=cv2.INTER_AREA)
+        tile = cv2.resize(read_image(files[(place + 1) % len(files)]), (side, side), interpolation=cv2.INTER_AREA)
         x = width * (2 * (place % columns) + 1) // (2 * columns) - side // 2
         y = height * (2 * (place // columns) + 1) // (2 * lines) - side // 2
         image[y : y + side, x : x + side] = tile

@@ -203,7 +203,10 @@ class FaceDetector:
         small_px = self.backend.sure_px * zoom
         doubts = merge(seen[seen.lengths_px < _SMALL * small_px])
         exact = found[found.lengths_px >= small_px]
-        known = (iou(doubts.boxes_xyxy[:, None], exact.boxes_xyxy[None]) > _SAME).any(axis=1)
+        # A part of a face that is known, such as its mouth, may look a little like another one.
+        middle = doubts.shapes_px[:, None, :2].mean(axis=2)
+        within = ((exact.shapes_px[None, :, 0] < middle) & (middle < exact.shapes_px[None, :, 1])).all(axis=2)
+        known = (within | (iou(doubts.boxes_xyxy[:, None], exact.boxes_xyxy[None]) > _SAME)).any(axis=1)
         least_px = _BELOW * self.smallest_face * max(pyramid.size)
         doubts = doubts[~known & (doubts.lengths_px >= least_px)]
         windows = list(close(*pyramid.size, doubts.boxes_xyxy, zoom))
