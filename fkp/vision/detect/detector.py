@@ -100,9 +100,9 @@ class FaceDetector:
     """Finds any number of faces in an image of any size. May be called from several threads.
 
     The first pass is over the whole image, reduced. A face that fills most of it is found badly, because its surroundings are
-    missing: if nothing is found, or a large face, a window with black surroundings decides about the large ones. What is small or
-    doubtful is looked at closely, in windows of its own, where the image has more pixels of it. If then nothing has been found, or a
-    face about as small as this pass can show, a finer pass follows in tiles: who is small is seldom small alone.
+    missing: if nothing is found, or a large face is or may be there, a window with black surroundings decides about the large ones.
+    What is small or doubtful is looked at closely, in windows of its own, where the image has more pixels of it. If then nothing has
+    been found, or a face about as small as this pass can show, a finer pass follows in tiles: who is small is seldom small alone.
     """
 
     def __init__(
@@ -142,11 +142,10 @@ class FaceDetector:
         pyramid, (height, width) = Pyramid(image), image.shape[:2]
         window = whole(width, height, self._first_px(max(width, height)))
         seen = self._look(pyramid, window)
-        found = self._sure(seen)
-        large = found.lengths_px > _LARGE * self.backend.size_px * window.zoom
-        if large.any() or not len(found):
+        found, large_px = self._sure(seen), _LARGE * self.backend.size_px * window.zoom
+        if (seen.lengths_px > large_px).any() or not len(found):
             around = self._sure(self._look(pyramid, padded(width, height, self.backend.size_px)))
-            found = Candidates.join([found[~large], around])
+            found = Candidates.join([found[found.lengths_px <= large_px], around])
         found = merge(found)
         return self._find_small(pyramid, found, seen, window.zoom) if self._tiles else found
 
