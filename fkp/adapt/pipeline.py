@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from fkp.adapt.finetune import Recipe
 from fkp.adapt.measure import measure, predictor_of
 from fkp.adapt.publish import publish
 from fkp.adapt.report import summarise
-from fkp.adapt.ways import WAYS, Adapter, Trial, Way, scale_factor, try_ways
+from fkp.adapt.ways import TRIED, Adapter, Trial, Way, scale_factor, try_ways
 from fkp.bundle import SUMS, Bundle, load_network
 from fkp.common import files
 from fkp.config import Config, DataConfig
@@ -29,14 +30,12 @@ from fkp.errors import FkpError
 from fkp.evaluation.evaluate import ERROR_RADII
 from fkp.evaluation.leakage import Leakage
 from fkp.evaluation.report import write_report
-from fkp.model.network import Network
 from fkp.predict import Predictor
 from fkp.train.ancestor import open_ancestor, read_ancestor
 from fkp.vision.crop import box_of_points
 
-#: From so many faces on a fifth of the groups is kept aside for the evaluation; of fewer each is worth more in the training, and
-#: cross-validation measures on all of them.
-ASIDE_FROM = 300
+#: From so many faces on a fifth of them measures enough, and one training without it is tried; of fewer each is held out once.
+ONE_FOLD_FROM = 300
 #: A scheme that shares no landmark with the base's needs so many faces.
 LEAST_WITHOUT_NAMES = 50
 _FOLDS, _OF_MANY = 3, 5
@@ -63,7 +62,7 @@ class Adapted:
 
 
 def adapt(
-    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = WAYS, recipe: Recipe | None = None, seed: int = 0, force: bool = False
+    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = TRIED, recipe: Recipe | None = None, seed: int = 0, force: bool = False
 ) -> Adapted:
     """Adapt a model to a labelled set.
 
@@ -158,37 +157,53 @@ def check_schemes(catalog: Catalog, base: Bundle) -> None:
 
 
 def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Sequence[Way], force: bool) -> Adapted:
-    began = time.monotonic()
+    clock = _Clock()
     config = adapter.config
-    rows, aside = _split(catalog, config)
-    faces = read_faces(catalog, config, rows)
-    folds, held = _folds(faces, one=len(aside) > 0)
-    penalty = adapter.choose_penalty(faces, folds)
-    trials = try_ways(adapter, faces, folds, held, ways)
+    with clock("reading"):
+        faces = read_faces(catalog, config, np.arange(len(catalog)))
+    folds, held = _folds(faces)
+    with clock("training"):
+        penalty = adapter.choose_penalty(faces, folds)
+        trials = try_ways(adapter, faces, folds, held, ways)
     best = trials[0]
     config = adapter.config_of(best.way)
     factor = scale_factor(best, faces, folds)
-    base_predictor = Predictor(base)
     tried = Trials(base, config, best, factor, catalog, faces, folds)
-    network: Network | None = None
-    if len(aside):
-        network = _final(adapter, best, faces, factor)
-        final = predictor_of(base, network, config)
-        measured = measure(catalog, config, aside, base_predictor, lambda place: final, _aside(catalog, aside))
-        validation = measure(catalog, config, tried.rows, base_predictor, tried.predictor, _crossed(tried.rows))
-    else:
-        measured = validation = measure(catalog, config, faces.rows, base_predictor, tried.predictor, _crossed(faces.rows))
-    summary = summarise(catalog, base, measured, trials, penalty, len(faces), len(aside))
+    with clock("measuring"):
+        measured = measure(catalog, config, tried.rows, Predictor(base), tried.predictor, _crossed(tried.rows))
+    summary = summarise(catalog, base, measured, trials, penalty)
     report_path = out.with_name(f"{out.name}-report.json")
     bundle = None
     if summary["helps"] or force:
-        network = network or _final(adapter, best, faces, factor)
+        with clock("training"):
+            network = adapter.adapt(best.way, faces, f"{best.way}, all {len(faces)} faces", best.blend)
+            network.head.log_scale.bias.data += float(np.log(factor))
         print(f"writing {out} and its report", file=sys.stderr, flush=True)  # Some ten seconds without a bar.
-        bundle = publish(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
-        write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
-    summary["minutes"] = round((time.monotonic() - began) / 60, 2)
+        with clock("publishing"):
+            bundle = publish(out, catalog, base, adapter, config, network, faces, measured, summary)
+            write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
+    summary |= clock.told()
     files.write_json(report_path, summary)
     return Adapted(bundle, report_path, summary)
+
+
+class _Clock:
+    """Which step took how long."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._spent_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._spent_s[step] = self._spent_s.get(step, 0.0) + time.monotonic() - began
+
+    def told(self) -> dict[str, Any]:
+        """For the JSON report."""
+        spent = {step: round(seconds / 60, 2) for step, seconds in self._spent_s.items()}
+        return {"minutes": round((time.monotonic() - self._began) / 60, 2), "minutes_of": spent}
 
 
 @dataclass(frozen=True)
@@ -222,32 +237,11 @@ class Trials:
         return made
 
 
-def _split(catalog: Catalog, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to adapt to, and rows that are kept aside: none of few faces, or where the folds of the groups' names do not split them."""
-    every = np.arange(len(catalog))
-    if len(catalog) < ASIDE_FROM:
-        return every, every[:0]
-    aside = catalog.rows("test", config.data)
-    if not 0.1 * len(catalog) <= len(aside) <= 0.4 * len(catalog):
-        return every, every[:0]
-    return np.setdiff1d(every, aside), aside
-
-
-def _folds(faces: Faces, one: bool) -> tuple[np.ndarray, list[int]]:
+def _folds(faces: Faces) -> tuple[np.ndarray, list[int]]:
     """Fold of each face, and which folds are held out in turn: only one of many faces."""
+    one = len(faces) >= ONE_FOLD_FROM
     count = min(_OF_MANY if one else _FOLDS, len(set(faces.groups)))
     return folds_of(faces.groups, count), [0] if one else list(range(count))
-
-
-def _final(adapter: Adapter, best: Trial, faces: Faces, factor: float) -> Network:
-    network = adapter.adapt(best.way, faces, f"{best.way}, all {len(faces)} faces", best.blend)
-    network.head.log_scale.bias.data += float(np.log(factor))
-    return network
-
-
-def _aside(catalog: Catalog, rows: np.ndarray) -> Leakage:
-    persons = catalog.table["identity"].iloc[rows].nunique()
-    return Leakage(f"held out: the model was adapted to none of these {len(rows)} faces and to none of their {persons} groups", 0, 0, 0)
 
 
 def _crossed(rows: np.ndarray) -> Leakage:

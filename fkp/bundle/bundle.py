@@ -7,6 +7,7 @@
 - metrics.json: whatever was measured, by name
 - card.md: what a reader must know
 - face_boxes.json, where it was measured: by face detector, the affine from its boxes to those of the labels
+- joint_errors.json, where it was measured: how the errors of a face's points hang together, see `fkp.bundle.joint_errors`
 - SHA256SUMS: of all the others, in the format of sha256sum
 """
 
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 SUMS = "SHA256SUMS"
 FILES = ("weights.safetensors", "model.onnx", "config.json", "metrics.json", "card.md")
-FACE_BOXES = "face_boxes.json"
+FACE_BOXES, JOINT_ERRORS = "face_boxes.json", "joint_errors.json"
+#: What a bundle may lack: those of before do.
+OPTIONAL = (FACE_BOXES, JOINT_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Bundle:
         metrics: Content of metrics.json.
         digest: Hex sha256 of SHA256SUMS: names this exact model.
         face_boxes: Content of face_boxes.json, see `vision.detect.open_detector`; empty where the bundle has none.
+        joint_errors: Content of joint_errors.json, see `joint_errors.JointErrors.of`; empty where the bundle has none.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Bundle:
     metrics: dict[str, Any]
     digest: str
     face_boxes: dict[str, Any] = field(default_factory=dict)
+    joint_errors: dict[str, Any] = field(default_factory=dict)
 
     @property
     def onnx_path(self) -> Path:
@@ -78,7 +83,7 @@ def open_bundle(path: str | Path) -> Bundle:
     sums = (folder / SUMS).read_bytes()
     lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
     listed = {name: digest for digest, _, name in lines}
-    for name in (*FILES, *({FACE_BOXES} & listed.keys())):
+    for name in (*FILES, *(name for name in OPTIONAL if name in listed)):
         if name not in listed:
             raise FkpError(f"bundle {folder}: {SUMS} does not list {name}: write the bundle again")
         try:
@@ -89,8 +94,8 @@ def open_bundle(path: str | Path) -> Bundle:
             raise FkpError(f"bundle {folder}: {name} differs from its checksum: copy the bundle again, do not serve it")
     config = build_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     metrics = with_todays_metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
-    face_boxes = json.loads((folder / FACE_BOXES).read_text(encoding="utf-8")) if FACE_BOXES in listed else {}
-    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest(), face_boxes)
+    known = [json.loads((folder / name).read_text(encoding="utf-8")) if name in listed else {} for name in OPTIONAL]
+    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest(), *known)
 
 
 def write_bundle(
@@ -127,7 +132,7 @@ def write_bundle(
         from fkp.bundle.export import export_onnx, forget_source
 
         _write_json(unfinished / "config.json", config.model_dump(mode="json"), sort_keys=False)
-        _write_told(unfinished, metrics, card, face_boxes or {})
+        _write_told(unfinished, metrics, card, {FACE_BOXES: face_boxes or {}})
         state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         # Not by save_file: it makes the file private, and a full disk would not be an OSError.
         (unfinished / "weights.safetensors").write_bytes(save(state))
@@ -141,8 +146,14 @@ def write_bundle(
     return open_bundle(folder)
 
 
-def update_bundle(path: str | Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any] | None = None) -> Bundle:
-    """Replace the metrics and the card of a bundle, and the calibrations if they are given, as atomically as `write_bundle`.
+def update_bundle(
+    path: str | Path,
+    metrics: dict[str, Any],
+    card: str,
+    face_boxes: dict[str, Any] | None = None,
+    joint_errors: dict[str, Any] | None = None,
+) -> Bundle:
+    """Replace the metrics and the card of a bundle, and what else is given of what was measured, as atomically as `write_bundle`.
 
     Raises:
         FkpError: See `open_bundle` and `write_bundle`.
@@ -151,7 +162,9 @@ def update_bundle(path: str | Path, metrics: dict[str, Any], card: str, face_box
     with _replacing(bundle.path.resolve()) as unfinished:
         for name in FILES:
             shutil.copyfile(bundle.path / name, unfinished / name)
-        _write_told(unfinished, metrics, card, bundle.face_boxes if face_boxes is None else face_boxes)
+        kept = {FACE_BOXES: bundle.face_boxes, JOINT_ERRORS: bundle.joint_errors}
+        given = {FACE_BOXES: face_boxes, JOINT_ERRORS: joint_errors}
+        _write_told(unfinished, metrics, card, kept | {name: content for name, content in given.items() if content is not None})
         _write_sums(unfinished)
     return open_bundle(path)
 
@@ -178,12 +191,13 @@ def _replacing(folder: Path) -> Iterator[Path]:
         raise FkpError(f"cannot write bundle {folder}: {reason}: nothing was changed; free some space or choose another place") from error
 
 
-def _write_told(folder: Path, metrics: dict[str, Any], card: str, face_boxes: dict[str, Any]) -> None:
-    """Write what is known of the network."""
+def _write_told(folder: Path, metrics: dict[str, Any], card: str, measured: dict[str, dict[str, Any]]) -> None:
+    """Write what is known of the network; `measured` is the content of `OPTIONAL` files, of which empty ones are left out."""
     _write_json(folder / "metrics.json", metrics, sort_keys=True)
     (folder / "card.md").write_text(card, encoding="utf-8")
-    if face_boxes:
-        _write_json(folder / FACE_BOXES, face_boxes, sort_keys=True)
+    for name, content in measured.items():
+        if content:
+            _write_json(folder / name, content, sort_keys=True)
 
 
 def _write_json(path: Path, content: dict[str, Any], sort_keys: bool) -> None:
@@ -191,7 +205,7 @@ def _write_json(path: Path, content: dict[str, Any], sort_keys: bool) -> None:
 
 
 def _write_sums(folder: Path) -> None:
-    names = [name for name in (*FILES, FACE_BOXES) if (folder / name).exists()]
+    names = [name for name in (*FILES, *OPTIONAL) if (folder / name).exists()]
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 

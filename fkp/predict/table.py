@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from fkp import stopping
 from fkp.bundle import Bundle
 from fkp.common.files import atomic_replace, exclusive, write_json
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.predict.belief import belief_of, told_left_out
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import SCHEMA, Chunk, rows_of
@@ -99,7 +98,7 @@ def _job_of(bundle: Bundle, paths: Sequence[str], detector: str, min_quality: fl
         except OSError as error:  # An image that is not there becomes a row that says so.
             files.update(f"{path}\0{error.errno}\n".encode(errors="surrogateescape"))
     images = {"pictures": len(paths), "files": files.hexdigest()}
-    return {"model": bundle.digest, "detector": detector, "min_quality": min_quality, **images}
+    return {"model": bundle.digest, "detector": detector, "min_quality": min_quality, **images, "columns": len(SCHEMA)}
 
 
 def _finished(out: Path, job: dict[str, Any]) -> pa.Table:
@@ -139,6 +138,8 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
         return f"another least quality ({then.get('min_quality', 'none')}, this is {now['min_quality']})"
     if then["pictures"] != now["pictures"]:
         return f"other images ({then['pictures']}, these are {now['pictures']})"
+    if then.get("columns") != now["columns"]:
+        return "the columns of another version of fkp"
     return "other images (as many, but names, sizes or times differ)"
 
 

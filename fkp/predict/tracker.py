@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from fkp.predict.predictor import Face, Predictor
+from fkp.predict.face import Face
+from fkp.predict.predictor import Predictor, drive
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection, iou
 from fkp.vision.image import Image
@@ -15,6 +17,8 @@ from fkp.vision.smooth import OneEuro, OneEuroSettings
 
 #: Seconds between two looks for new faces.
 DETECT_EVERY_S = 0.5
+#: The same where no face has been seen for longer than `FORGET_AFTER_S`: looking at every frame would be most of the work.
+DETECT_EMPTY_S = 0.1
 #: A face that is not seen for so long is another one when it comes again.
 FORGET_AFTER_S = 1.0
 #: Looks in a row that must miss a face which the network still finds well: the detector is worse at faces from the side.
@@ -68,6 +72,7 @@ class FaceTracker:
 
     Attributes:
         left_out: Detections and followed faces so far, frame by frame, that the network does not believe.
+        left_out_faces: The detections among them when the detector last looked.
     """
 
     def __init__(self, predictor: Predictor, smoothing: OneEuroSettings) -> None:
@@ -76,9 +81,10 @@ class FaceTracker:
         self._seconds = 0.0
         self._smoothing = smoothing
         self._tracks: list[_Track] = []
-        self._since_look_s = 0.0
+        self._since_look_s = math.inf
         self._next_number = 0
         self.left_out = 0
+        self.left_out_faces: list[Face] = []
 
     def __call__(self, frame: Image, time_s: float) -> list[Sighting]:
         """Take the next frame, (H, W, 3) uint8 RGB, and when it is shown; its faces come back in the order in which they first appeared."""
@@ -97,7 +103,8 @@ class FaceTracker:
                 track.face = face
         self._since_look_s += self._seconds
         lost_now = any(track.lost_frames for track in before)
-        if not before or lost_now or self._since_look_s >= DETECT_EVERY_S - self._seconds / 2:
+        pause_s = DETECT_EVERY_S if before else 0.0 if self._tracks else DETECT_EMPTY_S
+        if lost_now or self._since_look_s >= pause_s - self._seconds / 2:
             self._look(frame, unbelieved)
             self._since_look_s = 0.0
         self._tidy()
@@ -120,11 +127,13 @@ class FaceTracker:
             if track.lost_frames:
                 again.append((track, detection))
         again += [(None, detection) for place, detection in enumerate(found) if place not in pairs.values()]
-        faces = self._predictor.of_detections(frame, [detection for _, detection in again])
-        for (old, detection), face in zip(again, faces, strict=True):
-            if face is None:
-                self.left_out += 1
-            elif old is None:
+        judged = drive(self._predictor.judge(frame, [detection for _, detection in again]), self._predictor.run)
+        self.left_out_faces = [face for face, kept in judged if not kept]
+        self.left_out += len(self.left_out_faces)
+        for (old, detection), (face, kept) in zip(again, judged, strict=True):
+            if not kept:
+                continue
+            if old is None:
                 self._tracks.append(_Track(self._next_number, OneEuro(self._smoothing), face, detection.score))
                 self._next_number += 1
             else:

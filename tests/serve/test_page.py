@@ -9,7 +9,6 @@ import base64
 import io
 import itertools
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import cv2
 import numpy as np
@@ -33,9 +33,9 @@ from fkp.data.synthetic import render
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68, Scheme
 from fkp.serve.http.page_landmarks import page_landmarks
+from fkp.vision.crop import box_of_points, parse_box
 from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
-from tests.needs import missing
 
 from .local import application, listening
 
@@ -59,20 +59,27 @@ class Service:
     token: str | None = None
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[list[np.ndarray]] = field(default_factory=list)
+    doubted: int = -1
     waiting: int = 0
     most_waiting: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def keypoints(self, data: bytes) -> tuple[int, dict[str, Any]]:
+    def keypoints(self, data: bytes, boxes_xyxy: list[np.ndarray]) -> tuple[int, dict[str, Any]]:
         if self.refusals:
             return self.refusals.pop(0)
         started = time.perf_counter()
         image = decode_image(data)
-        faces = [{**face.to_json(), "quality": 0.8} for face in self.predictor(image)]
+        quality = 0.1 if len(self.answers) == self.doubted else 0.8
+        found, left_out = self.predictor.find_all(image, boxes_xyxy or None)
+        faces = [{**face.to_json(), "quality": quality} for face in found]
+        self.asked.append(boxes_xyxy)
         milliseconds = {"decode": 0.4, "detect": 5.0, "crop": 0.2, "network": 6.0, "total": 1000 * (time.perf_counter() - started)}
         answer = {
             "image": {"width": image.shape[1], "height": image.shape[0]},
             "faces": faces,
+            "left_out": len(left_out),
+            "left_out_faces": [face.outline_json() for face in left_out],
             "model": {"name": "champion", "version": "1", "digest": self.digest},
             "milliseconds": milliseconds,
             "request_id": "abc",
@@ -84,7 +91,7 @@ class Service:
         bundle = self.predictor.bundle
         # What a card says is text, whatever it looks like.
         card = bundle.card + "\n<img src=x onerror=alert(1)> [bad](javascript:alert(1))\n"
-        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics}
+        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics, "min_quality": 0.4}
 
 
 @dataclass
@@ -131,14 +138,6 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> tuple[str, str]:
-    programs = shutil.which("chromium"), shutil.which("chromedriver")
-    if None in programs:
-        missing("no browser: `apt-get install chromium chromium-driver` brings it")
-    return programs  # type: ignore[return-value]
-
-
-@pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, _, image, _ = render.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
     path = tmp_path_factory.mktemp("pictures") / name
@@ -147,7 +146,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
+def server(driver: webdriver.Chrome) -> Iterator[tuple[str, Service]]:
     service = Service(Predictor(REPO / "saved_models/champion"))
     handler = type("Handler", (_Handler,), {"service": service})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -159,42 +158,14 @@ def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
     httpd.server_close()
 
 
-@pytest.fixture(scope="module")
-def driver(chromium: tuple[str, str], image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("chromium")
-    film = folder / "camera.mjpeg"  # What chromium's fake camera shows: one face, over and over.
-    frame = PIL.Image.open(image).resize((320, 384))
-    with film.open("wb") as handle:
-        for _ in range(3):
-            frame.save(handle, "JPEG", quality=95)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium[0]
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",  # Containers and root have no sandbox to offer; the browser sees this repository's page only.
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--window-size=1280,1000",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={film}",
-        f"--user-data-dir={folder / 'profile'}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder), "download.prompt_for_download": False})
-    started = webdriver.Chrome(options, webdriver.ChromeService(chromium[1]))
-    yield started
-    started.quit()
-
-
 @pytest.fixture
 def browser(server: tuple[str, Service], driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Browser]:
     """A fresh page. Afterwards its console must be as silent as the test says, and no request may have left the origin."""
     origin, service = server
-    service.token, service.most_waiting = None, 0
+    service.token, service.most_waiting, service.doubted = None, 0, -1
     service.refusals.clear()
     service.answers.clear()
+    service.asked.clear()
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
@@ -275,7 +246,7 @@ def test_everything_is_reached_by_keyboard(browser: Browser, image: Path) -> Non
         if name == "edges":
             _press(browser, Keys.SPACE)
     # A div is a wide table, which scrolls by keyboard: the faces and those of the card, as many as it has.
-    layers = ["edges", "points", "box", "errors"]
+    layers = ["edges", "points", "box", "errors", "filter"]
     assert [name for name, _ in itertools.groupby(reached)] == ["camera", "download", *layers, "div", "copy", "json", "div", "summary"]
     assert not np.array_equal(browser.canvas(), before), "the edges are still drawn"
 
@@ -291,6 +262,72 @@ def test_layers_are_shown_and_hidden(browser: Browser, image: Path) -> None:
     plain = read_image(image)
     shrunk = cv2.resize(seen[-1], plain.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shrunk.astype(int) - plain).mean() < 3, "with nothing drawn the image is itself"
+
+
+def test_pose_openness_and_doubt_are_shown_and_a_filter_follows_the_face(
+    browser: Browser, service: Service, image: Path, tmp_path: Path, unbelieved: np.ndarray
+) -> None:
+    browser.choose(image)
+    browser.wait_for("1 face found.")
+    [face] = service.answers[-1]["faces"]
+    cells = [cell.text for cell in browser.driver.find_elements(By.CSS_SELECTOR, "#measures tbody td")]
+    assert [float(cell.rstrip("°")) for cell in cells[1:4]] == pytest.approx(list(face["pose"].values()), abs=0.51)
+    assert [float(cell) for cell in cells[4:]] == pytest.approx(list(face["openness"].values()), abs=0.006)
+
+    for name in ("edges", "points", "box", "errors"):
+        browser.find(f"[name={name}]").click()
+    points_px, before = np.array(face["keypoints"]), browser.canvas()
+    beside_px = np.array([points_px[36:42].mean(0), points_px[42:48].mean(0), (points_px[33] + points_px[51]) / 2, points_px[8]])
+    plain = browser.colours_at(beside_px)
+    browser.find("[name=filter]").click()
+    changed = np.abs(browser.colours_at(beside_px) - plain).max(axis=1)
+    assert (changed[:2] > 5).all(), changed
+    assert changed[2] > 20 and changed[3] == 0, "lenses on the eyes, hair below the nose, none on the chin"
+    browser.find("[name=filter]").click()
+    assert np.array_equal(browser.canvas(), before)
+    # It follows the camera's face, which is another place of the same one.
+    browser.find("[name=filter]").click()
+    browser.find("#camera").click()
+    _until(lambda: service.answers[-1]["image"] != {"width": PIL.Image.open(image).width, "height": PIL.Image.open(image).height})
+    browser.wait_for("1 face found.")
+    browser.find("#camera").click()
+    browser.wait_for("The camera is off.")
+    with_filter = browser.canvas()
+    browser.driver.save_screenshot(str(tmp_path / "filter.png"))
+    browser.find("[name=filter]").click()
+    assert (with_filter != browser.canvas()).any(axis=2).mean() > 0.005
+
+    browser.find("[name=box]").click()
+    PIL.Image.fromarray(unbelieved).save(tmp_path / "doubtful.png")
+    browser.choose(tmp_path / "doubtful.png")
+    browser.wait_for("No face was found: try an image in which a face is larger or turned more to the camera. 1 left out:")
+    [outline] = service.answers[-1]["left_out_faces"]
+    x0, y0, x1, _ = outline["box"]
+    with_box = browser.canvas()
+    browser.find("[name=box]").click()
+    changed = (with_box != browser.canvas()).any(axis=2)
+    zoom = changed.shape[1] / service.answers[-1]["image"]["width"]
+    left, top, right = (round((value + 0.5) * zoom) for value in (x0, y0, x1))
+    along = changed[top - 3 : top + 4, left:right].any(axis=0)
+    assert 0.3 < along.mean() < 0.8 and np.count_nonzero(np.diff(along.astype(int))) > 6, "dashed"
+    assert changed[:, : left - 4].sum() == 0
+
+
+def test_a_point_that_the_model_is_unsure_of_is_hollow(
+    browser: Browser, service: Service, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here all are, by a limit of nothing: another digest brings it to the page."""
+    monkeypatch.setattr(service.predictor, "belief", replace(service.predictor.belief, unsure_ratio=0.0))
+    monkeypatch.setattr(service, "digest", "unsure")
+    browser.choose(image)
+    browser.wait_for("1 face found.")
+    for name in ("edges", "box", "errors"):
+        browser.find(f"[name={name}]").click()
+    points_px = np.array(service.answers[-1]["faces"][0]["keypoints"])
+    inside = browser.colours_at(points_px)
+    wanted = np.array([COLOUR_OF_POINT[point] for point in range(len(IBUG68))])
+    assert np.median(np.abs(inside - wanted).max(axis=1)) > 40
+    assert (browser.canvas()[..., :3].reshape(-1, 3) == COLOUR_OF_POINT[0]).all(-1).sum() > 10, "the rings are there"
 
 
 def test_the_drawing_is_saved_as_a_png(browser: Browser, image: Path) -> None:
@@ -352,6 +389,26 @@ def test_the_camera_sends_one_image_at_a_time_and_stops_in_a_hidden_tab(browser:
     drawn = read_image(saved).astype(int)
     shown = cv2.resize(browser.canvas(), drawn.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shown[:, ::-1] - drawn).mean() < 8 < np.abs(shown - drawn).mean()
+
+
+def test_the_camera_follows_faces(browser: Browser, service: Service) -> None:
+    """The last answer's box goes along with the next image, and the whole image is searched twice a second and where a face is lost."""
+    service.doubted = 6
+    began = time.monotonic()
+    browser.find("#camera").click()
+    browser.wait_for("frames/s", "#rate")
+    _until(lambda: len(service.answers) >= 12)
+    browser.find("#camera").click()
+    seconds = time.monotonic() - began
+    browser.wait_for("The camera is off.")
+    alone = [number for number, boxes_xyxy in enumerate(service.asked) if not boxes_xyxy]
+    assert alone[0] == 0 and 7 in alone and 8 not in alone and len(alone) <= 3 + 2 * seconds
+    followed = [number for number, boxes_xyxy in enumerate(service.asked) if boxes_xyxy]
+    assert len(followed) >= 3
+    for number in followed:
+        (face,), (box_xyxy,) = service.answers[number - 1]["faces"], service.asked[number]
+        np.testing.assert_allclose(box_xyxy, box_of_points(np.array(face["keypoints"])), atol=0.01)
+    assert float(browser.find("#rate").text.split()[0]) > 0
 
 
 ASK = """
@@ -504,7 +561,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/model":
             self._answer(*self._guarded(lambda: (200, self.service.model())))
         elif self.path == "/v1/landmarks":
-            self._answer(200, {**page_landmarks(self.service.scheme), "digest": self.service.digest})
+            self._answer(200, {**page_landmarks(self.service.scheme, self.service.predictor.belief), "digest": self.service.digest})
         elif self.path == "/" or (self.path.startswith("/page/") and path.is_file()):
             self._send(200, path.read_bytes(), TYPES[path.suffix])
         else:
@@ -517,8 +574,10 @@ class _Handler(BaseHTTPRequestHandler):
             service.waiting += 1
             service.most_waiting = max(service.most_waiting, service.waiting)
         try:
-            assert self.path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
-            status, answer = self._guarded(lambda: service.keypoints(data))
+            path, _, query = self.path.partition("?")
+            boxes_xyxy = [np.array(parse_box(box), np.float32) for box in parse_qs(query).get("box", [])]
+            assert path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
+            status, answer = self._guarded(lambda: service.keypoints(data, boxes_xyxy))
         finally:
             with service.lock:
                 service.waiting -= 1
