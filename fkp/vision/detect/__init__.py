@@ -109,9 +109,8 @@ def _split(name: str) -> tuple[str, float | None]:
     except ValueError:
         part = 0.0
     if not SMALLEST_FACES[0] <= part <= SMALLEST_FACES[1]:
-        raise FkpError(
-            "the smallest face {!r} is a part of the image's longer side, {:g} to {:g}: name another".format(last, *SMALLEST_FACES)
-        )
+        bounds = "{:g} to {:g}".format(*SMALLEST_FACES)
+        raise FkpError(f"the smallest face is a part of the image's longer side, {bounds}, and not {last!r}: name another")
     return first, part
 
 

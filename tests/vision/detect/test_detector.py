@@ -10,9 +10,10 @@ import pytest
 
 from fkp.errors import FkpError
 from fkp.vision.crop import Crop
-from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector
+from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector, with_smallest_face
 from fkp.vision.detect.blazeface import MIN_SCORE
 from fkp.vision.detect.candidates import Candidates
+from fkp.vision.detect.detector import SMALLEST_FACE
 from fkp.vision.detect.windows import CLOSE_PX, MAX_CLOSE, MAX_TILED_PX
 from fkp.vision.image import Image
 
@@ -63,8 +64,17 @@ def test_the_closer_looks_are_switched_off_by_the_name(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("wrong", ["0", "1.5", "-0.1", "nan", "0.0001", "x", ""])
 def test_a_smallest_face_that_is_no_part_of_an_image_is_refused(wrong: str) -> None:
-    with pytest.raises(FkpError, match=r"the smallest face .* is a part of the image's longer side, 0\.001 to 0\.5"):
+    with pytest.raises(FkpError, match=r"the smallest face is a part of the image's longer side, 0\.001 to 0\.5, and not"):
         open_detector(f"blazeface:{wrong}")
+
+
+def test_the_smallest_face_stands_in_the_name_once() -> None:
+    assert with_smallest_face("blazeface", None) == "blazeface"
+    name = with_smallest_face("blazeface", 0.05)
+    assert open_detector(name).smallest_face == 0.05 and open_detector().smallest_face == SMALLEST_FACE
+    for taken in (name, "blazeface:whole"):
+        with pytest.raises(FkpError, match="already says what it looks for"):
+            with_smallest_face(taken, 0.1)
 
 
 def test_a_face_that_the_image_shows_is_not_lost_in_tiles(red: Any) -> None:
