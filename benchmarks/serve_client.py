@@ -17,19 +17,17 @@ class Client(asyncio.Protocol):
     def __init__(self, url: str, body: bytes) -> None:
         parts = urlsplit(url)
         self._address = parts.hostname, parts.port
-        lines = (
-            f"POST {parts.path}?{parts.query} HTTP/1.1",
-            f"Host: {parts.netloc}",
-            "Content-Type: image/jpeg",
-            f"Content-Length: {len(body)}",
-        )
-        self._request = "\r\n".join((*lines, "", "")).encode() + body
+        self._head = f"POST {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: image/jpeg\r\nContent-Length: "
+        self._request = self._with(body)
         self._transport: Any = None
         self._read = bytearray()
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
-    async def post(self) -> tuple[int, bytes]:
-        """Send the request; status and body of its answer.
+    def _with(self, body: bytes) -> bytes:
+        return f"{self._head}{len(body)}\r\n\r\n".encode() + body
+
+    async def post(self, body: bytes | None = None) -> tuple[int, bytes]:
+        """Send the request, or one with another body; status and body of its answer.
 
         Raises:
             OSError: There is no connection, or it ended before the answer did.
@@ -38,7 +36,7 @@ class Client(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             await loop.create_connection(lambda: self, *self._address)
         self._answer = answer = loop.create_future()
-        self._transport.write(self._request)
+        self._transport.write(self._request if body is None else self._with(body))
         return await answer
 
     def close(self) -> None:

@@ -25,11 +25,11 @@ from fkp.errors import FkpError
 from fkp.predict.predictor import advance
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.concurrency import ConcurrencyLimiter
+from fkp.serve.concurrency import ConcurrencyLimiter, pixels_of
 from fkp.serve.http.routes import ROUTES, build_api
 from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy
-from fkp.serve.limits import REQUEST_S
+from fkp.serve.limits import LARGE_PIXELS, REQUEST_S
 from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Found, InferenceOptions, Model, load_model
 from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
@@ -69,6 +69,8 @@ class Landmarks:
         self._digests, self._timeout_s = tuple(digests), timeout_s
         self._refused: dict[str, str] | None = None
         self._images = ThreadPoolExecutor(self.settings.decode_threads, "picture")
+        # Large images have a thread of their own, so that no other waits for them.
+        self._large = ThreadPoolExecutor(1, "large picture")
         self._network = ThreadPoolExecutor(1, "network")
         self._store = Store()
         self._key = _NUMBERS + serve.get_replica_context().replica_tag
@@ -172,7 +174,7 @@ class Landmarks:
                 found = await self._find_batched(model, data, options, keep_image)
             else:
                 loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(self._images, model.find, data, options, keep_image)
+                found = await loop.run_in_executor(self._thread(data), model.find, data, options, keep_image)
                 worked_ms = sum(found.milliseconds.values())
                 found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
                 self.metrics.batch_crops.observe(len(found.faces))
@@ -184,15 +186,20 @@ class Landmarks:
         loop = asyncio.get_running_loop()
         search = model.search(data, options, keep_image)
         queue_s = network_s = 0.0
-        step = await loop.run_in_executor(self._images, advance, search)
+        images = self._thread(data)
+        step = await loop.run_in_executor(images, advance, search)
         while isinstance(step, np.ndarray):
             asked = time.perf_counter()
             points_px, error_px, seconds = zip(*await asyncio.gather(*(self._infer((model, crop_u8)) for crop_u8 in step)), strict=True)
             network_s += max(seconds)
             queue_s += max(time.perf_counter() - asked - max(seconds), 0.0)
-            step = await loop.run_in_executor(self._images, advance, search, (np.stack(points_px), np.stack(error_px)))
+            step = await loop.run_in_executor(images, advance, search, (np.stack(points_px), np.stack(error_px)))
         step.milliseconds.update(queue=1000 * queue_s, network=1000 * network_s)
         return step
+
+    def _thread(self, data: bytes) -> ThreadPoolExecutor:
+        """Who decodes this image, finds its faces and cuts the crops."""
+        return self._large if pixels_of(data) > LARGE_PIXELS else self._images
 
     @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
     async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray, float]]:

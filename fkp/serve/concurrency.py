@@ -3,6 +3,9 @@
 Few at once keep those that are answered under overload quick. But a replica that stands still for a moment, because a model
 is loaded or a process starts beside it, finds more than a few afterwards, although nobody asked too much. So for a moment
 there is room for more: what comes above the limit is let in until too much of it has come within a second.
+
+That holds for images up to `LARGE_PIXELS`, which cost about the same. Large ones are limited by their pixels and take none of these
+places, so that one client's panoramas do not starve another's avatars.
 """
 
 from __future__ import annotations
@@ -12,12 +15,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fkp.errors import FkpError
 from fkp.serve.http.security import overloaded
-from fkp.serve.limits import BURST, CROWDED_PER_S
+from fkp.serve.limits import BURST, CROWDED_PER_S, LARGE_PIXELS, LARGE_PIXELS_IN_PROGRESS
 from fkp.serve.refusal import Refusal
+from fkp.vision.header import read_header
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: An image's size stands before this place, whatever a camera puts there first.
+_HEAD_BYTES = 256 * 1024
 
 
 class ConcurrencyLimiter:
@@ -35,7 +43,7 @@ class ConcurrencyLimiter:
 
     def __init__(self, app: ASGIApp, limit: Callable[[], int], burst: int = BURST) -> None:
         self.app, self.limit, self.burst = app, limit, burst
-        self.in_progress = 0
+        self.in_progress = self.large_pixels = 0
         self._crowded: deque[float] = deque(maxlen=CROWDED_PER_S + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,22 +59,44 @@ class ConcurrencyLimiter:
             self._crowded.append(time.monotonic())
             if len(self._crowded) > CROWDED_PER_S and self._crowded[-1] - self._crowded[0] < 1:
                 raise self._refusal()
-        counted = False
+        places = pixels = 0
+        head = bytearray()
 
         async def receive_and_count() -> Message:
-            nonlocal counted
+            nonlocal places, pixels
             message = await receive()
-            if not counted and message["type"] == "http.request" and not message.get("more_body", False):
-                if self.in_progress >= self.burst * self.limit():
-                    raise self._refusal()
-                counted = True
-                self.in_progress += 1
+            if places or pixels or message["type"] != "http.request":
+                return message
+            head.extend(message.get("body", b"")[: _HEAD_BYTES - len(head)])
+            if not message.get("more_body", False):
+                size = pixels_of(bytes(head))
+                if size > LARGE_PIXELS:
+                    if self.large_pixels + size > LARGE_PIXELS_IN_PROGRESS:
+                        raise overloaded(f"images of {self.large_pixels / 1e6:.0f} megapixels are in progress")
+                    pixels = size
+                else:
+                    if self.in_progress >= self.burst * self.limit():
+                        raise self._refusal()
+                    places = 1
+                self.in_progress += places
+                self.large_pixels += pixels
             return message
 
         try:
             await self.app(scope, receive_and_count, send)
         finally:
-            self.in_progress -= counted
+            self.in_progress -= places
+            self.large_pixels -= pixels
 
     def _refusal(self) -> Refusal:
         return overloaded(f"{self.in_progress} requests are in progress")
+
+
+def pixels_of(body: bytes) -> int:
+    """Pixels of the (first) image of a request, raw or in a form, by its header; 0 where there is none: it is refused without work."""
+    if body[:2] == b"--":
+        body = body.partition(b"\r\n\r\n")[2]
+    try:
+        return read_header(body).pixels
+    except FkpError:
+        return 0

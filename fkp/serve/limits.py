@@ -12,6 +12,10 @@ FACES = 100
 #: Of an image, by its header. The decoder's own limit in config.yaml is the same.
 PIXELS = 24_000_000
 SIDE_PX = 8192
+#: An image of more pixels is large: it waits for other large ones, and no other image waits for it.
+LARGE_PIXELS = 4_000_000
+#: Of all large images that a replica has taken on; one is worked on at a time.
+LARGE_PIXELS_IN_PROGRESS = 4 * PIXELS
 #: Of a request, its upload included. Ray's own limit in config.yaml stands above it: this answer is the better one.
 REQUEST_S = 10
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import Iterable
 from typing import Any
 
-from fkp.serve.concurrency import ConcurrencyLimiter
+from fkp.serve.concurrency import ConcurrencyLimiter, pixels_of
 from fkp.serve.http.security import SecurityMiddleware
-from fkp.serve.limits import BURST, CROWDED_PER_S
+from fkp.serve.limits import BURST, CROWDED_PER_S, LARGE_PIXELS_IN_PROGRESS
 
 
 class Held:
@@ -117,3 +118,34 @@ def test_a_request_that_fails_gives_its_place_back() -> None:
         assert [(await ask(app))[0] for _ in range(3)] == [500] * 3
 
     asyncio.run(run())
+
+
+def png(width: int, height: int) -> bytes:
+    """The head of one."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height)
+
+
+def test_large_images_are_limited_by_their_pixels_and_take_nobodys_place() -> None:
+    async def run() -> None:
+        routes, large = Held(), png(4000, 3000)
+        limiter = ConcurrencyLimiter(routes, lambda: 1, burst=1)
+        app = SecurityMiddleware(limiter)
+        most = LARGE_PIXELS_IN_PROGRESS // 12_000_000
+        waiting = [asyncio.create_task(ask(app, body=(large[:11], large[11:]))) for _ in range(most)]
+        await settled()
+        assert (limiter.in_progress, limiter.large_pixels) == (0, most * 12_000_000)
+        status, headers, body = await ask(app, body=(b"--x\r\nContent-Disposition: form-data\r\n\r\n", large))
+        assert (status, headers[b"retry-after"]) == (429, b"1") and "megapixels" in json.loads(body)["message"]
+        avatar = asyncio.create_task(ask(app, body=(png(640, 480),)))
+        await settled()
+        assert limiter.in_progress == 1 and routes.reading == most + 2, "it is at work beside them"
+        routes.may_answer.set()
+        assert {status for status, _, _ in await asyncio.gather(*waiting, avatar)} == {200}
+        assert (limiter.in_progress, limiter.large_pixels) == (0, 0)
+        assert (await ask(app, body=(large,)))[0] == 200, "there is room again"
+
+    asyncio.run(run())
+
+
+def test_what_has_no_header_counts_as_small() -> None:
+    assert [pixels_of(body) for body in (b"", b"x" * 99, png(0, 5), b"--x\r\nno end", png(30, 20))] == [0, 0, 0, 0, 600]

@@ -249,3 +249,24 @@ def test_training_and_prediction_make_the_same_bytes(
 def persons_of_all_folds() -> list[str]:
     names = [f"Person{number}" for number in range(100)]
     return [next(name for name in names if splits.fold_of(name) == fold) for fold in range(splits.NUM_FOLDS)]
+
+
+def test_only_what_the_window_shows_is_read() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    crops = [
+        Crop((200.3, 150.7), 60.0, 64, 25.0),
+        Crop((10.0, 290.0), 130.0, 64, -100.0, True),
+        Crop((390.0, 5.0), 300.0, 48),
+        Crop((-500.0, 9000.0), 100.0, 32),
+        Crop((200.0, 150.0), 5000.0, 32),
+    ]
+    for crop in crops:
+        for channels in (1, 3):
+            # As an image with wide black borders has it: there nothing is cut from another's border.
+            wide = Crop((crop.center_px[0] + 700, crop.center_px[1] + 700), crop.side_px, crop.size_px, crop.angle_deg, crop.mirrored)
+            other = wide.apply(np.pad(image, ((700, 700), (700, 700), (0, 0))), channels)
+            found = crop.apply(image, channels)
+            if crop.center_px[1] < 1000 and crop.side_px < 1000:
+                assert np.abs(found.astype(int) - other).max() <= 1
+            assert found.shape == (channels, crop.size_px, crop.size_px)
+    assert not crops[3].apply(image, 3).any() and crops[4].apply(image, 3).any()

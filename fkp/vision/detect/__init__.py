@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fkp.errors import FkpError
+
 if TYPE_CHECKING:
     from fkp.vision.detect.box_map import AS_DETECTED, BoxMap
     from fkp.vision.detect.candidates import Candidates, iou, merge
@@ -30,13 +32,19 @@ __all__ = [
     "iou",
     "merge",
     "open_detector",
+    "with_smallest_face",
 ]
 
 BLAZEFACE = "blazeface"
 DLIB = "dlib"
-#: After the name of a detector: it sees an image as a whole only.
+#: After the name of a detector: it sees an image as a whole only. In its place a number may stand, see `with_smallest_face`.
 WHOLE = ":whole"
-CHOICES = f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOLE} after it no small faces are looked for in large ones"
+#: Bounds of the smallest face, as part of the image's longer side: below it 8,192 pixels show nothing of one.
+SMALLEST_FACES = (0.001, 0.5)
+CHOICES = (
+    f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOLE} after it no small faces are looked for in large images, "
+    "with :0.05 none that is shorter than this part of the longer side"
+)
 
 
 #: Where the other names are: parsers want those above, and wait neither for NumPy nor for OpenCV.
@@ -65,15 +73,45 @@ def open_detector(name: str = BLAZEFACE, box_maps: Mapping[str, Any] | None = No
         FkpError: There is no such detector, what it needs is not installed, or a calibration cannot be used.
     """
     from fkp.vision.detect.box_map import BoxMap
-    from fkp.vision.detect.detector import FaceDetector
+    from fkp.vision.detect.detector import SMALLEST_FACE, FaceDetector
 
+    name, smallest_face = _split(name)
     backend = _finder(name.removesuffix(WHOLE))
     given = (box_maps or {}).get(backend.name)
-    return FaceDetector(
-        backend,
-        backend.box_map if given is None else BoxMap.from_json(given, backend.name, backend.facial_points),
-        not name.endswith(WHOLE),
-    )
+    box_map = backend.box_map if given is None else BoxMap.from_json(given, backend.name, backend.facial_points)
+    return FaceDetector(backend, box_map, not name.endswith(WHOLE), smallest_face or SMALLEST_FACE)
+
+
+def with_smallest_face(name: str, part: float | None) -> str:
+    """The name of a detector with the smallest face that is looked for, as part of the image's longer side; None: as it is.
+
+    Raises:
+        FkpError: The name says so already.
+    """
+    if part is None:
+        return name
+    if name.endswith(WHOLE) or _split(name)[1] is not None:
+        raise FkpError(f"the face detector {name!r} already says what it looks for: leave out the smallest face, or what follows the name")
+    return f"{name}:{part:g}"
+
+
+def _split(name: str) -> tuple[str, float | None]:
+    """A detector's name, and the smallest face that may stand behind it; a path may hold colons, too.
+
+    Raises:
+        FkpError: What stands there is none.
+    """
+    first, colon, last = name.rpartition(":")
+    if not colon or colon + last == WHOLE or "/" in last or "\\" in last or last.endswith(".onnx"):
+        return name, None
+    try:
+        part = float(last)
+    except ValueError:
+        part = 0.0
+    if not SMALLEST_FACES[0] <= part <= SMALLEST_FACES[1]:
+        bounds = "{:g} to {:g}".format(*SMALLEST_FACES)
+        raise FkpError(f"the smallest face is a part of the image's longer side, {bounds}, and not {last!r}: name another")
+    return first, part
 
 
 def _finder(name: str) -> DetectorBackend:

@@ -11,6 +11,8 @@ large and one small face it lost the small one in 4, this network alone in none.
 from __future__ import annotations
 
 import hashlib
+import struct
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,11 @@ from fkp.vision.detect.box_map import BoxMap
 from fkp.vision.detect.candidates import Candidates
 
 SIZE_PX = 256
+
+#: Candidates below it are not even doubted. Of 150 YouTube-Faces frames, so reduced that the face is 6, 8, 10 or 14 px long in a window
+#: of 512 px, 93, 98, 98 and 99 % give it this score (0.1: 94, 99, 99, 100; `MIN_SCORE`: 50, 85, 91, 99); with 0.1 there are many
+#: more doubts about what is no face.
+DOUBT_SCORE = 0.2
 
 #: Of 196 training frames 0.5 and 0.6 find every face; with the faces painted over, 21 and 1 of them still give one, and
 #: 0.7 misses 7 % of the faces that fill their image.
@@ -38,10 +45,7 @@ _INSTALL = "install fkp again with pip, or run `python hatch_build.py` in a chec
 
 
 class BlazeFace:
-    """See `DetectorBackend`. 99 % of faces are found at a tenth of the window's side, 93 % at a sixteenth, 53 % at a twentieth.
-
-    Args:
-        min_score: Candidates below it are not reported.
+    """See `DetectorBackend`.
 
     Raises:
         FkpError: The network's file is missing, or another one.
@@ -49,7 +53,10 @@ class BlazeFace:
 
     name = "blazeface"
     size_px = SIZE_PX
-    smallest = 0.1
+    coarse_px = 448
+    sure_px = 14.0  # 99 % have the score 0.6 or more.
+    least_px = 8.0
+    min_score = MIN_SCORE
     tile_score = 0.7  # On 15 large canvases tiles find no more faces from 0.6 on, and 5 that are none instead of 3.
     facial_points = _POINTS
     #: Of 1,174 frames of the training folds (2 to 4) of the YouTube-Faces set, labels corrected. On the 911 frames of the
@@ -63,13 +70,14 @@ class BlazeFace:
         )
     )
 
-    def __init__(self, min_score: float = MIN_SCORE) -> None:
+    def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         # The network is too small to gain from more threads, and servers run one detector a core.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(_model_bytes(), options, providers=["CPUExecutionProvider"])
+        options.log_severity_level = 3  # It would warn of each output that is not as long as for 256 x 256 pixels.
+        options.enable_mem_pattern = False  # It would keep a plan of its memory for each shape.
+        self._session = onnxruntime.InferenceSession(any_size(_model_bytes()), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self._min_score = min_score
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
         """See `DetectorBackend.look`."""
@@ -77,33 +85,33 @@ class BlazeFace:
         values = pixels_u8[None].astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
         scores_a, scores_b, shapes_a, shapes_b = self._session.run(None, {self._input: values})
         raw, logits = np.concatenate([shapes_a, shapes_b], axis=1)[0], np.concatenate([scores_a, scores_b], axis=1)[0, :, 0]
-        return decode(raw, logits, self._min_score)
+        height, width = pixels_u8.shape[:2]
+        return decode(raw, logits, DOUBT_SCORE, anchors(width, height))
 
 
-def anchors() -> np.ndarray:
-    """Return the (896, 2) float64 anchor centres (x, y) in input pixels, counted from the border of the input.
+@lru_cache(64)
+def anchors(width: int = SIZE_PX, height: int = SIZE_PX) -> np.ndarray:
+    """Return the (N, 2) float64 anchor centres (x, y) in input pixels, counted from the border of the input; 896 of the usual size.
 
     The middles of the cells, row by row, each as often as its grid has anchors there. All anchors are 256 pixels
     large (`fixed_anchor_size` in MediaPipe's SsdAnchorsCalculator), so that they have no size of their own.
     """
     centers = []
     for stride, count in _GRIDS:
-        middles = (np.arange(SIZE_PX // stride) + 0.5) * stride
-        cells = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2)
+        x, y = ((np.arange(side // stride) + 0.5) * stride for side in (width, height))
+        cells = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
         centers.append(np.repeat(cells, count, axis=0))
     return np.concatenate(centers)
 
 
-_ANCHORS = anchors()
-
-
-def decode(raw: np.ndarray, logits: np.ndarray, min_score: float) -> Candidates:
+def decode(raw: np.ndarray, logits: np.ndarray, min_score: float, centers: np.ndarray) -> Candidates:
     """Turn the network's numbers into candidates.
 
     Args:
-        raw: (896, 16) of each anchor: centre relative to the anchor, width, height, and six points relative to it.
-        logits: (896,) scores before the sigmoid.
+        raw: (N, 16) of each anchor: centre relative to the anchor, width, height, and six points relative to it.
+        logits: (N,) scores before the sigmoid.
         min_score: Candidates below it are left out.
+        centers: (N, 2), see `anchors`.
 
     Returns:
         Candidates in pixels of the input (integers at pixel centres, as in `Crop`).
@@ -113,9 +121,31 @@ def decode(raw: np.ndarray, logits: np.ndarray, min_score: float) -> Candidates:
     kept = (scores >= min_score) & (raw[:, 2:4] > 0).all(axis=1) & np.isfinite(raw).all(axis=1)
     numbers = raw[kept].astype(np.float64).reshape(-1, 8, 2)
     # The network counts from the border of the first pixel, Crop from its centre.
-    origin = _ANCHORS[kept][:, None] - 0.5
+    origin = centers[kept][:, None] - 0.5
     center, half, points = numbers[:, :1] + origin, numbers[:, 1:2] / 2, numbers[:, 2 : 2 + _POINTS] + origin
     return Candidates(np.concatenate([center - half, center + half, points], axis=1), scores[kept])
+
+
+def any_size(model: bytes) -> bytes:
+    """The network without its fixed sizes: it takes images whose sides are multiples of 32 pixels.
+
+    It is convolutional: 256 stands only in the shape of its input, and the number of cells in the four shapes that its outputs are
+    brought to. Those places are overwritten with others of the same length, which needs no library for ONNX files; for 256 x 256
+    pixels the answers stay the same to the last bit.
+
+    Raises:
+        ValueError: It is another network.
+    """
+    # In protobuf: a dimension's field 1 is its value (256 as a varint), field 2 its name; a shape is a tensor of int64.
+    changes = [(b"\x08\x80\x02", 2, [b"\x12\x01h", b"\x12\x01w"])]
+    for cells, numbers in ((512, 1), (512, 16), (384, 1), (384, 16)):
+        changes.append((struct.pack("<3q", 1, cells, numbers), 1, [struct.pack("<3q", 1, -1, numbers)]))
+    for old, count, new in changes:
+        if model.count(old) != count:
+            raise ValueError(f"{old!r} stands {model.count(old)} times in the network, and not {count} times")
+        for content in new:
+            model = model.replace(old, content, 1)
+    return model
 
 
 def _model_bytes() -> bytes:

@@ -7,21 +7,36 @@ from typing import Protocol
 
 import numpy as np
 
-from fkp.vision.crop import Crop
 from fkp.vision.detect.box_map import BoxMap
-from fkp.vision.detect.candidates import Candidates, merge
-from fkp.vision.detect.windows import ZOOM, tile_levels, whole
+from fkp.vision.detect.candidates import Candidates, iou, merge
+from fkp.vision.detect.pyramid import Pyramid
+from fkp.vision.detect.windows import OF_WINDOW, OVERLAP_PX, Window, close, padded, tiles, whole
 from fkp.vision.image import Image
 
-#: The first window is the image itself, the second one twice as long, with a black border.
-_PLAIN, _PADDED = 1.0, 2.0
-
-#: A face longer than this part of the image is left to the second window. On 196 training frames cut to the label's
-#: box, scores from 0.5 (recall, median IoU): second window only where nothing was found 38 %, 0.44; this rule 99 %, 0.84.
+#: A face longer than this part of the backend's `size_px` is left to a window with surroundings. On 196 training frames cut to the
+#: label's box, scores from 0.5 (recall, median IoU): such a window only where nothing was found 38 %, 0.44; this rule 99 %, 0.84.
 _LARGE = 0.4
 
-#: A tile's box may lie so near to a border inside the image, as part of the tile's side, before it counts as cut off.
+#: From so many times `size_px` on an image is large: its first pass is `coarse_px` long.
+_LARGE_IMAGE = 3
+
+#: A window's box may lie so near to a border inside the image, as part of the window's side, before it counts as cut off.
 _EDGE = 0.01
+
+#: A candidate longer than so many `sure_px` is no small face: a closer look would change nothing.
+_SMALL = 3.0
+
+#: The next pass is worth it from so many times the length on.
+_FINER = 1.5
+
+#: A coarse box and a close one that overlap more (intersection over union) are of one face.
+_SAME = 0.15
+
+#: A face so much smaller than `FaceDetector.smallest_face` is not looked at closely.
+_BELOW = 0.75
+
+#: Default of `FaceDetector.smallest_face`: 30 pixels of 12 megapixels.
+SMALLEST_FACE = 0.0075
 
 #: From this turn on the first crop is turned, too. Up to 45 degrees an upright first pass is enough for the second one; at 60
 #: it fails for a third of the faces. BlazeFace finds 99 % of faces that lie on their side, and their eyes' line within 15
@@ -45,20 +60,26 @@ class Detection:
 
 
 class DetectorBackend(Protocol):
-    """Finds faces in a square window of one size; may be called from several threads.
+    """Finds faces in a window; may be called from several threads.
 
     Attributes:
         name: Under which a bundle keeps its calibration.
-        size_px: Side of the window.
-        smallest: Length of the smallest face that it finds nearly always, as part of the window's side.
-        tile_score: A face that only tiles show needs this score: many windows make many errors.
+        size_px: Longer side of a small image, at which it sees faces from a tenth to the whole of it.
+        coarse_px: Longer side of the first pass over a large image.
+        sure_px: Length of the smallest face that it finds nearly always, with an exact box.
+        least_px: Length of the smallest face that it nearly always gives a score at all.
+        min_score: What it takes for a face; below it there is doubt.
+        tile_score: A face that only a closer look or a tile shows needs this score: many windows make many errors.
         facial_points: How many it tells of each face; the first two are the eyes, the one on the viewer's left first.
         box_map: The built-in calibration.
     """
 
     name: str
     size_px: int
-    smallest: float
+    coarse_px: int
+    sure_px: float
+    least_px: float
+    min_score: float
     tile_score: float
     facial_points: int
     box_map: BoxMap
@@ -67,10 +88,10 @@ class DetectorBackend(Protocol):
         """Find faces.
 
         Args:
-            pixels_u8: (size_px, size_px, 3) RGB.
+            pixels_u8: (H, W, 3) RGB; both sides are multiples of `windows.STRIDE_PX`.
 
         Returns:
-            Candidates in pixels of the window (integers at pixel centres); several of one face may be among them.
+            Candidates in pixels of the window (integers at pixel centres), doubtful ones among them; several of one face, too.
         """
         ...
 
@@ -78,23 +99,27 @@ class DetectorBackend(Protocol):
 class FaceDetector:
     """Finds any number of faces in an image of any size. May be called from several threads.
 
-    The first window is the whole image. A face that fills most of it is found badly, because its surroundings are
-    missing: if nothing is found, or a face longer than `_LARGE` of the image, a second window of twice the size decides
-    about the faces of that length. Images with enough pixels are then seen in tiles a third as long, for small faces,
-    and in tiles of a ninth if the tiles found some or nothing has been found: who is small is seldom small alone.
+    The first pass is over the whole image, reduced. A face that fills most of it is found badly, because its surroundings are
+    missing: if nothing is found, or a large face is or may be there, a window with black surroundings decides about the large ones.
+    What is small or doubtful is looked at closely, in windows of its own, where the image has more pixels of it. If then nothing has
+    been found, or a face about as small as this pass can show, a finer pass follows in tiles: who is small is seldom small alone.
     """
 
-    def __init__(self, backend: DetectorBackend, box_map: BoxMap | None = None, tiles: bool = True) -> None:
+    def __init__(
+        self, backend: DetectorBackend, box_map: BoxMap | None = None, tiles: bool = True, smallest_face: float = SMALLEST_FACE
+    ) -> None:
         """Compose it.
 
         Args:
             backend: The network.
             box_map: What becomes of its boxes; by default the built-in calibration.
-            tiles: Whether to look for small faces in large images.
+            tiles: Whether to look for faces that are too small for the first pass.
+            smallest_face: Length of the smallest face to be looked for, as part of the image's longer side. The cost of an image without
+                faces grows with the square of its inverse; a larger one makes the first pass cheaper, too.
         """
         self.backend = backend
         self._box_map = backend.box_map if box_map is None else box_map
-        self._tiles = tiles
+        self._tiles, self.smallest_face = tiles, smallest_face
 
     def detect(self, image: Image) -> list[Detection]:
         """Find the faces of an image, best first; no face is an empty list.
@@ -114,14 +139,25 @@ class FaceDetector:
         """Like `detect`, as the network tells it: in image pixels, before the calibration."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"an image is (H, W, 3) uint8 with some pixels, got {image.shape} {image.dtype}")
-        height, width = image.shape[:2]
-        found = self._look(image, whole(width, height, self.backend.size_px, _PLAIN))
-        large = found.lengths_px > _LARGE * max(width, height)
-        if large.any() or not len(found):
-            padded = self._look(image, whole(width, height, self.backend.size_px, _PADDED))
-            found = Candidates.join([found[~large], padded])
+        pyramid, (height, width) = Pyramid(image), image.shape[:2]
+        window = whole(width, height, self._first_px(max(width, height)))
+        seen = self._look(pyramid, window)
+        found, large_px = self._sure(seen), _LARGE * self.backend.size_px * window.zoom
+        if (seen.lengths_px > large_px).any() or not len(found):
+            around = self._sure(self._look(pyramid, padded(width, height, self.backend.size_px)))
+            found = Candidates.join([found[found.lengths_px <= large_px], around])
         found = merge(found)
-        return self._find_small(image, found) if self._tiles else found
+        return self._find_small(pyramid, found, seen, window.zoom) if self._tiles else found
+
+    def _first_px(self, longest: int) -> float:
+        """Length of the first pass over an image."""
+        backend = self.backend
+        large = self._tiles and longest >= _LARGE_IMAGE * backend.size_px
+        enough = max(backend.sure_px / self.smallest_face, backend.size_px / 2) if self._tiles else backend.size_px
+        return min(backend.coarse_px if large else backend.size_px, enough)
+
+    def _sure(self, found: Candidates) -> Candidates:
+        return found[found.scores >= self.backend.min_score]
 
     def _roll_deg(self, shapes_px: np.ndarray) -> np.ndarray:
         """(N,) turn of the eyes' line, where it is large."""
@@ -142,35 +178,59 @@ class FaceDetector:
         center = _turned(center[:, None], middle, angle)[:, 0]
         return np.concatenate([center - half, center + half], axis=1)
 
-    def _find_small(self, image: Image, found: Candidates) -> Candidates:
-        """Add the faces that are too small for the whole image."""
-        height, width = image.shape[:2]
-        # A face that a tile may cut is at least found by the level above.
-        overlap = ZOOM * self.backend.smallest
-        for tiles in tile_levels(width, height, self.backend.size_px, overlap):
-            known = len(found)
-            parts = [self._look_into(image, tile, overlap) for tile in tiles]
-            found = merge(Candidates.join([found, *parts]))
-            if known and len(found) <= known:
-                break
-        return found
+    def _find_small(self, pyramid: Pyramid, found: Candidates, seen: Candidates, zoom: float) -> Candidates:
+        """Add the faces that are too small for the first pass.
 
-    def _look_into(self, image: Image, tile: Crop, overlap: float) -> Candidates:
-        """The whole faces of a tile that are small enough to be left to it."""
-        found = self._look(image, tile)
-        size = np.array(image.shape[1::-1])
-        low, high = (np.array(tile.center_px) + sign * tile.side_px / 2 for sign in (-1, 1))
-        # Where the tile ends with the image there is nothing to be cut off.
-        margin = _EDGE * tile.side_px
+        Args:
+            pyramid: The image.
+            found: Its faces so far.
+            seen: All candidates of the first pass, of which the small and the doubtful ones are looked at closely.
+            zoom: Image pixels that a pixel of the first pass spans.
+        """
+        backend, (width, height) = self.backend, pyramid.size
+        found = self._look_closely(pyramid, found, seen, zoom)
+        finest = max(max(width, height) * self.smallest_face / backend.least_px, 1.0)
+        if zoom < _FINER * finest or (len(found) and found.lengths_px.min() > backend.sure_px * zoom):
+            return found
+        windows = list(tiles(width, height, max(width, height) / finest))
+        seen = Candidates.join([self._look_into(pyramid, window, OVERLAP_PX) for window in windows])
+        bold = seen[seen.scores >= backend.tile_score]
+        return self._look_closely(pyramid, merge(Candidates.join([found, bold])), seen, windows[0].zoom)
+
+    def _look_closely(self, pyramid: Pyramid, found: Candidates, seen: Candidates, zoom: float) -> Candidates:
+        """Settle the doubts of a pass: is it a face, and where exactly?"""
+        small_px = self.backend.sure_px * zoom
+        doubts = merge(seen[seen.lengths_px < _SMALL * small_px])
+        exact = found[found.lengths_px >= small_px]
+        # A part of a face that is known, such as its mouth, may look a little like another one.
+        middle = doubts.shapes_px[:, None, :2].mean(axis=2)
+        within = ((exact.shapes_px[None, :, 0] < middle) & (middle < exact.shapes_px[None, :, 1])).all(axis=2)
+        known = (within | (iou(doubts.boxes_xyxy[:, None], exact.boxes_xyxy[None]) > _SAME)).any(axis=1)
+        least_px = _BELOW * self.smallest_face * max(pyramid.size)
+        doubts = doubts[~known & (doubts.lengths_px >= least_px)]
+        windows = list(close(*pyramid.size, doubts.boxes_xyxy, zoom))
+        if not windows:
+            return found
+        clear = self._sure(Candidates.join([self._look_into(pyramid, window, OF_WINDOW * window.width) for window in windows]))
+        # The close box takes the coarse one's place, which is a pixel or two of the pass off.
+        replaced = (iou(found.boxes_xyxy[:, None], clear.boxes_xyxy[None]) > _SAME).any(axis=1) & (found.lengths_px < small_px)
+        return merge(Candidates.join([found[~replaced], clear]))
+
+    def _look_into(self, pyramid: Pyramid, window: Window, most_px: float) -> Candidates:
+        """The whole faces of a window that are small enough to be left to it: up to `most_px` of its pixels."""
+        found = self._look(pyramid, window)
+        size = np.array(pyramid.size)
+        low, high = window.corners_px
+        # Where the window ends with the image there is nothing to be cut off.
+        margin = _EDGE * min(window.width, window.height) * window.zoom
         low, high = np.where(low <= 0, -np.inf, low + margin), np.where(high >= size - 1, np.inf, high - margin)
         whole_ones = (found.shapes_px[:, 0] > low).all(axis=1) & (found.shapes_px[:, 1] < high).all(axis=1)
-        small = found.lengths_px < overlap * tile.side_px
-        return found[whole_ones & small & (found.scores >= self.backend.tile_score)]
+        return found[whole_ones & (found.lengths_px < most_px * window.zoom)]
 
-    def _look(self, image: Image, window: Crop) -> Candidates:
+    def _look(self, pyramid: Pyramid, window: Window) -> Candidates:
         """Candidates of one window, in image pixels."""
-        found = self.backend.look(np.ascontiguousarray(window.apply(image, 3).transpose(1, 2, 0)))
-        return Candidates(window.undo(found.shapes_px).astype(np.float64), found.scores)
+        found = self.backend.look(pyramid.cut(window))
+        return Candidates(window.undo(found.shapes_px), found.scores)
 
 
 def _turned(points_px: np.ndarray, middle_px: np.ndarray, angle: np.ndarray) -> np.ndarray:

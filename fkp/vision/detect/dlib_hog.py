@@ -26,7 +26,9 @@ class DlibHog:
 
     name = "dlib"
     size_px = 512
-    smallest = 0.16
+    coarse_px = 1024
+    sure_px = least_px = 80.0
+    min_score = 0.5
     tile_score = 0.5
     facial_points = 0
     #: Of 1,174 frames of the training folds (2 to 4) of the YouTube-Faces set, labels corrected. On the validation fold 97 %

@@ -15,7 +15,8 @@ from fkp.errors import FkpError
 from fkp.vision.detect.box_map import BoxMap
 from fkp.vision.detect.candidates import Candidates
 
-_MIN_SCORE = 0.6
+#: Candidates below it are not even doubted.
+_DOUBT_SCORE = 0.3
 _NMS_IOU = 0.3
 _TOP_K = 500
 #: The box is made around the five points, so many times their extent: about as long as a face.
@@ -37,7 +38,10 @@ class YuNet:
 
     name = "yunet"
     size_px = 640
-    smallest = 0.03
+    coarse_px = 640
+    sure_px = 20.0
+    least_px = 12.0
+    min_score = 0.6
     tile_score = 0.7
     facial_points = 5
     #: Fitted on the five points of the labels themselves, training folds; on those of the validation fold its boxes have a
@@ -57,16 +61,24 @@ class YuNet:
             raise FkpError(f"there is no face detector {str(path)!r}: write blazeface, dlib, or the path of a YuNet file (.onnx)")
         if not Path(path).is_file():
             raise FkpError(f"the face detector's file {path} is missing: name a YuNet file, or write blazeface")
+        size, self._any_size = (self.size_px, self.size_px), True
         try:
-            size = (self.size_px, self.size_px)
-            self._detector = cv2.FaceDetectorYN.create(str(path), "", size, _MIN_SCORE, _NMS_IOU, _TOP_K)
+            self._detector = cv2.FaceDetectorYN.create(str(path), "", size, _DOUBT_SCORE, _NMS_IOU, _TOP_K)
             self.look(np.zeros((*size, 3), np.uint8))  # OpenCV misses outputs only when it runs the network.
         except cv2.error as error:
             raise FkpError(f"{path} is not a YuNet file that OpenCV can run: name another one, or write blazeface") from error
+        try:
+            self.look(np.zeros((self.size_px // 2, self.size_px, 3), np.uint8))
+        except cv2.error:  # Some files, and some OpenCVs, hold on to the size that the network was exported with.
+            self._any_size = False
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
         """See `DetectorBackend.look`."""
+        height, width = pixels_u8.shape[:2]
+        if not self._any_size:
+            pixels_u8 = np.pad(pixels_u8, ((0, self.size_px - height), (0, self.size_px - width), (0, 0)))
         with self._lock:
+            self._detector.setInputSize(pixels_u8.shape[1::-1])
             _, rows = self._detector.detect(cv2.cvtColor(pixels_u8, cv2.COLOR_RGB2BGR))
         # Columns: x, y, width, height, five points, score.
         numbers = np.zeros((0, 15)) if rows is None else rows.astype(np.float64)

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from fkp.errors import FkpError
 from fkp.vision.detect import blazeface, open_detector
-from fkp.vision.detect.blazeface import anchors, decode
+from fkp.vision.detect.blazeface import anchors, any_size, decode
 
 
 def test_anchors_are_the_cell_middles() -> None:
@@ -25,7 +26,7 @@ def test_anchors_are_the_cell_middles() -> None:
 def test_decode_one_candidate() -> None:
     raw, logits = np.zeros((896, 16), np.float32), np.full(896, -100, np.float32)
     raw[513, :8], logits[513] = [3, -4, 40, 20, 1, 2, -5, 6], math.log(0.8 / 0.2)
-    found = decode(raw, logits, 0.6)
+    found = decode(raw, logits, 0.6, anchors())
     # anchor (16, 16), centre (19, 12) from the border, half a pixel less from the first pixel's centre
     np.testing.assert_allclose(found.boxes_xyxy, [[-1.5, 1.5, 38.5, 21.5]], atol=1e-5)
     np.testing.assert_allclose(found.shapes_px[0, 2:4], [[16.5, 17.5], [10.5, 21.5]], atol=1e-5)
@@ -37,9 +38,24 @@ def test_decode_drops_what_is_no_box() -> None:
     raw[:, 2:4] = -5
     raw[7, :4] = [np.nan, 0, 5, 5]
     raw[8, :4] = [0, np.inf, 5, 5]
-    found = decode(raw, logits, 0.6)
+    found = decode(raw, logits, 0.6, anchors())
     assert found.shapes_px.shape == (0, 6, 2)
     assert found.scores.shape == (0,)
+
+
+def test_the_network_takes_any_size_and_answers_its_own_the_same_to_the_last_bit() -> None:
+    fixed = blazeface._model_bytes()
+    pixels = np.random.default_rng(0).random((1, 256, 256, 3), np.float32)
+    sessions = [onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]) for model in (fixed, any_size(fixed))]
+    before, after = (list(session.run(None, {"input:0": pixels})) for session in sessions)
+    assert [answer.shape for answer in before] == [(1, 512, 1), (1, 384, 1), (1, 512, 16), (1, 384, 16)]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    wide = sessions[1].run(None, {"input:0": pixels[:, :96, :224]})
+    assert [answer.shape[1] for answer in wide] == [6 * 14 * 2, 3 * 7 * 6] * 2
+    assert len(anchors(224, 96)) == 6 * 14 * 2 + 3 * 7 * 6
+    with pytest.raises(ValueError, match="stands 0 times in the network"):
+        any_size(any_size(fixed))
 
 
 def test_a_missing_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from fkp.errors import FkpError
 from fkp.vision.crop import Crop
-from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector
+from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector, with_smallest_face
 from fkp.vision.detect.blazeface import MIN_SCORE
 from fkp.vision.detect.candidates import Candidates
+from fkp.vision.detect.detector import SMALLEST_FACE
+from fkp.vision.detect.windows import CLOSE_PX, MAX_CLOSE, MAX_TILED_PX
 from fkp.vision.image import Image
 
 # --- windows and tiles, with squares for faces
@@ -34,27 +37,44 @@ def image(width: int, height: int, *boxes_xyxy: tuple[int, int, int, int]) -> Im
 )
 def test_windows(red: Any, box: tuple[int, int, int, int], looks: int) -> None:
     (found,) = FaceDetector(red).detect(image(99, 99, box))
-    assert red.looks == looks
+    assert len(red.looks) == looks
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=2)
     assert found.box_xyxy.dtype == np.float32
 
 
 @pytest.mark.parametrize("box", [(500, 333, 530, 363), (0, 0, 30, 30), (870, 570, 900, 600), (300, 200, 340, 240), (590, 390, 615, 415)])
-def test_tiles_find_small_faces_once_wherever_they_are(red: Any, box: tuple[int, int, int, int]) -> None:
+def test_small_faces_are_found_once_wherever_they_are(red: Any, box: tuple[int, int, int, int]) -> None:
     canvas = image(900, 600, box)
     assert FaceDetector(red, tiles=False).detect(canvas) == []
     (found,) = FaceDetector(red).detect(canvas)
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=3)
 
 
-def test_tiles_are_switched_off_by_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_closer_looks_are_switched_off_by_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    for name in ("blazeface", "blazeface:whole"):
+    for name in ("blazeface", "blazeface:0.02", "blazeface:whole"):
         detector = open_detector(name)
         monkeypatch.setattr(detector.backend, "look", Mock(side_effect=detector.backend.look))
         detector.detect(np.zeros((1200, 1800, 3), np.uint8))
-        looks.append(detector.backend.look.call_count)  # type: ignore[attr-defined]
-    assert looks[0] > 10 > 4 > looks[1]
+        looks.append([call.args[0].shape[:2] for call in detector.backend.look.call_args_list])  # type: ignore[attr-defined]
+    pixels = [sum(height * width for height, width in shapes) for shapes in looks]
+    assert pixels[0] > 3 * pixels[1] > 3 * pixels[2]
+    assert looks[2] == [(192, 256), (160, 192)]
+
+
+@pytest.mark.parametrize("wrong", ["0", "1.5", "-0.1", "nan", "0.0001", "x", ""])
+def test_a_smallest_face_that_is_no_part_of_an_image_is_refused(wrong: str) -> None:
+    with pytest.raises(FkpError, match=r"the smallest face is a part of the image's longer side, 0\.001 to 0\.5, and not"):
+        open_detector(f"blazeface:{wrong}")
+
+
+def test_the_smallest_face_stands_in_the_name_once() -> None:
+    assert with_smallest_face("blazeface", None) == "blazeface"
+    name = with_smallest_face("blazeface", 0.05)
+    assert open_detector(name).smallest_face == 0.05 and open_detector().smallest_face == SMALLEST_FACE
+    for taken in (name, "blazeface:whole"):
+        with pytest.raises(FkpError, match="already says what it looks for"):
+            with_smallest_face(taken, 0.1)
 
 
 def test_a_face_that_the_image_shows_is_not_lost_in_tiles(red: Any) -> None:
@@ -63,17 +83,24 @@ def test_a_face_that_the_image_shows_is_not_lost_in_tiles(red: Any) -> None:
     np.testing.assert_allclose(found.box_xyxy, np.array(box) - 0.5, atol=9)
 
 
-def test_deep_tiles_are_looked_at_only_for_a_reason(red: Any) -> None:
-    large, small = (100, 50, 600, 550), (700, 400, 760, 460)
-    detector = FaceDetector(red)
-    looks = []
-    for boxes in ((large,), (small,), ()):
-        red.looks = 0
-        detector.detect(image(2700, 1800, *boxes))
-        looks.append(red.looks)
-    # 300 pixels a tile of the second level: with the one face that the first window shows it is not reached.
-    assert looks[0] < 30 < looks[1] <= 202
-    assert looks[2] == looks[1]
+def test_the_cost_follows_what_there_is_to_see(red: Any) -> None:
+    large, doubtful, small = (100, 50, 700, 650), (2000, 1200, 2120, 1320), (2400, 1500, 2440, 1540)
+    detector = FaceDetector(red, smallest_face=0.01)
+    counts, pixels = [], []
+    for boxes in ((large,), (large, doubtful), (large, doubtful, small), (small,), ()):
+        red.looks = []
+        counts.append(len(detector.detect(image(2700, 1800, *boxes))))
+        pixels.append(sum(height * width for height, width in red.looks))
+    # The first pass shows 1 / 17 of each side: `doubtful` is 7 pixels long in it, and `small` not there before the finer pass.
+    assert counts == [1, 2, 3, 1, 0]
+    assert pixels[0] < 60_000 and pixels[0] + 100_000 < pixels[1] <= pixels[2] <= 600_000 and pixels[4] < pixels[3] < pixels[2]
+
+
+def test_the_cost_of_a_thousand_faces_is_bounded(red: Any) -> None:
+    boxes = [(x, y, x + 36, y + 36) for x in range(20, 3900, 97) for y in range(20, 2900, 97)]
+    found = FaceDetector(red).detect(image(4000, 3000, *boxes))
+    assert len(boxes) > 1000 and len(found) >= MAX_CLOSE
+    assert sum(height * width for height, width in red.looks) < 2 * MAX_TILED_PX + 2 * MAX_CLOSE * CLOSE_PX**2
 
 
 def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
@@ -84,15 +111,15 @@ def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
 
 
 class Leaning:
-    """One face of 60 pixels in a 200 pixel window whose eyes' line is turned; the calibration shifts upright boxes to the right."""
+    """One face of 60 pixels in a window of 224 pixels whose eyes' line is turned; the calibration shifts upright boxes to the right."""
 
-    name, size_px, smallest, tile_score, facial_points = "leaning", 200, 0.1, 0.5, 2
+    name, size_px, coarse_px, sure_px, least_px, min_score, tile_score, facial_points = "leaning", 224, 224, 20.0, 20.0, 0.5, 0.5, 2
     box_map = BoxMap(((0.2,), (0.0,), (0.8,), (0.5,)))
 
     def __init__(self, roll_deg: float) -> None:
         angle = np.radians(roll_deg)
         eye = 12 * np.array([np.cos(angle), np.sin(angle)])
-        self.shape = np.stack([np.full(2, 69.5), np.full(2, 129.5), 99.5 - eye, 99.5 + eye])
+        self.shape = np.stack([np.full(2, 81.5), np.full(2, 141.5), 111.5 - eye, 111.5 + eye])
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:
         return Candidates(self.shape[None], np.array([0.9]))
@@ -104,18 +131,18 @@ class Leaning:
 )
 def test_the_box_of_a_leaning_face_is_turned_with_it(roll_deg: float, expected_deg: float, shift: tuple[float, float]) -> None:
     leaning = Leaning(roll_deg)
-    (found,) = FaceDetector(leaning, tiles=False).detect(np.zeros((200, 200, 3), np.uint8))
+    (found,) = FaceDetector(leaning, tiles=False).detect(np.zeros((224, 224, 3), np.uint8))
     assert found.roll_deg == pytest.approx(expected_deg)
-    np.testing.assert_allclose((found.box_xyxy[:2] + found.box_xyxy[2:]) / 2 - 99.5, shift, atol=0.01)
+    np.testing.assert_allclose((found.box_xyxy[:2] + found.box_xyxy[2:]) / 2 - 111.5, shift, atol=0.01)
     np.testing.assert_allclose(found.box_xyxy[2:] - found.box_xyxy[:2], (48, 30), atol=0.01)
     leaning.facial_points = 0  # Without points nobody knows.
-    assert FaceDetector(leaning, tiles=False).detect(np.zeros((200, 200, 3), np.uint8))[0].roll_deg == 0
+    assert FaceDetector(leaning, tiles=False).detect(np.zeros((224, 224, 3), np.uint8))[0].roll_deg == 0
 
 
 # --- the network, without a face
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (40, 3000), (3000, 40), (2, 700)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (100, 20000), (3000, 40), (2, 700)])
 @pytest.mark.parametrize("value", [0, 255])
 def test_any_size_works(blazeface: FaceDetector, shape: tuple[int, int], value: int) -> None:
     assert blazeface.detect(np.full((*shape, 3), value, np.uint8)) == []

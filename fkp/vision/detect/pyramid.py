@@ -1,0 +1,54 @@
+"""An image at the scales at which a detector sees it."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from fkp.vision.detect.windows import Window
+from fkp.vision.image import Image
+
+#: A window is sampled from the halving that it shrinks by a factor of 0.84 to 1.68: below two, bilinear sampling skips no pixel.
+_SHARPER = 0.25
+
+
+class Pyramid:
+    """An image, its half, its quarter and so on, each made when a window first needs it.
+
+    Averages of 2 x 2 pixels cost 4 ms of 12 megapixels down to 500 x 375; OpenCV's average by any factor (`INTER_AREA`), 37. In memory
+    they are a third of the image.
+
+    Args:
+        image: (H, W, 3) uint8.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._levels = [image]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image."""
+        height, width = self._levels[0].shape[:2]
+        return width, height
+
+    def cut(self, window: Window) -> np.ndarray:
+        """Return what a window shows, (height, width, 3) uint8; outside the image it is black."""
+        wanted = max(math.floor(math.log2(window.zoom) + _SHARPER), 0)
+        while len(self._levels) <= wanted and min(self._levels[-1].shape[:2]) > 1:
+            self._levels.append(_half(self._levels[-1]))
+        level = min(wanted, len(self._levels) - 1)
+        pixels, step = self._levels[level], window.zoom / 2**level
+        x, y = (border / 2**level + (step - 1) / 2 for border in (window.left_px, window.top_px))
+        # Only the part that is seen: OpenCV warps no image of more than 32,767 pixels a side.
+        x0, y0 = (max(math.floor(first) - 1, 0) for first in (x, y))
+        seen = pixels[y0 : max(math.ceil(y + step * window.height) + 2, 0), x0 : max(math.ceil(x + step * window.width) + 2, 0)]
+        matrix = np.array([[step, 0, x - x0], [0, step, y - y0]])
+        return cv2.warpAffine(seen, matrix, (window.width, window.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def _half(image: Image) -> Image:
+    """Averages of 2 x 2 pixels; an odd last row or column is left out, so that places keep their exact scale."""
+    height, width = (side // 2 for side in image.shape[:2])
+    return cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
