@@ -1,0 +1,307 @@
+"""The page's server: routes over a `Session`, for one person on this machine.
+
+Everything behind /api needs the token of the address. A client names faces and photographs by ids that the server has given; no path
+reaches the disk. There are no answers for other origins, and none under another host name (against DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException
+
+from fkp.errors import FkpError
+from fkp.label.log import Conflict, NotSaved
+from fkp.label.photos import for_browser, photo_id
+from fkp.label.session import Session
+from fkp.serve.http.page_landmarks import page_landmarks
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PAGE = Path(__file__).with_name("page")
+#: Colours and controls are those of the endpoint's page.
+BASE = PAGE.parents[1] / "serve/page/page.css"
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_HEADERS = [
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+#: A coordinate that no photograph has; how far outside its frame a point may lie says `labels.MAX_OUTSIDE`.
+_MOST_PX = 1e6
+_MOST_FACES = 500
+
+Coordinate = Annotated[float, Field(ge=-_MOST_PX, le=_MOST_PX, allow_inf_nan=False)]
+Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Points(_Body):
+    """Points that a person has set: number -> x, y and state, or null for one whose guess counts again."""
+
+    version: int
+    do: Literal["move", "place", "nudge", "state", "shape", "swap", "mirror", "forget", "accept"] = "move"
+    points: dict[Annotated[int, Field(ge=0)], tuple[Coordinate, Coordinate, Literal["visible", "occluded", "missing"]] | None] = {}
+    done: bool = False
+
+
+class About(_Body):
+    """What else is said of a face; only what is given changes."""
+
+    version: int
+    box: Box | None = None
+    group: Annotated[str, Field(max_length=200)] | None = None
+    done: bool | None = None
+    removed: bool | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> About:
+        if self.box is not None:
+            check_box(self.box)
+        return self
+
+
+class New(_Body):
+    """A face that the model has missed."""
+
+    photo: str
+    box: Box
+
+    @model_validator(mode="after")
+    def _whole(self) -> New:
+        check_box(self.box)
+        return self
+
+
+class Last(_Body):
+    """The last command that the page knows of."""
+
+    last: int
+
+
+class Adapt(_Body):
+    """How to adapt; nothing: all ways."""
+
+    ways: list[Literal["map", "tune", "both"]] = []
+
+
+def check_box(box: Box) -> None:
+    """Refuse a box without area.
+
+    Raises:
+        ValueError: It is one.
+    """
+    x0, y0, x1, y1 = box
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        raise ValueError("a box is at least two pixels wide and high: draw it from one corner to the other")
+
+
+def build_app(session: Session, token: str, hosts: Callable[[], set[str]]) -> ASGIApp:
+    """Make the ASGI application.
+
+    Args:
+        session: What it shows.
+        token: Of the address.
+        hosts: Returns the values of the header Host that are answered.
+    """
+    api = FastAPI(title="fkp label", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_errors(api)
+    _add_page(api)
+    _add_reading(api, session)
+    _add_commands(api, session)
+    return _Security(api, token, hosts)
+
+
+class _Security:
+    """What every request passes: host, token, and the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, token: str, hosts: Callable[[], set[str]]) -> None:
+        self._app, self._token, self._hosts = app, token.encode(), hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message.get("headers", ())}
+                kept = [] if b"cache-control" in given else [(b"cache-control", b"no-store")]
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS, *kept]}
+            await send(message)
+
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        host = headers.get(b"host", b"").decode("latin-1")
+        given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        refusal: Response | None = None
+        if host not in self._hosts():
+            refusal = _refusal(421, f"this server is not {host[:80]}: open the address that `fkp label` has printed")
+        elif scope["path"].startswith("/api/") and not hmac.compare_digest(given, self._token):
+            refusal = _refusal(401, "the address lacks its token: open the address that `fkp label` has printed")
+        await (refusal or self._app)(scope, receive, with_headers)
+
+
+def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
+    return JSONResponse({"message": message, **more}, status)
+
+
+def _add_errors(api: FastAPI) -> None:
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return _refusal(422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg'].removeprefix('Value error, ')}")
+
+    @api.exception_handler(Conflict)
+    async def conflict(request: Request, error: Conflict) -> Response:
+        return _refusal(409, "another window has changed this meanwhile")
+
+    @api.exception_handler(NotSaved)
+    async def not_saved(request: Request, error: NotSaved) -> Response:
+        return _refusal(507, str(error))
+
+    @api.exception_handler(FkpError)
+    async def failed(request: Request, error: FkpError) -> Response:
+        return _refusal(400, str(error))
+
+    @api.exception_handler(KeyError)
+    async def unknown(request: Request, error: KeyError) -> Response:
+        return _refusal(404, "there is no such face or photograph: reload the page")
+
+    @api.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        return _refusal(error.status_code, str(error.detail))
+
+
+def _add_page(api: FastAPI) -> None:
+    paths = [path for path in PAGE.iterdir() if path.suffix in _TYPES]
+    files = {path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in paths}
+    files["base.css"] = BASE.read_bytes(), _TYPES[".css"]
+
+    def asset(name: str) -> Callable[[], Response]:
+        content, kind = files[name]
+        return lambda: Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+    for name in files:
+        api.add_api_route(f"/page/{name}", asset(name), methods=["GET"])
+    api.add_api_route("/", asset("index.html"), methods=["GET"])
+
+
+def _add_reading(api: FastAPI, session: Session) -> None:
+    tables = page_landmarks(session.scheme)
+
+    @api.get("/api/tables")
+    def told() -> dict[str, Any]:
+        """The scheme."""
+        return tables
+
+    @api.get("/api/summary")
+    def summary() -> dict[str, Any]:
+        """What there is to say of the whole."""
+        return session.summary()
+
+    @api.get("/api/queue")
+    def queue(start: int = 0, count: Annotated[int, Field(ge=1, le=_MOST_FACES)] = 60) -> dict[str, Any]:
+        """Some faces in their order."""
+        return {"faces": session.queue.window(start, count), "start": max(start, 0)}
+
+    @api.get("/api/next")
+    def following(after: str | None = None, step: Annotated[int, Field(ge=-1, le=1)] = 1) -> dict[str, Any]:
+        """The next face that is open."""
+        return {"face": session.queue.next_open(after, step)}
+
+    @api.get("/api/without")
+    def without() -> list[dict[str, str]]:
+        """Photographs on which no face was found."""
+        return [{"name": name, "photo_id": photo_id(name)} for name in session.queue.without()]
+
+    @api.get("/api/faces/{name}")
+    def face(name: str) -> dict[str, Any]:
+        """One face."""
+        return _face(session, session.face(name))
+
+    @api.get("/api/photos/{name}")
+    def photo(name: str, request: Request) -> Response:
+        """A photograph as the browser shows it."""
+        known = _photo(session, name)
+        try:
+            data, kind = for_browser(session.photos.read(known, session.out), known)
+        except FkpError as error:
+            return _refusal(404, f"{error}: your labels are kept")
+        return Response(data, media_type=kind, headers={"cache-control": "private, max-age=3600"})
+
+
+def _add_commands(api: FastAPI, session: Session) -> None:
+    @api.post("/api/faces/{name}/points")
+    def points(name: str, body: Points) -> dict[str, Any]:
+        """Set points."""
+        if any(place >= len(session.scheme) for place in body.points):
+            raise KeyError(name)
+        return _face(session, session.set_points(name, body.version, body.do, body.points, body.done))
+
+    @api.post("/api/faces/{name}")
+    def about(name: str, body: About) -> dict[str, Any]:
+        """Say anything else of a face."""
+        change = body.model_dump(exclude={"version"}, exclude_none=True)
+        if "group" in change:
+            change["group"] = change["group"].strip() or None
+        return _face(session, session.tell(name, body.version, "tell", change))
+
+    @api.post("/api/faces")
+    def add(body: New) -> dict[str, Any]:
+        """Add a face."""
+        return _face(session, session.add(_photo(session, body.photo), body.box))
+
+    @api.post("/api/undo")
+    def undo(body: Last) -> dict[str, Any]:
+        """Take the last command back."""
+        found = session.undo(body.last)
+        return {"face": found and _face(session, found)}
+
+    @api.post("/api/redo")
+    def redo(body: Last) -> dict[str, Any]:
+        """Do it again."""
+        found = session.undo(body.last, redo=True)
+        return {"face": found and _face(session, found)}
+
+    @api.post("/api/adapt")
+    def adapt(body: Adapt) -> dict[str, Any]:
+        """Begin to adapt."""
+        session.adapt(tuple(body.ways))
+        return session.adapting.to_json()
+
+    @api.delete("/api/adapt")
+    def stop() -> dict[str, Any]:
+        """Stop it."""
+        session.adapting.stop()
+        return session.adapting.to_json()
+
+
+def _photo(session: Session, name: str) -> str:
+    """Name of a photograph by its id.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return session.photo_names[name]
+
+
+def _face(session: Session, face: dict[str, Any]) -> dict[str, Any]:
+    return {**face, "photo_id": photo_id(face["photo"]), "place": session.queue.place(face["id"])}

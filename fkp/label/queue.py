@@ -1,0 +1,161 @@
+"""In which order faces are offered: ranked in the background, so that no edit waits for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+
+from fkp.label import order, set_writer
+from fkp.label.finder import Finder, Guess
+from fkp.label.imported import Imported
+from fkp.label.log import Face, Log
+from fkp.scheme import Scheme
+
+#: It is ranked anew when so many times as many faces are there.
+_GROWN = 1.3
+
+
+class Labelling(Protocol):
+    """What the queue needs of a session."""
+
+    log: Log
+    finder: Finder
+    imported: Imported | None
+    scheme: Scheme
+
+    def known(self, face: str) -> Face:
+        """A face as a person has left it."""
+        ...
+
+    def guess(self, face: Face) -> Guess | None:
+        """What the model says of it, in the scheme of the labels."""
+        ...
+
+    def is_blind(self, face: Face) -> bool:
+        """Whether it is labelled without guesses."""
+        ...
+
+
+class Queue:
+    """The faces of a session in the order of their use.
+
+    Args:
+        session: Whose.
+    """
+
+    def __init__(self, session: Labelling) -> None:
+        self._session = session
+        self._order: list[str] = []
+        self._place: dict[str, int] = {}
+        self._photo: dict[str, str] = {}
+        self._pct: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._ranked = 0
+        self._seen: set[str] = set()
+        for face in [*session.log.faces.values()]:
+            self.insert(face.id, face.photo)
+        for photo, boxes in session.imported.boxes.items() if session.imported else ():
+            for name in boxes:
+                self.insert(name, photo)
+
+    def photo_of(self, face: str) -> str:
+        """Name of the photograph of a face.
+
+        Raises:
+            KeyError: There is no such face.
+        """
+        return self._photo[face]
+
+    def insert(self, face: str, photo: str) -> None:
+        """Add a face behind all others."""
+        with self._lock:
+            if face not in self._photo:
+                self._photo[face] = photo
+                self._place[face] = len(self._order)
+                self._order.append(face)
+
+    def outdate(self) -> None:
+        """Take in what the model has found since, and rank it where that is due; called in the finder's thread."""
+        finder = self._session.finder
+        for photo in [name for name in finder.found if name not in self._seen]:
+            self._seen.add(photo)
+            for face in finder.found[photo].boxes:
+                self.insert(face, photo)
+        if finder.ready or len(self._order) >= _GROWN * self._ranked + 1:
+            self._rank()
+
+    def _rank(self) -> None:
+        session = self._session
+        with self._lock:
+            names = [*self._order]
+        faces: list[Face] = [session.known(name) for name in names]
+        prints = {name: found.print for name, found in [*session.finder.found.items()] if found.print is not None}
+        groups = set_writer.groups_of(faces, prints)
+        scheme = session.finder.scheme
+        first, ranked, guesses, rest = [], [], [], []
+        for face, group in zip(faces, groups, strict=True):
+            own = session.finder.guess(face.id)
+            if face.done or face.removed:
+                first.append(face.id)
+            elif own is None or not (np.isfinite(own.points_px).all() and np.isfinite(own.error_px).all() and own.error_px.min() > 0):
+                rest.append(face.id)
+            else:
+                ranked.append(face.id)
+                guesses.append(order.Guess(own.points_px, own.error_px / 2, np.array(face.box or face.seen), group, face.photo))
+        pct = order.expected_pct(guesses, scheme) if guesses else np.zeros(0)
+        self._pct.update(zip(ranked, pct.tolist(), strict=True))
+        if session.imported is not None:
+            known = [session.known(name) for name in ranked]
+            apart = [session.imported.disagreement_pct(face, session.guess(face), session.scheme) for face in known]
+            self._pct.update(zip(ranked, apart, strict=True))
+            chosen = sorted(range(len(ranked)), key=lambda place: -apart[place])
+        else:
+            chosen = order.rank(guesses, scheme)
+        done = [*first, *(ranked[place] for place in chosen), *rest]
+        with self._lock:
+            new = [name for name in self._order if name not in {*done}]
+            self._order = done + new
+            self._place = {name: place for place, name in enumerate(self._order)}
+            self._ranked = len(self._order)
+
+    def window(self, start: int, count: int) -> list[dict[str, Any]]:
+        """Some faces in their order."""
+        with self._lock:
+            names = self._order[max(start, 0) : max(start, 0) + count]
+        rows = []
+        for name in names:
+            face = self._session.known(name)
+            pct = self._pct.get(name)
+            own = {"id": name, "photo": face.photo, "done": face.done, "removed": face.removed, "blind": self._session.is_blind(face)}
+            rows.append({**own, "pct": None if pct is None else round(pct, 2), "place": self._place[name]})
+        return rows
+
+    def place(self, face: str) -> int | None:
+        """Place of a face; None where it is in no order yet."""
+        return self._place.get(face)
+
+    def next_open(self, after: str | None, step: int = 1) -> str | None:
+        """The next face that is neither finished nor removed, from the start again at the end; None where all are finished."""
+        with self._lock:
+            names, here = [*self._order], -1 if after is None else self._place.get(after, -1)
+        faces = self._session.log.faces
+        for turn in range(1, len(names) + 1):
+            name = names[(here + step * turn) % len(names)]
+            if name != after and not ((face := faces.get(name)) and (face.done or face.removed)):
+                return name
+        return None
+
+    def without(self) -> list[str]:
+        """Photographs on which there is no face."""
+        with self._lock:
+            some = {photo for face, photo in self._photo.items() if not ((own := self._session.log.faces.get(face)) and own.removed)}
+        return [name for name, found in [*self._session.finder.found.items()] if not found.fault and name not in some]
+
+    def summary(self) -> dict[str, Any]:
+        """How many there are."""
+        found = [*self._session.finder.found.items()]
+        faults = [f.fault for _, f in found if f.fault]
+        removed = sum(face.removed for face in [*self._session.log.faces.values()])
+        return {"faces": len(self._order) - removed, "faults": faults[:20], "broken": len(faults), "without": len(self.without())}

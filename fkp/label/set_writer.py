@@ -1,0 +1,138 @@
+"""The log as a set that `fkp train`, `fkp adapt` and `fkp data export` read: `fkp.data.label_set`, written anew from the log each time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fkp.common.files import atomic_replace
+from fkp.data import label_set
+from fkp.data.label_set import LabelSet
+from fkp.data.near_duplicates import clusters_of
+from fkp.errors import FkpError
+from fkp.label.log import Face
+from fkp.label.photos import Photos
+from fkp.scheme import Scheme
+from fkp.vision.fingerprint import Fingerprint
+
+
+def labels_of(faces: Iterable[Face], scheme: Scheme, prints: Mapping[str, Fingerprint], blind: Iterable[str]) -> LabelSet:
+    """The finished faces as labels, in the order of their photographs.
+
+    Args:
+        faces: What a person has said.
+        scheme: Of the points.
+        prints: Of the photographs, by name: those that are nearly the same come into one group.
+        blind: Faces that were labelled without guesses: they are the test subset, and all others train.
+    """
+    kept = sorted((face for face in faces if face.done and not face.removed and _labelled(face)), key=lambda face: (face.photo, face.id))
+    hidden = {*blind}
+    points = np.full((len(kept), len(scheme), 2), np.nan, np.float32)
+    visible = np.zeros((len(kept), len(scheme)), bool)
+    boxes = np.full((len(kept), 4), np.nan, np.float32)
+    place = {name: number for number, name in enumerate(scheme.landmarks)}
+    for row, face in enumerate(kept):
+        boxes[row] = face.box or face.seen
+        for name, point in face.points.items():
+            if point.state != "missing":
+                points[row, place[name]] = point.x, point.y
+                visible[row, place[name]] = point.state == "visible"
+    test, train = "test", "train" if hidden else None
+    subsets: list[Literal["train", "val", "test"] | None] = [test if face.id in hidden else train for face in kept]  # type: ignore[misc]
+    images = [f"{label_set.IMAGES}/{face.photo}" for face in kept]
+    return LabelSet(Path(), scheme, images, groups_of(kept, prints), subsets, boxes, points, visible)
+
+
+def groups_of(faces: list[Face], prints: Mapping[str, Fingerprint]) -> list[str]:
+    """The group of each face: as it was named, else its photograph's; those of photographs that are nearly the same are one."""
+    names = [name for name in dict.fromkeys(face.photo for face in faces) if name in prints]
+    cluster = dict(zip(names, clusters_of([prints[name] for name in names]).tolist(), strict=True)) if names else {}
+    leader: dict[str, str] = {}
+
+    def find(group: str) -> str:
+        while leader.get(group, group) != group:
+            group = leader[group]
+        return group
+
+    first: dict[tuple[str, object], str] = {}
+    own = [face.group or face.photo for face in faces]
+    for face, group in zip(faces, own, strict=True):
+        for key in (("photo", face.photo), *((("like", cluster[face.photo]),) if face.photo in cluster else ())):
+            other = find(first.setdefault(key, group))
+            mine = find(group)
+            # A name that a person gave stays.
+            if other != mine:
+                low, high = sorted((other, mine), key=lambda name: (name in prints, name))
+                leader[high] = low
+    return [find(group) for group in own]
+
+
+def write_set(out: Path, labels: LabelSet, photos: Photos) -> list[str]:
+    """Write the set, each file whole or not at all; images are copied once.
+
+    Returns:
+        What is wrong: photographs that have vanished, whose faces are left out until they are back.
+
+    Raises:
+        FkpError: It cannot be written; what was there still is, and so is the log.
+    """
+    lost: dict[str, str] = {}
+    try:
+        for image in dict.fromkeys(labels.images):
+            try:
+                _copy(photos, image.removeprefix(f"{label_set.IMAGES}/"), out)
+            except FkpError as error:
+                lost[image] = str(error)
+        kept = [row for row, image in enumerate(labels.images) if image not in lost]
+        if kept or (out / label_set.LABELS).exists():
+            write_labels(out, chosen(labels, kept))
+    except OSError as error:
+        raise FkpError(f"cannot write {out}: {error.strerror or error}: free some space; the log has all of your work") from error
+    return list(lost.values())
+
+
+def chosen(labels: LabelSet, rows: list[int]) -> LabelSet:
+    """Some faces of a set."""
+    lists = ([some[row] for row in rows] for some in (labels.images, labels.groups, labels.subsets))
+    images, groups, subsets = lists
+    arrays = (some[rows] for some in (labels.boxes_px, labels.points_px, labels.visible))
+    return LabelSet(labels.root, labels.scheme, images, groups, subsets, *arrays)  # type: ignore[arg-type]
+
+
+def write_labels(folder: Path, labels: LabelSet) -> None:
+    """Write the files of a set but its images, each in one step.
+
+    Raises:
+        OSError: The disk is full, or the like.
+    """
+    about = {"format": "label", "origin": 0.0, "images": len(set(labels.images)), "groups": len(set(labels.groups))}
+    with tempfile.TemporaryDirectory(prefix=".set-", dir=folder) as draft:
+        label_set.write(Path(draft), labels, about)
+        for name in (label_set.SCHEME, label_set.LABELS, label_set.SET):
+            path = Path(draft) / name
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                path.replace(folder / name)
+
+
+def _copy(photos: Photos, name: str, out: Path) -> None:
+    target = out / label_set.IMAGES / name
+    if target.is_file():
+        return
+    source = photos.paths.get(name)
+    if source is None or not source.is_file():
+        raise FkpError(f"photograph {name} is gone: bring it back, and its labels are in the set again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_replace(target) as draft:
+        shutil.copyfile(source, draft)
+
+
+def _labelled(face: Face) -> bool:
+    return sum(point.state != "missing" for point in face.points.values()) > 1
