@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,11 @@ import torch
 from fkp.bundle import Bundle, write_bundle
 from fkp.config import Config, DataConfig, build_config
 from tests.leftovers import Leftovers
-from tests.needs import needed
+from tests.needs import missing, needed
 from tests.processes import Process
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 torch.set_num_threads(1)
 
@@ -34,10 +38,10 @@ Frames = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 #: Groups of tests that run one after the other in one process, longest first; `make test` shares them out in this order.
-LONGEST = ("ray", "processes", "tests/serve/test_page.py", "tests/serve/ingress/test_haproxy.py")
+LONGEST = ("ray", "processes", "browser", "tests/serve/ingress/test_haproxy.py")
 
 #: Fixture -> group of the tests that use it: there is one of it for the whole run.
-DEAR = {"ray_cluster": "ray", "start_process": "processes", "run_process": "processes"}
+DEAR = {"ray_cluster": "ray", "start_process": "processes", "run_process": "processes", "driver": "browser"}
 
 _LIMIT_S = 5.0
 _LEFTOVERS: pytest.StashKey[Leftovers] = pytest.StashKey()
@@ -175,6 +179,44 @@ def start_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 def run_process(start_process: Callable[..., Process]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The same, and wait for its end: what `subprocess.run` returns."""
     return lambda *args, **options: start_process(*args, **options).completed()
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Debian's chromium, without a window, for every page; its camera shows one drawn face, over and over."""
+    import PIL.Image
+    from selenium import webdriver
+
+    from fkp.data.synthetic import render
+
+    programs = shutil.which("chromium"), shutil.which("chromedriver")
+    if None in programs:
+        missing("no browser: `apt-get install chromium chromium-driver` brings it")
+    folder = tmp_path_factory.mktemp("chromium")
+    film = folder / "camera.mjpeg"
+    frame = PIL.Image.fromarray(render.frame_of(5, seed=7)[2]).resize((320, 384))
+    with film.open("wb") as handle:
+        for _ in range(3):
+            frame.save(handle, "JPEG", quality=95)
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",  # Containers and root have no sandbox to offer; the browser sees this repository's pages only.
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1280,1000",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+        f"--user-data-dir={folder / 'profile'}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder), "download.prompt_for_download": False})
+    started = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    yield started
+    started.quit()
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def open_model(name: str) -> Bundle:
 def _check_schemes(shared: object, labels: str, model: str) -> None:
     if not shared:
         raise FkpError(
-            f"scheme {labels} has no landmark's name in common with the model's {model}: name the landmarks as there, or use another --model"
+            f"scheme {labels} has no landmark's name in common with the model's {model}: name them as there, or use another --model"
         )
 
 

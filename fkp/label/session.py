@@ -62,6 +62,7 @@ class Session:
         self.adapting = Adapting()
         self.warnings: list[str] = [*photos.faults.values()]
         self._lock = threading.RLock()
+        self._told: tuple[int, dict[str, Any]] | None = None
         self._changed = threading.Event()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_when_quiet, name="set", daemon=True)
@@ -193,10 +194,11 @@ class Session:
         size_px = self._size_px(face)
         open_points = [place for place, point in enumerate(points) if point["how"] is None]
         review = [place for place in open_points if points[place]["r"] is None or 100 * points[place]["r"] / size_px > self.sure_pct]
+        review += [place for place, point in enumerate(points) if point["how"] == "imported" and _apart(point) > statistics.CIRCLE_90]
         if hidden:
             following = review[0] if review else None
         elif following is None or following not in review:
-            following = max(review, key=lambda place: points[place]["r"] or math.inf) if review else None
+            following = max(review, key=lambda place: (_apart(points[place]), points[place]["r"] or math.inf)) if review else None
         return {
             "id": face.id,
             "photo": face.photo,
@@ -221,7 +223,11 @@ class Session:
     def _point(self, face: Face, place: int, guess: Guess | None) -> dict[str, Any]:
         point = face.points.get(self.scheme.landmarks[place])
         if point is not None:
-            return {"x": point.x, "y": point.y, "r": None, "state": point.state, "how": point.how}
+            own = {"x": point.x, "y": point.y, "r": None, "state": point.state, "how": point.how}
+            if point.how != "imported" or point.state == "missing" or guess is None or not np.isfinite(guess.points_px[place]).all():
+                return own
+            (x, y), error = np.round(guess.points_px[place], 2).tolist(), round(float(guess.error_px[place]), 3)
+            return {**own, "ghost": [x, y, error]}
         if guess is None or not np.isfinite(guess.points_px[place]).all():
             return {"x": None, "y": None, "r": None, "state": "visible", "how": None}
         x, y = (round(float(value), 2) for value in guess.points_px[place])
@@ -402,6 +408,10 @@ class Session:
     def summary(self) -> dict[str, Any]:
         """What the page says of the whole."""
         faces = [*self.log.faces.values()]
+        if self._told is None or self._told[0] != self.log.last:  # The page asks each second, and nothing may wait for it.
+            self._told = self.log.last, statistics.told(faces, self.scheme, self.is_blind)
+        measured = self._told[1]
+        trouble = [self.finder.trouble] if self.finder.trouble else []
         return {
             "out": str(self.out),
             "model": self.model,
@@ -409,14 +419,16 @@ class Session:
             "looked": min(self.finder.looked, len(self.photos.paths)),
             "done": sum(face.done and not face.removed for face in faces),
             "last": self.log.last,
-            "warnings": [
-                *self.warnings,
-                *([self.finder.trouble] if self.finder.trouble else []),
-                *statistics.warnings(faces, self.scheme, self.is_blind),
-            ],
-            "statistics": statistics.told(faces, self.scheme, self.is_blind),
+            "warnings": [*self.warnings, *trouble, *statistics.warnings(measured)],
+            "statistics": measured,
             "adapting": self.adapting.to_json(),
             "serve": f"fkp serve --bundle {self.model}",
             "forecast": "",
             **self.queue.summary(),
         }
+
+
+def _apart(point: dict[str, Any]) -> float:
+    """How far an imported point lies from the model's, in expected errors; 0 for one that is not compared."""
+    x, y, error = point.get("ghost") or (point["x"], point["y"], 1.0)
+    return 0.0 if x is None else math.hypot(point["x"] - x, point["y"] - y) / error

@@ -65,10 +65,9 @@ def told(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool]
     }
 
 
-def warnings(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool]) -> list[str]:
-    """What is suspicious."""
-    both = told(faces, scheme, is_blind)
-    blind, shown = both["blind"], both["shown"]
+def warnings(measured: dict[str, Any]) -> list[str]:
+    """What is suspicious in what `told` says."""
+    blind, shown = measured["blind"], measured["shown"]
     if min(blind["faces"], shown["faces"]) >= _LEAST and shown["nme_pct"] < _SMALL * blind["nme_pct"]:
         return [
             f"corrections are suspiciously small: where the guesses are shown you differ from them by {shown['nme_pct']:.1f} %, "

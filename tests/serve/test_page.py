@@ -9,7 +9,6 @@ import base64
 import io
 import itertools
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +34,6 @@ from fkp.scheme import IBUG68, Scheme
 from fkp.serve.http.page_landmarks import page_landmarks
 from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
-from tests.needs import missing
 
 from .local import application, listening
 
@@ -131,14 +129,6 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> tuple[str, str]:
-    programs = shutil.which("chromium"), shutil.which("chromedriver")
-    if None in programs:
-        missing("no browser: `apt-get install chromium chromium-driver` brings it")
-    return programs  # type: ignore[return-value]
-
-
-@pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, _, image, _ = render.frame_of(5, seed=7)  # One frame of `synthetic_root`, without making the other 159.
     path = tmp_path_factory.mktemp("pictures") / name
@@ -147,7 +137,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
+def server(driver: webdriver.Chrome) -> Iterator[tuple[str, Service]]:
     service = Service(Predictor(REPO / "saved_models/champion"))
     handler = type("Handler", (_Handler,), {"service": service})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -157,35 +147,6 @@ def server(chromium: tuple[str, str]) -> Iterator[tuple[str, Service]]:
     httpd.shutdown()
     thread.join()
     httpd.server_close()
-
-
-@pytest.fixture(scope="module")
-def driver(chromium: tuple[str, str], image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("chromium")
-    film = folder / "camera.mjpeg"  # What chromium's fake camera shows: one face, over and over.
-    frame = PIL.Image.open(image).resize((320, 384))
-    with film.open("wb") as handle:
-        for _ in range(3):
-            frame.save(handle, "JPEG", quality=95)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium[0]
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",  # Containers and root have no sandbox to offer; the browser sees this repository's page only.
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--window-size=1280,1000",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={film}",
-        f"--user-data-dir={folder / 'profile'}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder), "download.prompt_for_download": False})
-    started = webdriver.Chrome(options, webdriver.ChromeService(chromium[1]))
-    yield started
-    started.quit()
 
 
 @pytest.fixture

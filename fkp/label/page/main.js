@@ -551,3 +551,5 @@ async function begin() {
 }
 
 begin().catch(fail);
+
+export { page, store, view };

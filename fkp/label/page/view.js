@@ -155,6 +155,7 @@ export class View {
           context.globalAlpha = 1;
           circle(point.r * this.scale, null, colour);
         }
+        if (point.ghost && (asked.has(number) || number === selected)) this.#ghost(context, point, colour);
         const set = point.how !== null;
         circle(set ? 4 : 3, "rgb(0 0 0 / 0.65)");
         circle(set ? 3 : 2, point.state === "occluded" ? "#000000" : colour, point.state === "occluded" ? colour : null);
@@ -166,6 +167,22 @@ export class View {
     });
     const chosen = selected === null ? null : points[selected];
     if (chosen && chosen.x !== null) this.#label(context, chosen, tables.landmarks[selected].replaceAll("_", " "));
+  }
+
+  /** Where the model has a point that another tool has labelled. */
+  #ghost(context, { x, y, ghost: [gx, gy, radius] }, colour) {
+    const [from, to] = [this.toScreen([x, y]), this.toScreen([gx, gy])];
+    context.strokeStyle = colour;
+    context.lineWidth = 1.5;
+    context.setLineDash([4, 3]);
+    context.beginPath();
+    context.moveTo(...from);
+    context.lineTo(...to);
+    context.stroke();
+    context.beginPath();
+    context.arc(...to, radius * this.scale, 0, 2 * Math.PI);
+    context.stroke();
+    context.setLineDash([]);
   }
 
   #cross(context, x, y, size, colour) {
