@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, open_bundle
+from fkp.bundle import FILES, OPTIONAL, SUMS, Bundle, open_bundle
 from fkp.config import build_config
 from fkp.data.labels import load_labels
 from fkp.evaluation.evaluate import evaluate
@@ -24,7 +24,7 @@ def model(request: pytest.FixtureRequest) -> Bundle:
 
 
 def test_it_is_whole_small_and_says_what_it_is(model: Bundle) -> None:
-    assert {path.name for path in model.path.iterdir()} == {*FILES, FACE_BOXES, SUMS}
+    assert {path.name for path in model.path.iterdir()} == {*FILES, *OPTIONAL, SUMS}
     assert sum(path.stat().st_size for path in model.path.iterdir()) < MAX_BYTES
     assert "ytfaces" in model.card
     assert model.config.data.root is None, "no path of a machine travels with a model"

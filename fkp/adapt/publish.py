@@ -22,6 +22,7 @@ from fkp.data.labels import Catalog, split_digest
 from fkp.errors import FkpError
 from fkp.evaluation.detector_calibration import look
 from fkp.evaluation.evaluate import ERROR_RADII, to_json
+from fkp.evaluation.joint_errors import of_evaluation
 from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST
 from fkp.evaluation.metrics import error_radii
 from fkp.model.network import Network
@@ -89,7 +90,8 @@ def publish(
     bundle = replace(bundle, metrics=known)
     tested = replace(measured.after, radii=known[ERROR_RADII])
     known["test"] = to_json([tested], bundle)["splits"]
-    return update_bundle(out, known, card(config, summary, base))
+    joint = of_evaluation(evaluation, base)
+    return update_bundle(out, known, card(config, summary, base), joint_errors=joint.to_json())
 
 
 def _digest(catalog: Catalog, config: Config, rows: np.ndarray) -> str:

@@ -7,6 +7,7 @@ target: Ledoit and Wolf, "Improved estimation of the covariance matrix of stock 
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fkp.bundle.bundle import Bundle
 
 #: Distance at which the correlation of two points' errors has fallen to 1/e, in root mean square distances of the points from their
-#: middle; and the degrees of freedom of the t distribution. Both are of the shipped model's validation faces.
+#: middle; and the degrees of freedom of the t distribution. Under both the shipped model's validation faces are about likeliest.
 REACH, FREEDOM = 0.25, 6.0
 
 
@@ -53,25 +54,23 @@ class JointErrors:
         return target if self.measured is None else self.share * self.measured + (1 - self.share) * target
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: the measured part as the largest factors and what is left of each variance."""
+        """Plain JSON; `lower` holds the lower triangle row by row, in ten thousandths, as little-endian 16-bit integers in base64."""
         if self.measured is None:
             return {}
-        values, vectors = np.linalg.eigh(self.measured)
-        kept = values[::-1].cumsum() <= _KEPT * values.sum()
-        factors = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, kept].T
-        own = np.diag(self.measured) - (factors**2).sum(0)
+        lower = np.round(self.measured[np.tril_indices(len(self.measured))] * _ONE).astype("<i2")
         said = {"share": self.share, "reach": self.reach, "freedom": self.freedom, "faces": self.faces}
-        return {**said, "factors": factors.round(4).tolist(), "own": np.maximum(own, 0).round(4).tolist()}
+        return {**said, "coordinates": len(self.measured), "lower": base64.b64encode(lower.tobytes()).decode()}
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> JointErrors:
         """The inverse of `to_json`, to its rounding."""
-        factors = np.array(said["factors"], np.float64).reshape(-1, len(said["own"]))
-        return cls(factors.T @ factors + np.diag(said["own"]), said["share"], said["reach"], said["freedom"], said["faces"])
+        measured = np.zeros((said["coordinates"],) * 2)
+        measured[np.tril_indices(len(measured))] = np.frombuffer(base64.b64decode(said["lower"]), "<i2") / _ONE
+        measured += np.tril(measured, -1).T
+        return cls(measured, said["share"], said["reach"], said["freedom"], said["faces"])
 
 
-#: Part of the variance that the factors in a bundle hold together.
-_KEPT = 0.97
+_ONE = 10_000
 
 
 def by_distance(upright_px: np.ndarray, reach: float = REACH) -> np.ndarray:

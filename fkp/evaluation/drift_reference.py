@@ -1,6 +1,6 @@
-"""The histograms that a bundle brings along for `fkp.bundle.drift`, measured on its validation faces.
+"""What a bundle brings along of its validation faces: the histograms for `fkp.bundle.drift`, and the joint errors for `fkp label`.
 
-Training writes them; `fkp reference --bundle DIR` adds them to a bundle that has none, or none in today's buckets.
+Training writes both; `fkp reference --bundle DIR` adds them to a bundle that has none, or none in today's form.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fkp.config import DataConfig
 from fkp.data.face_shape import box_of_label
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import Evaluation, evaluate
+from fkp.evaluation.joint_errors import of_evaluation
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 
 
@@ -50,7 +51,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Add the histograms to a bundle: its weights stay, its digest becomes another."""
+    """Add both to a bundle: its weights stay, its digest becomes another."""
     parser = argparse.ArgumentParser(prog="fkp reference", description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
@@ -65,9 +66,12 @@ def main(argv: list[str] | None = None) -> None:
     trained_on = predictor.bundle.metrics.get("labels_sha256")
     if trained_on is not None and trained_on != catalog.digest:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
-    histograms = reference_histograms(predictor, evaluate(predictor, catalog, data, predictor.bundle, subset="val"))
-    bundle = update_bundle(arguments.bundle, {**predictor.bundle.metrics, drift.REFERENCE: histograms}, predictor.bundle.card)
-    print(f"{bundle.path}: histograms of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
+    validation = evaluate(predictor, catalog, data, predictor.bundle, subset="val")
+    histograms = reference_histograms(predictor, validation)
+    metrics = {**predictor.bundle.metrics, drift.REFERENCE: histograms}
+    bundle = update_bundle(arguments.bundle, metrics, predictor.bundle.card, joint_errors=of_evaluation(validation).to_json())
+    added = "histograms" + (" and joint errors" if bundle.joint_errors else "")
+    print(f"{bundle.path}: {added} of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from fkp.predict import Face
 from fkp.scheme import IBUG68, Scheme
-from fkp.vision.crop import roll_deg
+from fkp.vision.crop import upright
 
 #: So many faces are chosen with regard to all before them. The others follow by their unsureness: nobody labels more at one sitting.
 _CHOSEN = 300
@@ -113,12 +113,9 @@ def _features(faces: Sequence[Guess], scheme: Scheme) -> np.ndarray:
     points = np.stack([face.points_px for face in faces]).astype(np.float64)
     points -= points.mean(1, keepdims=True)
     points /= np.maximum(np.sqrt((points**2).sum((1, 2), keepdims=True) / points.shape[1]), 1e-9)
-    angle = np.radians(roll_deg(points, scheme)) if scheme.pairs else np.zeros(len(points))
-    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    x, y = points[..., 0], points[..., 1]
-    upright = np.stack([cos * x + sin * y, cos * y - sin * x], -1)
-    mirrored = upright[:, list(scheme.mirror)] * (-1, 1) if scheme.pairs else upright
-    shapes = np.stack([upright, mirrored]).reshape(2, len(points), -1)
+    stood = upright(points, points, scheme)
+    mirrored = stood[:, list(scheme.mirror)] * (-1, 1) if scheme.pairs else stood
+    shapes = np.stack([stood, mirrored]).reshape(2, len(points), -1)
     spread = shapes.reshape(2 * len(points), -1)
     spread = spread - spread.mean(0)
     axes = np.linalg.svd(spread.T @ spread)[0][:, :_AXES]

@@ -149,7 +149,7 @@ class Errors:
 
 def _turn(points_px: np.ndarray, scheme: Scheme) -> np.ndarray:
     """(2, 2) matrix that takes a way in the image, a column, to the frame in which the face stands upright."""
-    angle = math.radians(float(roll_deg(points_px, scheme))) if scheme.pairs else 0.0
+    angle = math.radians(float(roll_deg(points_px, scheme)))
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
 

@@ -52,6 +52,7 @@ def publish(
     from fkp.evaluation.card import card
     from fkp.evaluation.drift_reference import reference_histograms
     from fkp.evaluation.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
+    from fkp.evaluation.joint_errors import of_evaluation
     from fkp.evaluation.leakage import DESCENT, LABELS_DIGEST
     from fkp.evaluation.metrics import error_radii
     from fkp.evaluation.report import ced_plot, prediction_grid, write_report
@@ -84,7 +85,9 @@ def publish(
     # A set of one's own may have nothing in one of its CSV files, and so no test subset of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
     measured = to_json(evaluations, bundle)
-    bundle = update_bundle(run.bundle_path, {**known, "test": measured["splits"]}, card(given, cache.digest, validation, evaluations))
+    told = card(given, cache.digest, validation, evaluations)
+    joint = of_evaluation(validation).to_json()
+    bundle = update_bundle(run.bundle_path, {**known, "test": measured["splits"]}, told, joint_errors=joint)
     report_path = write_report(run.folder / "report.html", evaluations, bundle)
     (own,) = (evaluation for evaluation in evaluations if evaluation.data.split == given.data.split)
     write(run.folder / "ced.png", ced_plot(own))

@@ -50,6 +50,13 @@ def roll_deg(points_px: np.ndarray, scheme: Scheme) -> np.ndarray:
     return np.degrees(np.arctan2(y, x))
 
 
+def upright(ways_px: np.ndarray, points_px: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """Ways in the image, (..., K, 2), as those in the frame in which the face of the points (..., K, 2) stands upright."""
+    angle = np.radians(roll_deg(points_px, scheme))[..., None]
+    x, y = np.moveaxis(np.asarray(ways_px, np.float64), -1, 0)
+    return np.stack([np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x], -1)
+
+
 @dataclass(frozen=True)
 class Crop:
     """A square window on an image, sampled on a `size_px` x `size_px` grid.

@@ -18,6 +18,7 @@ from fkp.adapt.pipeline import adapt, config_of, crop_scale
 from fkp.adapt.ridge import looks
 from fkp.adapt.ways import Adapter, try_ways
 from fkp.bundle import load_network, open_bundle
+from fkp.bundle.joint_errors import JointErrors
 from fkp.config import DataConfig, build_config
 from fkp.data.labels import Catalog, load_labels
 from fkp.errors import FkpError
@@ -108,6 +109,7 @@ def test_a_convention_is_found_by_the_map(make_set: Callable[[int, Label], Path]
 
     # What stands in the bundle: from whom it descends, that it has seen all of the set, and an error that is stated well.
     assert bundle.config.scheme is IBUG68
+    assert JointErrors.of(bundle).faces == adapted.summary["faces"], "what `fkp label` moves neighbours by"
     assert bundle.metrics["descends_from"][0]["bundle"] == open_bundle(TINY).digest
     assert not leakage(bundle, catalog, bundle.config.data).held_out
     assert leakage(bundle, catalog, bundle.config.data).frames_trained == len(catalog.rows("test", bundle.config.data)) > 0

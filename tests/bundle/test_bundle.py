@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fkp.bundle import FACE_BOXES, FILES, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
+from fkp.bundle import FACE_BOXES, FILES, JOINT_ERRORS, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
 from fkp.bundle import bundle as bundles
 from fkp.config import Config
 from fkp.errors import FkpError
@@ -182,6 +182,15 @@ def test_a_bundle_keeps_calibrations_of_detectors(copy: Path) -> None:
     refused(copy, FACE_BOXES, "differs from its checksum")
     (copy / FACE_BOXES).unlink()
     refused(copy, f"cannot read {FACE_BOXES}")
+
+
+def test_a_bundle_keeps_joint_errors(copy: Path) -> None:
+    assert open_bundle(copy).joint_errors == {}
+    joint = {"share": 0.5, "lower": "AAAA"}
+    assert update_bundle(copy, {}, "", joint_errors=joint).joint_errors == joint
+    assert update_bundle(copy, {"a": 1}, "", {"blazeface": [[0.0]]}).joint_errors == joint
+    (copy / JOINT_ERRORS).write_text("{}")
+    refused(copy, JOINT_ERRORS, "differs from its checksum")
 
 
 def test_update_changes_metrics_and_card_alone(copy: Path) -> None:
