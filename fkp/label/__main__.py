@@ -81,7 +81,7 @@ def open_log(out: Path, model: str | None, scheme: str | None, blind: float, imp
     asked = load_scheme(scheme) if scheme is not None else None
     if (out / LOG).is_file() and (out / LOG).stat().st_size:
         log = Log(out, asked)
-        name = model or log.model or MODEL
+        name = model or (log.models[-1].name if log.models else MODEL)
         bundle = open_model(name)
     else:
         name = model or MODEL

@@ -264,6 +264,11 @@ def _add_commands(api: FastAPI, session: Session) -> None:
             change["group"] = change["group"].strip() or None
         return _face(session, session.tell(name, body.version, "tell", change))
 
+    @api.post("/api/faces/{name}/again")
+    def again(name: str) -> dict[str, Any]:
+        """Label a finished face once more."""
+        return _face(session, session.again(name))
+
     @api.post("/api/faces")
     def add(body: New) -> dict[str, Any]:
         """Add a face."""

@@ -93,6 +93,25 @@ class Face:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """A model that was adapted to the labels.
+
+    Attributes:
+        name: Its folder.
+        faces: How many it was adapted to.
+        before_pct: NME of the model of before on held-out faces; None where it has no point in common.
+        after_pct: NME of this one.
+        n: Number of the command.
+    """
+
+    name: str
+    faces: int
+    before_pct: float | None
+    after_pct: float
+    n: int = 0
+
+
+@dataclass(frozen=True)
 class _Done:
     """A command that may be undone."""
 
@@ -113,7 +132,7 @@ class Log:
     Attributes:
         faces: What it says of each face that was touched.
         last: Number of the last command.
-        model: The model that was taken last, as it was named; None: none.
+        models: Those that were taken, the last one goes on.
 
     Raises:
         FkpError: It cannot be read or written, or is of another scheme.
@@ -123,7 +142,7 @@ class Log:
         self.path = folder / LOG
         self.faces: dict[str, Face] = {}
         self.last = 0
-        self.model: str | None = None
+        self.models: list[Taken] = []
         self._undo: list[_Done] = []
         self._redo: list[_Done] = []
         try:
@@ -178,14 +197,16 @@ class Log:
         self._do(number, known or face, change)
         return self.faces[face.id]
 
-    def take_model(self, name: str) -> None:
+    def take_model(self, model: Taken) -> None:
         """Remember the model that goes on; it is no command that can be undone.
 
         Raises:
             NotSaved: The disk has not taken it.
         """
-        self._append({"n": self.last + 1, "at": _now(), "model": name})
-        self.last, self.model = self.last + 1, name
+        own = {"name": model.name, "faces": model.faces, "before_pct": model.before_pct, "after_pct": model.after_pct}
+        self._append({"n": self.last + 1, "at": _now(), "model": own})
+        self.last += 1
+        self.models.append(replace(model, n=self.last))
 
     def undo(self, last: int) -> str | None:
         """Take back the last command; the face that it was about, None where there is none.
@@ -249,7 +270,8 @@ class Log:
         if number != self.last + 1:
             raise ValueError(f"command {number} stands behind {self.last}")
         if "model" in line:
-            self.last, self.model = number, str(line["model"])
+            self.last = number
+            self.models.append(Taken(**line["model"], n=number))
         elif "undo" in line or "redo" in line:
             way: Literal["undo", "redo"] = "undo" if "undo" in line else "redo"
             stack = self._undo if way == "undo" else self._redo

@@ -167,6 +167,16 @@ def face_id(photo: str, number: int) -> str:
     return f"{hashlib.sha256(photo.encode()).hexdigest()[:12]}-{number}"
 
 
+def second_id(face: str) -> str:
+    """The name of a face that is labelled once more."""
+    return f"{face}-again"
+
+
+def is_second(face: str) -> bool:
+    """Whether a face is another one, labelled once more."""
+    return face.endswith("-again")
+
+
 def photo_id(photo: str) -> str:
     """What the page calls a photograph."""
     return hashlib.sha256(photo.encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from fkp.label import order, set_writer
 from fkp.label.finder import Finder, Guess
 from fkp.label.imported import Imported
 from fkp.label.log import Face, Log
+from fkp.label.photos import is_second
 from fkp.scheme import Scheme
 
 #: It is ranked anew when so many times as many faces are there.
@@ -51,6 +52,7 @@ class Queue:
         self._place: dict[str, int] = {}
         self._photo: dict[str, str] = {}
         self._pct: dict[str, float] = {}
+        self._stated: dict[str, float] = {}
         self._lock = threading.Lock()
         self._ranked = 0
         self._seen: set[str] = set()
@@ -97,7 +99,7 @@ class Queue:
         first, ranked, guesses, rest = [], [], [], []
         for face, group in zip(faces, groups, strict=True):
             own = session.finder.guess(face.id)
-            if face.done or face.removed:
+            if face.done or face.removed or is_second(face.id):
                 first.append(face.id)
             elif own is None or not (np.isfinite(own.points_px).all() and np.isfinite(own.error_px).all() and own.error_px.min() > 0):
                 rest.append(face.id)
@@ -105,7 +107,8 @@ class Queue:
                 ranked.append(face.id)
                 guesses.append(order.Guess(own.points_px, own.error_px / 2, np.array(face.box or face.seen), group, face.photo))
         pct = order.expected_pct(guesses, scheme) if guesses else np.zeros(0)
-        self._pct.update(zip(ranked, pct.tolist(), strict=True))
+        self._stated = dict(zip(ranked, pct.tolist(), strict=True))
+        self._pct.update(self._stated)
         if session.imported is not None:
             known = [session.known(name) for name in ranked]
             apart = [session.imported.disagreement_pct(face, session.guess(face), session.scheme) for face in known]
@@ -119,6 +122,11 @@ class Queue:
             self._order = done + new
             self._place = {name: place for place, name in enumerate(self._order)}
             self._ranked = len(self._order)
+
+    def stated_pct(self) -> np.ndarray:
+        """(N,) expected error of each face that is ranked and not finished, in percent of its size."""
+        faces = self._session.log.faces
+        return np.array([pct for name, pct in [*self._stated.items()] if not ((face := faces.get(name)) and (face.done or face.removed))])
 
     def window(self, start: int, count: int) -> list[dict[str, Any]]:
         """Some faces in their order."""

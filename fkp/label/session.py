@@ -17,12 +17,13 @@ import numpy as np
 from fkp.bundle import Bundle, open_bundle
 from fkp.data import label_set
 from fkp.errors import FkpError
-from fkp.label import doubts, set_writer, statistics
+from fkp.label import doubts, set_writer, statistics, worth
 from fkp.label.adapting import Adapting
 from fkp.label.finder import Box, Finder, Guess
+from fkp.label.forecast import forecast
 from fkp.label.imported import Imported
-from fkp.label.log import Conflict, Face, How, Log, Point
-from fkp.label.photos import Photos, face_id, photo_id, share_of
+from fkp.label.log import Conflict, Face, How, Log, Point, Taken
+from fkp.label.photos import Photos, face_id, is_second, photo_id, second_id, share_of
 from fkp.label.posterior import Errors
 from fkp.label.queue import Queue
 from fkp.scheme import Scheme
@@ -62,7 +63,7 @@ class Session:
         self.adapting = Adapting()
         self.warnings: list[str] = [*photos.faults.values()]
         self._lock = threading.RLock()
-        self._told: tuple[int, dict[str, Any]] | None = None
+        self._told: tuple[int, int, dict[str, Any], str] | None = None
         self._changed = threading.Event()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_when_quiet, name="set", daemon=True)
@@ -114,7 +115,7 @@ class Session:
 
     def is_blind(self, face: Face) -> bool:
         """Whether a face is labelled without guesses."""
-        return self.imported is None and share_of(face.id) < self.log.blind
+        return is_second(face.id) or (self.imported is None and share_of(face.id) < self.log.blind)
 
     def guess(self, face: Face) -> Guess | None:
         """The model's own guess, in the scheme of the labels: NaN for points that it does not have."""
@@ -327,6 +328,25 @@ class Session:
             self.queue.insert(face.id, photo)
             return self._change(face, 0, "add", {"box": list(box)})
 
+    def again(self, name: str) -> dict[str, Any]:
+        """A finished face once more, with everything hidden: how far two labels are apart tells how sure a person is.
+
+        It is part of no set.
+
+        Raises:
+            KeyError: There is no such face.
+            FkpError: It is not finished, or it cannot be saved.
+        """
+        face = self.known(name)
+        if not face.done or is_second(name):
+            raise FkpError("only a face that is finished is labelled again: accept it first")
+        second = Face(second_id(name), face.photo, face.box or face.seen, drawn=True)
+        if second.id in self.log.faces:
+            return self.face(second.id)
+        with self._lock:
+            self.queue.insert(second.id, face.photo)
+            return self._change(second, 0, "again", {"box": list(second.seen)})
+
     def _change(self, face: Face, version: int, do: str, change: dict[str, Any], moved: Iterable[int] = ()) -> dict[str, Any]:
         if version != face.version:
             raise Conflict
@@ -400,17 +420,35 @@ class Session:
         assert place is not None
         old = self.finder
         old.stop()
+        report = self.adapting.report or {}
+        before = report["before"] and report["before"]["nme_pct"]
         with self._lock:
-            self.log.take_model(str(place))
+            self.log.take_model(Taken(str(place), report["faces"] + report["faces_kept_aside"], before, report["after"]["nme_pct"]))
             self.model = str(place)
             self._take(open_bundle(place))
+
+    def _forecast(self) -> str:
+        """What the labels are worth and what more would bring, in words."""
+        stated = self.queue.stated_pct()
+        past = worth.history(self.log.models)
+        since = self.log.models[-1].n if self.log.models else 0
+        faces = [face for face in [*self.log.faces.values()] if face.version > since and worth.counts(face)]
+        blind = [face for face in faces if self.is_blind(face)]
+        pairs = worth.pairs(blind if len(blind) >= worth.LEAST_BLIND else faces, self.scheme)
+        if not len(stated) and not pairs:
+            return ""
+        return forecast(stated, pairs, past, worth.twice_pct(self.log.faces, self.scheme)).text
 
     def summary(self) -> dict[str, Any]:
         """What the page says of the whole."""
         faces = [*self.log.faces.values()]
-        if self._told is None or self._told[0] != self.log.last:  # The page asks each second, and nothing may wait for it.
-            self._told = self.log.last, statistics.told(faces, self.scheme, self.is_blind)
-        measured = self._told[1]
+        if self._told is None or self._told[:2] != (
+            self.log.last,
+            self.finder.looked,
+        ):  # The page asks each second, and nothing may wait for it.
+            measured = statistics.told(faces, self.scheme, self.is_blind)
+            self._told = self.log.last, self.finder.looked, measured, self._forecast()
+        measured, said = self._told[2:]
         trouble = [self.finder.trouble] if self.finder.trouble else []
         return {
             "out": str(self.out),
@@ -423,7 +461,7 @@ class Session:
             "statistics": measured,
             "adapting": self.adapting.to_json(),
             "serve": f"fkp serve --bundle {self.model}",
-            "forecast": "",
+            "forecast": said,
             **self.queue.summary(),
         }
 

@@ -17,7 +17,7 @@ from fkp.data.label_set import LabelSet
 from fkp.data.near_duplicates import clusters_of
 from fkp.errors import FkpError
 from fkp.label.log import Face
-from fkp.label.photos import Photos
+from fkp.label.photos import Photos, is_second
 from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint
 
@@ -31,7 +31,10 @@ def labels_of(faces: Iterable[Face], scheme: Scheme, prints: Mapping[str, Finger
         prints: Of the photographs, by name: those that are nearly the same come into one group.
         blind: Faces that were labelled without guesses: they are the test subset, and all others train.
     """
-    kept = sorted((face for face in faces if face.done and not face.removed and _labelled(face)), key=lambda face: (face.photo, face.id))
+    kept = sorted(
+        (face for face in faces if face.done and not face.removed and not is_second(face.id) and _labelled(face)),
+        key=lambda face: (face.photo, face.id),
+    )
     hidden = {*blind}
     points = np.full((len(kept), len(scheme), 2), np.nan, np.float32)
     visible = np.zeros((len(kept), len(scheme)), bool)

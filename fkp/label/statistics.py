@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fkp.label.log import Face
+from fkp.label.photos import is_second
 from fkp.scheme import Scheme
 
 #: 90 % of errors are below so many expected errors under the head's density, see `losses.radial_laplace_nll`: 1 - (1 + 2 r) exp(-2 r).
@@ -21,7 +22,7 @@ CIRCLE_90 = 1.945
 _LEAST, _SMALL = 3, 0.5
 
 
-def errors_of(face: Face, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+def errors_of(face: Face) -> tuple[np.ndarray, np.ndarray]:
     """(P,) distances from the guesses that the model had, and (P,) expected errors, of the points where it had one; in pixels."""
     kept = [point for point in face.points.values() if point.state != "missing" and point.guess is not None and point.how != "imported"]
     away = [math.hypot(point.x - point.guess[0], point.y - point.guess[1]) for point in kept if point.guess]
@@ -40,7 +41,7 @@ def nme_pct(faces: Iterable[Face], scheme: Scheme) -> np.ndarray:
     """(F,) mean distance of labels and guesses of each face, in percent of its size; faces that do not tell are left out."""
     found = []
     for face in faces:
-        away, _ = errors_of(face, scheme)
+        away, _ = errors_of(face)
         if len(away) and math.isfinite(size := size_px(face, scheme)):
             found.append(100 * float(away.mean()) / size)
     return np.array(found)
@@ -53,9 +54,9 @@ def told(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool]
         `blind`: faces, nme_pct, low and high (95 %, over faces), in_circle_pct of all their points. `shown`: faces, nme_pct,
         touched: points a face that were set by hand.
     """
-    done = [face for face in faces if face.done and not face.removed]
+    done = [face for face in faces if face.done and not face.removed and not is_second(face.id)]
     blind, shown = [face for face in done if is_blind(face)], [face for face in done if not is_blind(face)]
-    pairs = [errors_of(face, scheme) for face in blind]
+    pairs = [errors_of(face) for face in blind]
     away, stated = (np.concatenate([pair[at] for pair in pairs] or [np.zeros(0)]) for at in (0, 1))
     inside = 100 * float((away <= CIRCLE_90 * stated).mean()) if len(away) else None
     by_hand = [sum(point.how == "set" for point in face.points.values()) for face in shown]

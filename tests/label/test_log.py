@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fkp.errors import FkpError
-from fkp.label.log import LOG, Conflict, Face, Log, NotSaved
+from fkp.label.log import LOG, Conflict, Face, Log, NotSaved, Taken
 from fkp.scheme import IBUG68, load_scheme
 
 FACE = Face("a-0", "a.jpg", (0.0, 0.0, 10.0, 10.0))
@@ -27,11 +27,11 @@ def test_a_log_that_is_opened_again_says_the_same(tmp_path: Path) -> None:
     log.change(face, "accept", {"done": True, "box": [1, 2, 3, 4]})
     assert log.undo(log.last) == log.undo(log.last) == "a-0"
     assert log.redo(log.last) == "a-0"
-    log.take_model("my_model")
+    log.take_model(Taken("my_model", 12, None, 3.5))
     log.close()
     again = Log(tmp_path, None)
     assert again.faces == log.faces and again.last == log.last == 7
-    assert (again.model, again.blind, again.scheme) == ("my_model", 0.25, IBUG68)
+    assert (again.models, again.blind, again.scheme) == ([Taken("my_model", 12, None, 3.5, 6)], 0.25, IBUG68)
     assert again.faces["a-0"].points["chin"].x == 6 and again.faces["a-0"].group == "Ada" and not again.faces["a-0"].done
     assert again.redo(again.last) == "a-0" and again.faces["a-0"].done and again.faces["a-0"].box == (1, 2, 3, 4)
     again.close()

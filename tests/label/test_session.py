@@ -14,7 +14,7 @@ from fkp.data.exporter import export_set
 from fkp.data.face_shape import mean_points
 from fkp.data.formats import Source, recognise
 from fkp.errors import FkpError
-from fkp.label import doubts, statistics
+from fkp.label import doubts, statistics, worth
 from fkp.label.finder import Guess
 from fkp.label.imported import Imported
 from fkp.label.log import Conflict
@@ -131,6 +131,26 @@ def test_a_blind_face_shows_no_guess_and_alone_measures(label: Callable[..., Ses
     assert label_set.read(tmp_path / "set").subsets == ["test"]
     with pytest.raises(FkpError, match="no face is finished"):
         session.adapt()
+
+
+def test_a_face_that_is_labelled_twice_tells_how_sure_a_person_is(label: Callable[..., Session], tmp_path: Path) -> None:
+    session = label()
+    face = first(session)
+    with pytest.raises(FkpError, match="accept it first"):
+        session.again(face["id"])
+    session.set_points(face["id"], 0, "accept", {}, True)
+    assert "10 more faces: about" in session.summary()["forecast"]
+    second = session.again(face["id"])
+    assert second["blind"] and all(point["x"] is None for point in second["points"])
+    size = statistics.size_px(session.known(face["id"]), IBUG68)
+    for x, said in ((0.02, "(2.0 %)"), (0.2, "(20.0 %)")):
+        places = {place: (point["x"] + x * size, point["y"], "visible") for place, point in enumerate(face["points"])}
+        session.set_points(second["id"], session.known(second["id"]).version, "place", places, True)
+        assert worth.twice_pct(session.log.faces, IBUG68) == pytest.approx([100 * x])
+        told = session.summary()["forecast"]
+        assert (said in told) == (x == 0.2), told
+    session.write()
+    assert len(label_set.read(tmp_path / "set")) == 1, "it is part of no set"
 
 
 def test_the_blind_share_is_drawn_by_name() -> None:

@@ -20,6 +20,7 @@ export const KEYS = [
   ["b", "draw a face: arrow keys and Shift, or drag; Enter adds it", "box"],
   ["Delete", "it is no face", "remove"],
   ["Enter", "accept the face and go to the next", "accept"],
+  ["w", "label a finished face once more, with everything hidden: so the page learns how sure you are", "again"],
   ["n", "next face", "next"],
   ["p", "face before", "previous"],
   ["r", "name the group", "group"],

@@ -315,6 +315,10 @@ const actions = {
     if (store.face.id === id) await actions.next();
     return undefined;
   },
+  async again() {
+    flush();
+    show(await store.again());
+  },
   async next(step = 1) {
     flush();
     const { face } = await get(`next?step=${step}${store.face ? `&after=${encodeURIComponent(store.face.id)}` : ""}`);

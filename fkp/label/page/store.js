@@ -79,6 +79,12 @@ export class Store {
     return this.#send(null, () => post("faces", { photo, box }));
   }
 
+  /** Label the face once more. */
+  again() {
+    const { id } = this.face;
+    return this.#send(null, () => post(`faces/${id}/again`, {}));
+  }
+
   /** Take the last command back, or do it again; the face that it was about is shown. */
   async step(way) {
     await this.queue;
