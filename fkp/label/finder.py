@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -50,14 +51,13 @@ class Finder:
 
     def __init__(self, photos: Photos, out: Path, bundle: Bundle, boxes: Callable[[str], Mapping[str, Box]], detect: bool = True) -> None:
         self.photos, self.bundle, self.scheme = photos, bundle, bundle.config.scheme
-        self.told: Callable[[], None] = lambda: None
+        self.told: Callable[[str], None] = lambda photo: None
         self._boxes, self._detect = boxes, detect
         self._found, self._guesses = Cache(out / "found.jsonl"), Cache(out / f"guesses-{bundle.digest[:16]}.jsonl")
         self.found: dict[str, Found] = {}
         for name, row in self._found.rows.items():
             if name in photos.paths:
                 self.found[name] = Found.of(row)
-        self._known: dict[str, Guess] = {}
         self._predictor = Predictor(bundle)
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -82,9 +82,12 @@ class Finder:
 
     def guess(self, face: str) -> Guess | None:
         """What the model says of a face; None where it has not been asked."""
-        if face not in self._known and (row := self._guesses.rows.get(face)) is not None:
-            self._known[face] = Guess(np.array(row["points"], np.float64), np.array(row["error"], np.float64))
-        return self._known.get(face)
+        row = self._guesses.rows.get(face)
+        if row is None:
+            return None
+        # Kept as text: a hundred thousand faces are 100 MB so, and in lists of numbers ten times as much.
+        told = np.frombuffer(base64.b64decode(row), "<f4").reshape(-1, 3).astype(np.float64)
+        return Guess(told[:, :2], told[:, 2])
 
     def look_at(self, photo: str, face: str, box: Box, data: bytes) -> Guess:
         """Ask the model about a face in a box.
@@ -109,7 +112,7 @@ class Finder:
                 self.trouble = f"what the model finds is not kept: {error.strerror or error}: free some space"
                 print(f"warning: {self.trouble}", file=sys.stderr)
             self.looked += 1
-            self.told()
+            self.told(name)
 
     def _look(self, name: str, path: Path) -> None:
         stamp, known = stamp_of(path), self.found.get(name)
@@ -144,9 +147,10 @@ class Finder:
                 self._keep(name_of, answer.points_px, answer.expected_error_px)
 
     def _keep(self, face: str, points_px: np.ndarray, error_px: np.ndarray) -> Guess:
-        guess = Guess(points_px.astype(np.float64), error_px.astype(np.float64))
-        self._known[face] = guess
-        self._guesses.put(face, {"points": np.round(guess.points_px, 2).tolist(), "error": np.round(guess.error_px, 3).tolist()})
+        told = np.column_stack([points_px, error_px]).astype("<f4")
+        self._guesses.put(face, base64.b64encode(told.tobytes()).decode())
+        guess = self.guess(face)
+        assert guess is not None
         return guess
 
 

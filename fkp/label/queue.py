@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from fkp.scheme import Scheme
 
 #: It is ranked anew when so many times as many faces are there.
 _GROWN = 1.3
+#: And at most this part of the time, so that edits are answered meanwhile.
+_RESTS = 10
 
 
 class Labelling(Protocol):
@@ -53,9 +56,12 @@ class Queue:
         self._photo: dict[str, str] = {}
         self._pct: dict[str, float] = {}
         self._stated: dict[str, float] = {}
+        self._bare: dict[str, None] = {}
+        self._faults: list[str] = []
         self._lock = threading.Lock()
         self._ranked = 0
-        self._seen: set[str] = set()
+        self._ranked_at, self._took_s = 0.0, 0.0
+        self._used: set[str] = set()
         for face in [*session.log.faces.values()]:
             self.insert(face.id, face.photo)
         for photo, boxes in session.imported.boxes.items() if session.imported else ():
@@ -73,20 +79,29 @@ class Queue:
     def insert(self, face: str, photo: str) -> None:
         """Add a face behind all others."""
         with self._lock:
+            self._used.add(photo)
+            self._bare.pop(photo, None)
             if face not in self._photo:
                 self._photo[face] = photo
                 self._place[face] = len(self._order)
                 self._order.append(face)
 
-    def outdate(self) -> None:
-        """Take in what the model has found since, and rank it where that is due; called in the finder's thread."""
+    def take_in(self, photo: str) -> None:
+        """Take in what was found on a photograph, and rank all where that is due; called in the finder's thread."""
         finder = self._session.finder
-        for photo in [name for name in finder.found if name not in self._seen]:
-            self._seen.add(photo)
-            for face in finder.found[photo].boxes:
-                self.insert(face, photo)
-        if finder.ready or len(self._order) >= _GROWN * self._ranked + 1:
+        found = finder.found[photo]
+        for face in found.boxes:
+            self.insert(face, photo)
+        if found.fault:
+            self._faults.append(found.fault)
+        elif photo not in self._used:
+            self._bare[photo] = None
+        began = time.monotonic()
+        grown = len(self._order) >= _GROWN * self._ranked + 1 and began - self._ranked_at > _RESTS * self._took_s
+        if finder.ready or grown:
             self._rank()
+            self._ranked_at = time.monotonic()
+            self._took_s = self._ranked_at - began
 
     def _rank(self) -> None:
         session = self._session
@@ -156,14 +171,25 @@ class Queue:
         return None
 
     def without(self) -> list[str]:
-        """Photographs on which there is no face."""
-        with self._lock:
-            some = {photo for face, photo in self._photo.items() if not ((own := self._session.log.faces.get(face)) and own.removed)}
-        return [name for name, found in [*self._session.finder.found.items()] if not found.fault and name not in some]
+        """Photographs on which no face was found, or each was removed."""
+        faces = [*self._session.log.faces.values()]
+        kept = {face.photo for face in faces if not face.removed}
+        found = self._session.finder.found
+        emptied = [
+            face.photo
+            for face in faces
+            if face.removed
+            and face.photo not in kept
+            and all(self._removed(name) for name in (found[face.photo].boxes if face.photo in found else ()))
+        ]
+        return [*dict.fromkeys([*self._bare, *emptied])]
+
+    def _removed(self, name: str) -> bool:
+        face = self._session.log.faces.get(name)
+        return face is not None and face.removed
 
     def summary(self) -> dict[str, Any]:
         """How many there are."""
-        found = [*self._session.finder.found.items()]
-        faults = [f.fault for _, f in found if f.fault]
         removed = sum(face.removed for face in [*self._session.log.faces.values()])
+        faults = [*self._faults]
         return {"faces": len(self._order) - removed, "faults": faults[:20], "broken": len(faults), "without": len(self.without())}

@@ -87,7 +87,7 @@ class Session:
         self.places = self.scheme.places_in(bundle.config.scheme)
         self.finder = Finder(self.photos, self.out, bundle, self._boxes_of, detect=self.imported is None)
         self.queue = Queue(self)
-        self.finder.told = self.queue.outdate
+        self.finder.told = self.queue.take_in
         self._changed.set()
         self.finder.start()
 

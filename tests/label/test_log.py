@@ -31,7 +31,7 @@ def test_a_log_that_is_opened_again_says_the_same(tmp_path: Path) -> None:
     log.close()
     again = Log(tmp_path, None)
     assert again.faces == log.faces and again.last == log.last == 7
-    assert (again.models, again.blind, again.scheme) == ([Taken("my_model", 12, None, 3.5, 6)], 0.25, IBUG68)
+    assert (again.models, again.blind, again.scheme) == ([Taken("my_model", 12, None, 3.5, 7)], 0.25, IBUG68)
     assert again.faces["a-0"].points["chin"].x == 6 and again.faces["a-0"].group == "Ada" and not again.faces["a-0"].done
     assert again.redo(again.last) == "a-0" and again.faces["a-0"].done and again.faces["a-0"].box == (1, 2, 3, 4)
     again.close()
