@@ -6,11 +6,8 @@ import json
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -20,89 +17,18 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from fkp.data import label_set
-from fkp.label.app import build_app
 from fkp.label.session import Session
 from fkp.scheme import IBUG68
 from tests.processes import Process
-from tests.serve.local import listening
 
-TOKEN = "a-token-of-the-tests"
-ASK = "const done = arguments[arguments.length - 1]; import('/page/main.js').then((page) => done((%s)(page)), (e) => done(String(e)))"
-
-
-@dataclass
-class Browser:
-    """The page in chromium, and the session behind it."""
-
-    driver: webdriver.Chrome
-    session: Session
-    url: str
-
-    def find(self, css: str) -> Any:
-        return self.driver.find_element(By.CSS_SELECTOR, css)
-
-    def ask(self, script: str) -> Any:
-        return self.driver.execute_async_script(ASK % script)
-
-    def open(self) -> None:
-        self.driver.get("about:blank")
-        self.driver.get(self.url)
-        until(lambda: "look at" in self.find("#live").text or "accept" in self.find("#live").text)
-
-    def face(self) -> dict[str, Any]:
-        return self.ask("({ store }) => store.face")
-
-    def where(self, number: int) -> tuple[float, float]:
-        """Where a point is in the window, in CSS pixels."""
-        return tuple(
-            self.ask(
-                f"""({{ store, view }}) => {{
-                    const {{ left, top }} = view.canvas.getBoundingClientRect();
-                    const [x, y] = view.toScreen([store.face.points[{number}].x, store.face.points[{number}].y]);
-                    return [x + left, y + top];
-                }}"""
-            )
-        )
-
-    def saved(self) -> None:
-        until(lambda: self.ask("({ store, page }) => store.waiting === 0 && !page.pending"))
-
-    def drag(self, start: tuple[float, float], step: tuple[float, float]) -> None:
-        pointer = ActionChains(self.driver, duration=10)
-        pointer.w3c_actions.pointer_action.move_to_location(round(start[0]), round(start[1]))
-        pointer.w3c_actions.pointer_action.pointer_down()
-        for part in (0.3, 1):
-            pointer.w3c_actions.pointer_action.move_to_location(round(start[0] + part * step[0]), round(start[1] + part * step[1]))
-        pointer.w3c_actions.pointer_action.pointer_up()
-        pointer.perform()
-
-    def press(self, *keys: str) -> None:
-        ActionChains(self.driver, duration=0).send_keys(*keys).perform()
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+from .browser import Browser, shown, until
 
 
 @pytest.fixture
 def browser(label: Callable[..., Session], driver: webdriver.Chrome) -> Iterator[Browser]:
-    """A fresh set and page; its console stays silent."""
-    session = label()
-    hosts: set[str] = set()
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
-    with listening(build_app(session, TOKEN, lambda: hosts), lifespan="off") as port:
-        hosts.add(f"127.0.0.1:{port}")
-        page = Browser(driver, session, f"http://127.0.0.1:{port}/#{TOKEN}")
-        driver.get_log("browser")
-        page.open()
+    """A fresh set and its page."""
+    with shown(label(), driver) as page:
         yield page
-        page.saved()
-        assert [entry["message"] for entry in driver.get_log("browser") if " 409 " not in entry["message"]] == []
-        driver.get("about:blank")  # It asks the server each second.
 
 
 def test_a_drag_is_saved_and_there_after_a_reload(browser: Browser) -> None:
