@@ -66,12 +66,13 @@ def expected_pct(faces: Sequence[Guess], scheme: Scheme = IBUG68) -> np.ndarray:
     return np.asarray(100 * expected / np.maximum(size, 1e-6))
 
 
-def rank(faces: Sequence[Guess], scheme: Scheme = IBUG68) -> list[int]:
+def rank(faces: Sequence[Guess], scheme: Scheme = IBUG68, labelled: Sequence[Guess] = ()) -> list[int]:
     """In which order to label faces; the same for the same faces.
 
     Args:
         faces: All that are not labelled.
         scheme: Of their points.
+        labelled: What the model says of faces that are labelled: nothing that they tell is asked again.
 
     Returns:
         Their places, each once.
@@ -81,30 +82,39 @@ def rank(faces: Sequence[Guess], scheme: Scheme = IBUG68) -> list[int]:
     unsure = expected_pct(faces, scheme)
     by_doubt = np.argsort(-unsure, kind="stable")
     compared = by_doubt[np.unique(np.linspace(0, len(faces) - 1, min(_COMPARED, len(faces))).astype(int))]
-    chosen = compared[_design([faces[place] for place in compared], unsure[compared], scheme)].tolist()
+    chosen = compared[_design([faces[place] for place in compared], unsure[compared], scheme, labelled)].tolist()
     taken = set(chosen)
     return [*chosen, *_apart([place for place in by_doubt.tolist() if place not in taken], faces)]
 
 
-def _design(faces: Sequence[Guess], unsure: np.ndarray, scheme: Scheme) -> list[int]:
+def _design(faces: Sequence[Guess], unsure: np.ndarray, scheme: Scheme, labelled: Sequence[Guess]) -> list[int]:
     """Places of the first `_CHOSEN` faces."""
-    looks = _features(faces, scheme)
-    relative = unsure / max(float(unsure.mean()), 1e-9)
+    every = [*faces, *labelled]
+    looks = _features(every, scheme)
+    relative = np.concatenate([unsure, expected_pct(labelled, scheme) if labelled else unsure[:0]]) / max(float(unsure.mean()), 1e-9)
     noise = np.maximum(relative, 1e-3) ** _NOISE
-    wanted = sum((look * relative[:, None] ** _WEIGHT).T @ look for look in looks)
+    wanted = sum((look[: len(faces)] * relative[: len(faces), None] ** _WEIGHT).T @ look[: len(faces)] for look in looks)
     unknown = np.eye(looks.shape[2])  # Covariance of what a map from features to one offset does not know yet.
-    names, each = np.unique([face.group for face in faces], return_inverse=True)
+    names, each = np.unique([face.group for face in every], return_inverse=True)
     worth, free, order = np.ones(len(names)), np.ones(len(faces), bool), []
-    for _ in range(min(_CHOSEN, len(faces))):
-        seen = looks[0] @ unknown
-        gain = ((seen @ wanted) * seen).sum(1) / (noise + (seen * looks[0]).sum(1))
-        place = int(np.argmax(np.where(free, gain * worth[each], -1.0)))
-        order.append(place)
-        free[place] = False
+
+    def tell(place: int) -> None:
+        nonlocal unknown
         worth[each[place]] *= _SAME_GROUP
         for look in looks[:, place]:
             told = unknown @ look
             unknown = unknown - np.outer(told, told) / (noise[place] + look @ told)
+
+    for place in range(len(faces), len(every)):
+        tell(place)
+    candidates = looks[0, : len(faces)]
+    for _ in range(min(_CHOSEN, len(faces))):
+        seen = candidates @ unknown
+        gain = ((seen @ wanted) * seen).sum(1) / (noise[: len(faces)] + (seen * candidates).sum(1))
+        place = int(np.argmax(np.where(free, gain * worth[each[: len(faces)]], -1.0)))
+        order.append(place)
+        free[place] = False
+        tell(place)
     return order
 
 

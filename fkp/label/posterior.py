@@ -118,6 +118,31 @@ class Errors:
             totals.append(np.sqrt(np.maximum(now - told, 0)).sum())
         return left[int(np.argmin(totals))]
 
+    def precision(
+        self, labels_px: np.ndarray, points_px: np.ndarray, scale_px: np.ndarray, known: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The inverse covariance Q of a face's errors e, which its labels tell, and Q e; the labels have a person's noise.
+
+        Args:
+            labels_px: (K, 2).
+            points_px: (K, 2) of the model.
+            scale_px: (K,) scale of their errors.
+            known: (K,) which points are labelled.
+
+        Returns:
+            (2K, 2K) and (2K,) in the face's own frame, 0 where a point is not labelled. For some points B the distribution of their
+            errors given all others has the precision Q_BB, and they are off its mean by Q_BB^-1 (Q e)_B.
+        """
+        points, scale = self._checked(points_px, scale_px, {}, 1.0)
+        size_px = float(self.scheme.size_px(points))
+        columns = np.flatnonzero(np.repeat(known, 2))
+        inside = np.ix_(columns, columns)
+        covariance = self._covariance(points, scale)[inside] + self._person_sd(size_px) ** 2 * np.eye(len(columns))
+        errors = (np.where(known[:, None], labels_px - points, 0) @ _turn(points, self.scheme).T).ravel()
+        precision = np.zeros((2 * len(points),) * 2)
+        precision[inside] = np.linalg.inv(covariance)
+        return precision, precision @ errors
+
     def _person_sd(self, size_px: float) -> float:
         return self.person_pct / 100 * size_px / math.sqrt(math.pi / 2)
 

@@ -39,6 +39,16 @@ def test_near_duplicates_do_not_follow_each_other() -> None:
     assert not any(before == after for before, after in itertools.pairwise(groups[:60]))
 
 
+def test_what_labelled_faces_tell_is_not_asked_again() -> None:
+    """Two poses; ten faces of one are labelled, and of a person of the other pose."""
+    faces = [guess(f"p{i}", yaw_deg=35.0 * (i % 2), noise=i) for i in range(100)]
+    labelled = [guess("p1", yaw_deg=35.0, noise=1000 + i) for i in range(10)]
+    assert rank(faces)[:8] != rank(faces, labelled=labelled)[:8]
+    turned = sum(place % 2 for place in rank(faces)[:8])
+    assert sum(place % 2 for place in rank(faces, labelled=labelled)[:8]) < turned
+    assert faces[1].group not in {faces[place].group for place in rank(faces, labelled=labelled)[:40]}
+
+
 def test_poses_are_spread_though_most_faces_look_ahead() -> None:
     yaw = np.r_[np.zeros(180), np.full(20, 35.0)]
     faces = [guess(f"p{i}", yaw_deg=of, noise=i) for i, of in enumerate(yaw)]

@@ -1,0 +1,159 @@
+"""What `fkp label` saves a person: points to touch, the order of the faces, the forecast, on photographs whose labeller is simulated.
+
+    .venv/bin/python benchmarks/labelling.py POOL_FOLDER TEST_FOLDER [--faces 25 50 100] [--seeds 3] [--ways map]
+
+Both folders hold photographs, each beside a `.pts` file of 68 points, see `benchmarks/adapt.py`. A draw of half of the first folder is
+labelled in the queue's order and in a random one; after each number of faces the model is adapted (`fkp adapt`) and the queue ordered
+anew. Error and points to touch are measured on photographs of the second folder, the forecast against the photographs of the draw that are
+not labelled. The labeller corrects what is off by more than 3 % of the eye distance, the farthest point first, or in the order in which
+points are offered. Each line is printed as it is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from adapt import Labelled, labelled, write_set
+
+from fkp.adapt.pipeline import adapt
+from fkp.adapt.ways import WAYS
+from fkp.bundle import Bundle, open_bundle
+from fkp.config import DataConfig
+from fkp.errors import run_command
+from fkp.evaluation.metrics import nme_pct
+from fkp.label.forecast import forecast
+from fkp.label.order import Guess, expected_pct, rank
+from fkp.label.posterior import Errors
+from fkp.predict import Predictor
+from fkp.scheme import IBUG68
+from fkp.shipped import DEFAULT_BUNDLE
+from fkp.vision.crop import box_of_points
+from fkp.vision.image import read_image
+
+#: Of the distance of the outer corners of the eyes: what is farther off is corrected.
+TOLERANCE = 0.03
+
+
+def main() -> None:
+    """Print one line a seed and number of labels, and the means at the end."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--faces", type=int, nargs="+", default=[25, 50, 100])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["map"], help="of the adaptations between the steps")
+    parser.add_argument("--orders", nargs="+", choices=("queue", "random"), default=["queue", "random"])
+    parser.add_argument("--most-test", type=int, default=400, help="measure on so many photographs, evenly spread")
+    parser.add_argument("--most-touched", type=int, default=60, help="correct so many of these")
+    parser.add_argument("--model", default=str(DEFAULT_BUNDLE))
+    arguments = parser.parse_args()
+    every, test = labelled(arguments.pool), labelled(arguments.test)
+    test = [test[i] for i in np.linspace(0, len(test) - 1, min(arguments.most_test, len(test))).astype(int)]
+    base = open_bundle(arguments.model)
+    before = guesses(Predictor(base), test)
+    print(f"0 labels: error {nmes(before, test).mean():.2f} %; {touched(base, before, test, arguments.most_touched)}", flush=True)
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        drawn = np.random.default_rng(seed).permutation(len(every))[: len(every) // 2]
+        pool = [every[place] for place in drawn]
+        for order in arguments.orders:
+            one_draw(base, pool, test, order, seed, arguments)
+
+
+def one_draw(base: Bundle, pool: Labelled, test: Labelled, order: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Label a pool step by step."""
+    bundle, done, history, foretold = base, np.zeros(0, int), list[tuple[int, float]](), float("nan")
+    found = guesses(Predictor(base), pool)
+    for count in arguments.faces:
+        left = np.setdiff1d(np.arange(len(pool)), done)
+        ordered = rank([found[i] for i in left], IBUG68, [found[i] for i in done]) if order == "queue" else np.arange(len(left))
+        new = left[ordered[: count - len(done)]]
+        rest = np.setdiff1d(left, new)
+        if order == "queue":
+            # Foretold when these faces are labelled, for the adaptation to them; and the error of the model of before.
+            pairs = np.column_stack([expected_pct([found[i] for i in new]), nmes([found[i] for i in new], [pool[i] for i in new])])
+            told = forecast(expected_pct([found[i] for i in rest]), [(pair[0], pair[1]) for pair in pairs.tolist()], history, more=(0,))
+            came = nmes([found[i] for i in rest], [pool[i] for i in rest]).mean()
+            foretold = told.after[0][1]
+            print(f"  forecast after {count} faces, seed {seed}: now {told.now_pct:.2f} % ({came:.2f} came)", flush=True)
+        done = np.concatenate([done, new])
+        with tempfile.TemporaryDirectory() as folder:
+            root = write_set(Path(folder) / "set", [pool[i] for i in done])
+            out = Path(folder) / "model"
+            adapted = adapt(DataConfig(source="folder", root=str(root)), arguments.model, out, arguments.ways, seed=seed, force=True)
+            assert adapted.bundle is not None
+            bundle = adapted.bundle
+            predictor = Predictor(bundle)
+            found = guesses(predictor, pool)
+            after = guesses(predictor, test)
+        if not history:
+            history.append((0, adapted.summary["before"]["nme_pct"]))
+        history.append((len(done), adapted.summary["after"]["nme_pct"]))
+        said = f"{count} labels, {order}, seed {seed}: error {nmes(after, test).mean():.3f} %"
+        if order == "queue":
+            came = nmes([found[i] for i in rest], [pool[i] for i in rest]).mean()
+            stated = expected_pct([found[i] for i in rest]).mean()
+            said += f"; of the rest {foretold:.2f} % foretold, {came:.2f} came, {stated:.2f} stated"
+            said += f"; {touched(bundle, after, test, arguments.most_touched)}"
+        print(said, flush=True)
+
+
+def guesses(predictor: Predictor, faces: Labelled) -> list[Guess]:
+    """What a model says of photographs, box from the labels; each is a group of its own."""
+    boxes = [box_of_points(points) for _, points in faces]
+    found = [predictor(read_image(path), [box])[0] for (path, _), box in zip(faces, boxes, strict=True)]
+    return [Guess.of_face(face, path.name, path.name) for face, (path, _) in zip(found, faces, strict=True)]
+
+
+def nmes(found: Sequence[Guess], faces: Labelled) -> np.ndarray:
+    """(N,) errors in percent of the eye distance."""
+    return nme_pct(np.stack([guess.points_px for guess in found]), np.stack([points for _, points in faces]))
+
+
+def touched(bundle: Bundle, found: Sequence[Guess], faces: Labelled, most: int) -> str:
+    """How many points of a face are touched until none is off, in words."""
+    errors = Errors.of(bundle)
+    chosen = np.linspace(0, len(faces) - 1, min(most, len(faces))).astype(int)
+    pairs = [(found[i], np.asarray(faces[i][1], np.float64)) for i in chosen]
+    alone = np.mean([off(guess.points_px, truth).sum() for guess, truth in pairs])
+    farthest, offered = (np.mean([corrected(errors, *pair, by_offer) for pair in pairs]) for by_offer in (False, True))
+    return (
+        f"points to touch {alone:.1f}; where one fix informs the rest {farthest:.1f} ({100 * farthest / alone - 100:+.0f} %), "
+        f"in the order of the offers {offered:.1f}"
+    )
+
+
+def corrected(errors: Errors, guess: Guess, truth_px: np.ndarray, by_offer: bool) -> int:
+    """How many points a person sets. Offers that are not off are accepted, which tells something of the others, too."""
+    set_px: dict[int, np.ndarray] = {}
+    accepted: dict[int, np.ndarray] = {}
+    size, points = float(IBUG68.size_px(guess.points_px)), guess.points_px
+    while True:
+        wrong = [place for place in np.flatnonzero(off(points, truth_px)) if place not in set_px]
+        if not wrong:
+            return len(set_px)
+        if by_offer:
+            place = errors.next_point(guess.scale_px, {**accepted, **set_px}, guess.points_px, size)
+            if place is None:  # All were seen, and some accepted ones were moved since.
+                place = int(wrong[0])
+        else:
+            place = int(max(wrong, key=lambda place: np.linalg.norm(points[place] - truth_px[place])))
+        if place in wrong:
+            accepted.pop(place, None)
+            set_px[place] = truth_px[place]
+        else:
+            accepted[place] = points[place]
+        points, _ = errors.condition(guess.points_px, guess.scale_px, {**accepted, **set_px}, size)
+
+
+def off(points_px: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
+    """(K,) which points a person corrects."""
+    return np.linalg.norm(points_px - truth_px, axis=-1) > TOLERANCE * float(IBUG68.size_px(truth_px))
+
+
+if __name__ == "__main__":
+    run_command(main, "train")
