@@ -454,7 +454,7 @@ listen(canvas, view, {
 
 document.addEventListener("keydown", (event) => {
   const { activeElement: focused } = document;
-  if (find("sheet").open || focused.matches("input, textarea")) return;
+  if (find("sheet").open || focused.matches("input, select, textarea")) return;
   const onButton = focused.matches("button, a, summary");
   if (!store.face && !["?"].includes(event.key)) return;
   const direction = arrow(event);

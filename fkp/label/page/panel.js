@@ -14,7 +14,7 @@ export class Panel {
     this.running = false;
     find("earlier").addEventListener("click", () => this.list(this.start - PAGE));
     find("later").addEventListener("click", () => this.list(this.start + PAGE));
-    find("adapt").addEventListener("click", () => this.#ask(() => post("adapt", {})));
+    find("adapt").addEventListener("click", () => this.#ask(() => post("adapt", { ways: find("ways").value ? [find("ways").value] : [] })));
     find("stop").addEventListener("click", () => this.#ask(() => remove("adapt")));
   }
 
