@@ -51,9 +51,8 @@ def test_adapt_from_the_page_to_an_endpoint_that_answers_with_the_new_points(
         after = session.face(kept)
         page.driver.get(page.url)
         until(lambda: "set-model-1" in page.find("#model").text)
-    moved = (
-        np.array([[b["x"] - a["x"], b["y"] - a["y"]] for a, b in zip(before["points"], after["points"], strict=True)]) / before["size_px"]
-    )
+    here, there = (np.array([[point["x"], point["y"]] for point in face["points"]]) for face in (before, after))
+    moved = (there - here) / before["size_px"]
     assert moved.mean(0) == pytest.approx((SHIFT, 0), abs=0.03)
     place = tmp_path / "set-model-1"
     assert session.log.models[0].faces == len(labelled) and session.log.models[0].name == str(place)
