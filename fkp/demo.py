@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from fkp import stopping
 from fkp.common.ports import free_port
 from fkp.config import config_from_args
-from fkp.errors import FkpError, run_command
+from fkp.errors import FkpError, run_command, stopping
 from fkp.shipped import shipped
 
 SETTINGS = shipped("configs/demo.yaml")

@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     from fkp.adapt.pipeline import adapt
     from fkp.adapt.report import lines
-    from fkp.adapt.ways import WAYS
+    from fkp.adapt.ways import TRIED
     from fkp.config import build_config
     from fkp.data.label_set import is_label_set, scheme_setting
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     if scheme is None and is_label_set(arguments.set):
         scheme = scheme_setting(Path(arguments.set))
     data = build_config({"data.source": "folder", "data.root": arguments.set}, {} if scheme is None else {"data.scheme": scheme}).data
-    adapted = adapt(data, arguments.model, arguments.out, arguments.ways or WAYS, seed=arguments.seed, force=arguments.force)
+    adapted = adapt(data, arguments.model, arguments.out, arguments.ways or TRIED, seed=arguments.seed, force=arguments.force)
     print("\n".join(lines(adapted.summary)))
     print(f"report     {adapted.report_path}")
     if not adapted.summary["helps"]:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     about = (
-        "Bring a trained model to labels of your own: correct its points by a map of the shape, train it further, or both, whichever "
+        "Bring a trained model to labels of your own: correct its points by a map of the shape, or train it further as well, whichever "
         "cross-validation over groups says is best. In this process, on all its cores; no cluster is needed."
     )
     parser = argparse.ArgumentParser(prog="fkp adapt", description=about)
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scheme", "--data.scheme", dest="scheme", help="of the labels: a built-in one or a YAML file (default: the set's own)"
     )
     parser.add_argument(
-        "--ways", nargs="+", choices=("map", "tune", "both"), help="what to try (default: all): map takes seconds, the others minutes"
+        "--ways", nargs="+", choices=("map", "tune", "both"), help="what to try (default: map both): map takes seconds, the others minutes"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the training's order and augmentation (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="write the model also where it does not help")

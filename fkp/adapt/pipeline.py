@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from fkp.adapt.finetune import Recipe
 from fkp.adapt.measure import measure, predictor_of
 from fkp.adapt.publish import publish
 from fkp.adapt.report import summarise
-from fkp.adapt.ways import WAYS, Adapter, Trial, Way, scale_factor, try_ways
+from fkp.adapt.ways import TRIED, Adapter, Trial, Way, scale_factor, try_ways
 from fkp.bundle import SUMS, Bundle, load_network
 from fkp.common import files
 from fkp.config import Config, DataConfig
@@ -63,7 +64,7 @@ class Adapted:
 
 
 def adapt(
-    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = WAYS, recipe: Recipe | None = None, seed: int = 0, force: bool = False
+    data: DataConfig, model: str, out: Path, ways: Sequence[Way] = TRIED, recipe: Recipe | None = None, seed: int = 0, force: bool = False
 ) -> Adapted:
     """Adapt a model to a labelled set.
 
@@ -158,13 +159,15 @@ def check_schemes(catalog: Catalog, base: Bundle) -> None:
 
 
 def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Sequence[Way], force: bool) -> Adapted:
-    began = time.monotonic()
+    clock = _Clock()
     config = adapter.config
     rows, aside = _split(catalog, config)
-    faces = read_faces(catalog, config, rows)
+    with clock("reading"):
+        faces = read_faces(catalog, config, rows)
     folds, held = _folds(faces, one=len(aside) > 0)
-    penalty = adapter.choose_penalty(faces, folds)
-    trials = try_ways(adapter, faces, folds, held, ways)
+    with clock("training"):
+        penalty = adapter.choose_penalty(faces, folds)
+        trials = try_ways(adapter, faces, folds, held, ways)
     best = trials[0]
     config = adapter.config_of(best.way)
     factor = scale_factor(best, faces, folds)
@@ -172,23 +175,47 @@ def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Se
     tried = Trials(base, config, best, factor, catalog, faces, folds)
     network: Network | None = None
     if len(aside):
-        network = _final(adapter, best, faces, factor)
+        with clock("training"):
+            network = _final(adapter, best, faces, factor)
         final = predictor_of(base, network, config)
-        measured = measure(catalog, config, aside, base_predictor, lambda place: final, _aside(catalog, aside))
-        validation = measure(catalog, config, tried.rows, base_predictor, tried.predictor, _crossed(tried.rows))
+        with clock("measuring"):
+            measured = measure(catalog, config, aside, base_predictor, lambda place: final, _aside(catalog, aside))
+            validation = measure(catalog, config, tried.rows, base_predictor, tried.predictor, _crossed(tried.rows))
     else:
-        measured = validation = measure(catalog, config, faces.rows, base_predictor, tried.predictor, _crossed(faces.rows))
+        with clock("measuring"):
+            measured = validation = measure(catalog, config, faces.rows, base_predictor, tried.predictor, _crossed(faces.rows))
     summary = summarise(catalog, base, measured, trials, penalty, len(faces), len(aside))
     report_path = out.with_name(f"{out.name}-report.json")
     bundle = None
     if summary["helps"] or force:
-        network = network or _final(adapter, best, faces, factor)
+        with clock("training"):
+            network = network or _final(adapter, best, faces, factor)
         print(f"writing {out} and its report", file=sys.stderr, flush=True)  # Some ten seconds without a bar.
-        bundle = publish(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
-        write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
-    summary["minutes"] = round((time.monotonic() - began) / 60, 2)
+        with clock("publishing"):
+            bundle = publish(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
+            write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
+    summary |= clock.told()
     files.write_json(report_path, summary)
     return Adapted(bundle, report_path, summary)
+
+
+class _Clock:
+    """Which step took how long."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._spent_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._spent_s[step] = self._spent_s.get(step, 0.0) + time.monotonic() - began
+
+    def told(self) -> dict[str, Any]:
+        """For the JSON report."""
+        spent = {step: round(seconds / 60, 2) for step, seconds in self._spent_s.items()}
+        return {"minutes": round((time.monotonic() - self._began) / 60, 2), "minutes_of": spent}
 
 
 @dataclass(frozen=True)

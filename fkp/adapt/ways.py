@@ -22,6 +22,8 @@ from fkp.train.ancestor import Ancestor
 #: map: correct the shape of the model's answers. tune: train the model further. both: correct, then train through the map.
 Way = Literal["map", "tune", "both"]
 WAYS: tuple[Way, ...] = get_args(Way)
+#: What is tried where nobody says. `tune` alone was never better than `both` and takes as long.
+TRIED: tuple[Way, ...] = ("map", "both")
 #: Parts of the way from the weights before the fine-tuning to those after it; cross-validation chooses.
 BLENDS = (0.25, 0.5, 0.75, 1.0)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import ray
 
-from fkp import stopping
 from fkp.cluster import ray_faults
 from fkp.common import ray_private
+from fkp.errors import stopping
 
 NAMESPACE = "fkp"
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fkp import stopping
+from fkp.errors import stopping
 
 #: Resource that only the head has: what must run there asks for a little of it.
 HEAD_RESOURCE = "node:__internal_head__"

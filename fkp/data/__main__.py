@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from fkp import stopping
 from fkp.config import PACKED_SUFFIX, DataConfig, build_config, config_from_args
-from fkp.errors import FkpError, run_command
+from fkp.errors import FkpError, run_command, stopping
 from fkp.shipped import here_or_shipped
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from fkp import stopping
 from fkp.bundle import Bundle
 from fkp.common.files import atomic_replace, exclusive, write_json
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.predict.belief import belief_of, told_left_out
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import SCHEMA, Chunk, rows_of

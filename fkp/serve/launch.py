@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fkp import stopping
 from fkp.common import ray_private
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import CHAMPION, find_bundle
 from fkp.serve.http.security import check_host, token_digests

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkp import stopping
 from fkp.config import Config
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.track.store import ANOTHER_EXPERIMENT, ANOTHER_RUN, MAX_TAG, experiment_id, open_client, tracking_uri
 from fkp.track.trouble import store_errors
 from fkp.track.write_ahead_log import Status, WriteAheadLog

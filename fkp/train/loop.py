@@ -18,12 +18,11 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from fkp import stopping
 from fkp.config import Config
 from fkp.data.crop_cache import CropCache
 from fkp.data.datamodule import FacesDataModule
 from fkp.data.parquet.stream import DecodeAll
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.model.lightning_module import Net
 from fkp.train.ancestor import Ancestor
 from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest

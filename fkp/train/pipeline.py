@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkp import stopping
 from fkp.common import storage
 from fkp.config import Config
 from fkp.data import labels
 from fkp.data.labels import place_of, root_of
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.train.publish import Outcome, publish
 from fkp.train.run_dir import Run, noted_init, open_run
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fkp import stopping, track
+from fkp import track
 from fkp.common import files as folders
-from fkp.errors import FkpError
+from fkp.errors import FkpError, stopping
 from fkp.tune import results
 from fkp.tune.results import Trial
 from fkp.tune.study import PARENT

@@ -49,9 +49,9 @@ def search(settings: Settings, config: Config) -> str:
     Raises:
         FkpError: Anything the user can mend; finished trials are kept.
     """
-    from fkp import stopping
     from fkp.common import storage
     from fkp.data.crop_cache import open_cache
+    from fkp.errors import stopping
     from fkp.track.write_ahead_log import WriteAheadLog
     from fkp.train.ancestor import find_ancestor, pinned
     from fkp.train.pipeline import make_synthetic, with_absolute_paths, with_source
@@ -116,8 +116,8 @@ def _check_grid(settings: Settings, space: Space) -> None:
 
 def _run(study: Study, ancestor: Ancestor | None) -> None:
     """Let Tune run the trials that are not done yet."""
-    from fkp import stopping
     from fkp.cluster.ray_session import connect
+    from fkp.errors import stopping
     from fkp.train.loop import MALLOC_ENVIRONMENT
     from fkp.tune.live_table import LiveTable
     from fkp.tune.resources import place

@@ -16,7 +16,7 @@ from fkp.adapt.faces import folds_of, read_faces
 from fkp.adapt.finetune import Recipe
 from fkp.adapt.pipeline import adapt, config_of, crop_scale
 from fkp.adapt.ridge import looks
-from fkp.adapt.ways import Adapter, try_ways
+from fkp.adapt.ways import WAYS, Adapter, try_ways
 from fkp.bundle import load_network, open_bundle
 from fkp.bundle.joint_errors import JointErrors
 from fkp.config import DataConfig, build_config
@@ -84,8 +84,10 @@ def test_a_convention_is_found_by_the_map(make_set: Callable[[int, Label], Path]
     root = make_set(20, lower_jaw)
     data = DataConfig(source="folder", root=str(root))
     # So short a training can win nothing, and must not.
-    adapted = adapt(data, TINY, tmp_path / "my_model", recipe=Recipe(lr=1e-5, batch=8, least_steps=2, epochs=0))
+    adapted = adapt(data, TINY, tmp_path / "my_model", WAYS, Recipe(lr=1e-5, batch=8, least_steps=2, epochs=0))
     summary = json.loads((tmp_path / "my_model-report.json").read_text())
+    assert set(summary["minutes_of"]) == {"reading", "training", "measuring", "publishing"}
+    assert sum(summary["minutes_of"].values()) <= summary["minutes"] + 0.05
     assert summary["way"] in ("map", "both")
     assert summary["ways"]["map"] < summary["ways"]["tune"] - 1
     assert summary["helps"]

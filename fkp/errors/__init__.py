@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from fkp import stopping
+from fkp.errors import stopping
 
 
 class FkpError(Exception):

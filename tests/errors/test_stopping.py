@@ -13,7 +13,7 @@ from tests.processes import Process
 
 HEAD = """
 import os, signal, sys, threading, time
-from fkp import stopping
+from fkp.errors import stopping
 from fkp.errors import FkpError, run_command
 
 def wait():
