@@ -9,8 +9,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fkp import stopping
-from fkp.errors import FkpError, run_command
+from fkp.errors import FkpError, run_command, stopping
 
 if TYPE_CHECKING:
     from fkp.bundle import Bundle
