@@ -112,6 +112,9 @@ class Adapting:
         report = self.out.with_name(f"{self.out.name}-report.json")
         self.report = json.loads(report.read_text(encoding="utf-8"))
         if self.out.is_dir():
-            self.step = "the new model looks at the faces"
-            ended()
+            try:
+                ended()
+            except FkpError as error:
+                self.step, self.state = str(error), "failed"
+                return
         self.step, self.state = "", "done"

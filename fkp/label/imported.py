@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fkp.data import label_set
+from fkp.label.face import Face, Point
 from fkp.label.finder import Box, Guess
-from fkp.label.log import Face, Point
 from fkp.label.photos import Photos, face_id
 from fkp.scheme import Scheme
 

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from fkp.label import order, set_writer
-from fkp.label.finder import Finder, Guess
+from fkp.label.face import Face
+from fkp.label.finder import Finder
+from fkp.label.guessing import Guessing
 from fkp.label.imported import Imported
-from fkp.label.log import Face, Log
+from fkp.label.log import Log
 from fkp.label.photos import is_second
-from fkp.scheme import Scheme
 
 #: It is ranked anew when so many times as many faces are there.
 _GROWN = 1.3
@@ -27,14 +28,10 @@ class Labelling(Protocol):
     log: Log
     finder: Finder
     imported: Imported | None
-    scheme: Scheme
+    guessing: Guessing
 
     def known(self, face: str) -> Face:
         """A face as a person has left it."""
-        ...
-
-    def guess(self, face: Face) -> Guess | None:
-        """What the model says of it, in the scheme of the labels."""
         ...
 
     def is_blind(self, face: Face) -> bool:
@@ -64,6 +61,9 @@ class Queue:
         self._used: set[str] = set()
         for face in [*session.log.faces.values()]:
             self.insert(face.id, face.photo)
+        for photo, found in session.finder.found.items():
+            for name in found.boxes:
+                self.insert(name, photo)
         for photo, boxes in session.imported.boxes.items() if session.imported else ():
             for name in boxes:
                 self.insert(name, photo)
@@ -126,7 +126,7 @@ class Queue:
         self._pct.update(self._stated)
         if session.imported is not None:
             known = [session.known(name) for name in ranked]
-            apart = [session.imported.disagreement_pct(face, session.guess(face), session.scheme) for face in known]
+            apart = [session.imported.disagreement_pct(face, session.guessing.guess(face), session.guessing.scheme) for face in known]
             self._pct.update(zip(ranked, apart, strict=True))
             chosen = sorted(range(len(ranked)), key=lambda place: -apart[place])
         else:

@@ -5,34 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.data import label_set
 from fkp.errors import FkpError
-from fkp.label import doubts, set_writer, statistics, worth
+from fkp.label import set_writer, statistics, worth
 from fkp.label.adapting import Adapting
+from fkp.label.face import Face, How, Point
 from fkp.label.finder import Box, Finder, Guess
-from fkp.label.forecast import forecast
+from fkp.label.guessing import SURE_PCT, Guessing, had
 from fkp.label.imported import Imported
-from fkp.label.log import Conflict, Face, How, Log, Point, Taken
+from fkp.label.log import Conflict, Log, Taken
 from fkp.label.photos import Photos, face_id, is_second, photo_id, second_id, share_of
-from fkp.label.posterior import Errors
 from fkp.label.queue import Queue
+from fkp.label.set_writer import Writer
 from fkp.scheme import Scheme
-
-#: Default of `sure_pct`. The shipped model states 2 to 5 % of nearly all points; a person is off by about 1 %.
-SURE_PCT = 3.0
-#: The set is written this long after the last change, and the longer the more it holds.
-_QUIET_S = 1.0
-_SHARE = 10
 
 
 class Session:
@@ -61,34 +52,27 @@ class Session:
         self.photos, self.out, self.log, self.model, self.imported, self.sure_pct = photos, out, log, model, imported, sure_pct
         self.scheme: Scheme = log.scheme
         self.adapting = Adapting()
-        self.warnings: list[str] = [*photos.faults.values()]
         self._lock = threading.RLock()
+        self._lost: list[str] = []
         self._told: tuple[int, int, dict[str, Any], str] | None = None
-        self._changed = threading.Event()
-        self._ended = threading.Event()
-        self._writer = threading.Thread(target=self._write_when_quiet, name="set", daemon=True)
         names = [*photos.paths, *(face.photo for face in log.faces.values())]
         self.photo_names = {photo_id(name): name for name in names}
         self._take(bundle)
-        self._writer.start()
+        self._writer = Writer(self.write)
 
     def close(self) -> None:
         """Write the set and end all that runs."""
         self.adapting.stop()
         self.finder.stop()
-        self._ended.set()
-        self._changed.set()
-        self._writer.join()
+        self._writer.close()
         self.log.close()
 
     def _take(self, bundle: Bundle) -> None:
         """Guess with a model from now on."""
-        self.bundle, self.errors = bundle, Errors.of(bundle)
-        self.places = self.scheme.places_in(bundle.config.scheme)
         self.finder = Finder(self.photos, self.out, bundle, self._boxes_of, detect=self.imported is None)
+        self.guessing = Guessing(self.scheme, bundle, self.finder, self.sure_pct)
         self.queue = Queue(self)
         self.finder.told = self.queue.take_in
-        self._changed.set()
         self.finder.start()
 
     # --- faces
@@ -117,62 +101,6 @@ class Session:
         """Whether a face is labelled without guesses."""
         return is_second(face.id) or (self.imported is None and share_of(face.id) < self.log.blind)
 
-    def guess(self, face: Face) -> Guess | None:
-        """The model's own guess, in the scheme of the labels: NaN for points that it does not have."""
-        own = self.finder.guess(face.id)
-        if own is None:
-            return None
-        points, error = np.full((len(self.scheme), 2), np.nan), np.full(len(self.scheme), np.nan)
-        for place, theirs in self.places.items():
-            points[place], error[place] = own.points_px[theirs], own.error_px[theirs]
-        return Guess(points, error)
-
-    def _question(self, face: Face, moved: Iterable[int]) -> dict[str, Any] | None:
-        """What to ask about points that were just set, by where all others let them be expected."""
-        just = {*moved}
-        if not just:
-            return None
-        names = {self.scheme.landmarks[place] for place in just}
-        others = {name: point for name, point in face.points.items() if name not in names}
-        expected, _ = self.informed(replace(face, points=others))
-        points = {
-            place: (point.x, point.y)
-            for place in just
-            if (point := face.points.get(self.scheme.landmarks[place])) is not None and point.state != "missing"
-        }
-        return doubts.question(just, points, expected, self.scheme)
-
-    def informed(self, face: Face) -> tuple[Guess | None, int | None]:
-        """The guess after what a person has set, and the point to look at next; both in the scheme of the labels."""
-        own = self.finder.guess(face.id)
-        if own is None:
-            return None, None
-        numbers = {name: place for place, name in enumerate(self.scheme.landmarks)}
-        fixed = {
-            self.places[numbers[name]]: np.array([point.x, point.y])
-            for name, point in face.points.items()
-            if point.how == "set" and point.state != "missing" and numbers[name] in self.places
-        }
-        size_px = float(self.bundle.config.scheme.size_px(own.points_px))
-        usable = np.isfinite(own.points_px).all() and np.isfinite(own.error_px).all() and size_px > 0 and own.error_px.min() > 0
-        if not usable:
-            return self.guess(face), None
-        scale = own.error_px / 2  # See `Errors.condition`.
-        after_px, after_scale = self.errors.condition(own.points_px, scale, fixed, size_px)
-        theirs = {their: place for place, their in self.places.items()}
-        wide = [
-            their
-            for their, place in theirs.items()
-            if self.scheme.landmarks[place] not in face.points and 200 * after_scale[their] / size_px > self.sure_pct
-        ]
-        following = (
-            self.errors.next_point(points_px=own.points_px, scale_px=scale, fixed=fixed, size_px=size_px, among=wide) if wide else None
-        )
-        points, error = np.full((len(self.scheme), 2), np.nan), np.full(len(self.scheme), np.nan)
-        for place, their in self.places.items():
-            points[place], error[place] = after_px[their], 2 * after_scale[their]
-        return Guess(points, error), None if following is None else theirs[following]
-
     def face(self, name: str, moved: Iterable[int] = ()) -> dict[str, Any]:
         """A face as the page shows it.
 
@@ -189,57 +117,20 @@ class Session:
             with contextlib.suppress(FkpError):  # It can be labelled all the same, and the photograph's own request says what is wrong.
                 self.finder.look_at(face.photo, name, face.box or face.seen, self.photos.read(face.photo, self.out))
         blind = self.is_blind(face)
-        guess, following = self.informed(face)
-        hidden = blind and not face.done
-        points = [self._point(face, place, None if hidden else guess) for place in range(len(self.scheme))]
-        size_px = self._size_px(face)
-        open_points = [place for place, point in enumerate(points) if point["how"] is None]
-        review = [place for place in open_points if points[place]["r"] is None or 100 * points[place]["r"] / size_px > self.sure_pct]
-        review += [place for place, point in enumerate(points) if point["how"] == "imported" and _apart(point) > statistics.CIRCLE_90]
-        if hidden:
-            following = review[0] if review else None
-        elif following is None or following not in review:
-            following = max(review, key=lambda place: (_apart(points[place]), points[place]["r"] or math.inf)) if review else None
-        return {
+        own = {
             "id": face.id,
             "photo": face.photo,
             "box": face.box or face.seen,
-            "size_px": size_px,
             "group": face.group or "",
             "done": face.done,
             "removed": face.removed,
             "version": face.version,
             "last": self.log.last,
             "blind": blind,
-            "points": points,
-            "open": len(open_points),
-            "review": review,
-            "next": following,
-            "sure_pct": self.sure_pct,
-            "question": None if hidden else self._question(face, moved),
             "can_undo": self.log.can_undo,
             "can_redo": self.log.can_redo,
         }
-
-    def _point(self, face: Face, place: int, guess: Guess | None) -> dict[str, Any]:
-        point = face.points.get(self.scheme.landmarks[place])
-        if point is not None:
-            own = {"x": point.x, "y": point.y, "r": None, "state": point.state, "how": point.how}
-            if point.how != "imported" or point.state == "missing" or guess is None or not np.isfinite(guess.points_px[place]).all():
-                return own
-            (x, y), error = np.round(guess.points_px[place], 2).tolist(), round(float(guess.error_px[place]), 3)
-            return {**own, "ghost": [x, y, error]}
-        if guess is None or not np.isfinite(guess.points_px[place]).all():
-            return {"x": None, "y": None, "r": None, "state": "visible", "how": None}
-        x, y = (round(float(value), 2) for value in guess.points_px[place])
-        return {"x": x, "y": y, "r": round(float(guess.error_px[place]), 3), "state": "visible", "how": None}
-
-    def _size_px(self, face: Face) -> float:
-        """What errors are divided by; the box's diagonal where the points do not tell."""
-        guess = self.guess(face)
-        size = math.nan if guess is None else float(self.scheme.size_px(guess.points_px))
-        x0, y0, x1, y1 = face.box or face.seen
-        return size if size > 0 else math.hypot(x1 - x0, y1 - y0)
+        return {**own, **self.guessing.told(face, blind and not face.done, moved)}
 
     # --- commands
 
@@ -262,10 +153,10 @@ class Session:
         """
         with self._lock:
             face = self.known(name)
-            guess = self.guess(face)
+            guess = self.guessing.guess(face)
             told: dict[str, list[Any] | None] = {}
             for place, value in points.items():
-                at = self._had(guess, place)
+                at = had(guess, place)
                 said = None if value is None else Point(value[0], value[1], value[2], "set", at).to_json()  # type: ignore[arg-type]
                 told[self.scheme.landmarks[place]] = said
             change: dict[str, Any] = {"points": told} if told else {}
@@ -280,7 +171,7 @@ class Session:
         Raises:
             FkpError: One is shown nowhere.
         """
-        informed, _ = self.informed(face)
+        informed, _ = self.guessing.informed(face)
         left = [place for place, landmark in enumerate(self.scheme.landmarks) if landmark not in face.points and landmark not in told]
         if not left:
             return {}
@@ -292,16 +183,9 @@ class Session:
             if not (math.isfinite(x) and math.isfinite(y)):
                 raise FkpError(f"{self.scheme.landmarks[place]} is to be set, or marked as not labelled, before this face is finished")
             how: How = "accepted"
-            point = Point(round(float(x), 3), round(float(y), 3), "visible", how, self._had(guess, place))
+            point = Point(round(float(x), 3), round(float(y), 3), "visible", how, had(guess, place))
             accepted[self.scheme.landmarks[place]] = point.to_json()
         return accepted
-
-    @staticmethod
-    def _had(guess: Guess | None, place: int) -> tuple[float, float, float] | None:
-        if guess is None or not np.isfinite(guess.points_px[place]).all():
-            return None
-        (x, y), error = guess.points_px[place], guess.error_px[place]
-        return round(float(x), 3), round(float(y), 3), round(float(error), 3)
 
     def tell(self, name: str, version: int, do: str, change: dict[str, Any]) -> dict[str, Any]:
         """Change box, group, or whether a face is finished or removed; see `set_points`."""
@@ -351,7 +235,7 @@ class Session:
         if version != face.version:
             raise Conflict
         self.log.change(face, do, change)
-        self._changed.set()
+        self._writer.changed()
         return self.face(face.id, moved)
 
     def undo(self, last: int, redo: bool = False) -> dict[str, Any] | None:
@@ -360,20 +244,10 @@ class Session:
             face = self.log.redo(last) if redo else self.log.undo(last)
             if face is None:
                 return None
-            self._changed.set()
+            self._writer.changed()
             return self.face(face)
 
     # --- the set
-
-    def _write_when_quiet(self) -> None:
-        took_s = 0.0
-        while not self._ended.is_set():
-            self._changed.wait()
-            self._changed.clear()
-            self._ended.wait(max(_QUIET_S, _SHARE * took_s))
-            began = time.monotonic()
-            self.write()
-            took_s = time.monotonic() - began
 
     def labels(self) -> label_set.LabelSet:
         """The set as it is now."""
@@ -385,10 +259,9 @@ class Session:
     def write(self) -> None:
         """Write the set; what goes wrong is a warning on the page, for the log has everything."""
         try:
-            told = set_writer.write_set(self.out, self.labels(), self.photos)
+            self._lost = set_writer.write_set(self.out, self.labels(), self.photos)
         except FkpError as error:
-            told = [str(error)]
-        self.warnings = [*self.photos.faults.values(), *told]
+            self._lost = [str(error)]
 
     def adapt(self, ways: tuple[str, ...] = ()) -> None:
         """Begin to adapt the model to all faces but those that were labelled blind.
@@ -401,15 +274,7 @@ class Session:
         rows = [row for row, subset in enumerate(labels.subsets) if subset != "test" and (self.out / labels.images[row]).is_file()]
         if not rows:
             raise FkpError("no face is finished: finish at least 10 faces first")
-        folder = self.out / ".adapt"
-        folder.mkdir(exist_ok=True)
-        link = folder / label_set.IMAGES
-        if not link.is_symlink():
-            link.symlink_to(Path("..") / label_set.IMAGES)
-        try:
-            set_writer.write_labels(folder, set_writer.chosen(labels, rows))
-        except OSError as error:
-            raise FkpError(f"cannot write {folder}: {error.strerror or error}: free some space") from error
+        folder = set_writer.write_part(self.out, set_writer.chosen(labels, rows))
         number = 1
         while (place := self.out.with_name(f"{self.out.name}-model-{number}")).exists():
             number += 1
@@ -427,27 +292,13 @@ class Session:
             self.model = str(place)
             self._take(open_bundle(place))
 
-    def _forecast(self) -> str:
-        """What the labels are worth and what more would bring, in words."""
-        stated = self.queue.stated_pct()
-        past = worth.history(self.log.models)
-        since = self.log.models[-1].n if self.log.models else 0
-        faces = [face for face in [*self.log.faces.values()] if face.version > since and worth.counts(face)]
-        blind = [face for face in faces if self.is_blind(face)]
-        pairs = worth.pairs(blind if len(blind) >= worth.LEAST_BLIND else faces, self.scheme)
-        if not len(stated) and not pairs:
-            return ""
-        return forecast(stated, pairs, past, worth.twice_pct(self.log.faces, self.scheme)).text
-
     def summary(self) -> dict[str, Any]:
         """What the page says of the whole."""
         faces = [*self.log.faces.values()]
-        if self._told is None or self._told[:2] != (
-            self.log.last,
-            self.finder.looked,
-        ):  # The page asks each second, and nothing may wait for it.
+        now = self.log.last, self.finder.looked
+        if self._told is None or self._told[:2] != now:  # The page asks each second, and nothing may wait for it.
             measured = statistics.told(faces, self.scheme, self.is_blind)
-            self._told = self.log.last, self.finder.looked, measured, self._forecast()
+            self._told = *now, measured, worth.told(self.log, self.queue.stated_pct(), self.scheme, self.is_blind)
         measured, said = self._told[2:]
         trouble = [self.finder.trouble] if self.finder.trouble else []
         return {
@@ -457,16 +308,10 @@ class Session:
             "looked": min(self.finder.looked, len(self.photos.paths)),
             "done": sum(face.done and not face.removed for face in faces),
             "last": self.log.last,
-            "warnings": [*self.warnings, *trouble, *statistics.warnings(measured)],
+            "warnings": [*self.photos.faults.values(), *self._lost, *trouble, *statistics.warnings(measured)],
             "statistics": measured,
             "adapting": self.adapting.to_json(),
             "serve": f"fkp serve --bundle {self.model}",
             "forecast": said,
             **self.queue.summary(),
         }
-
-
-def _apart(point: dict[str, Any]) -> float:
-    """How far an imported point lies from the model's, in expected errors; 0 for one that is not compared."""
-    x, y, error = point.get("ghost") or (point["x"], point["y"], 1.0)
-    return 0.0 if x is None else math.hypot(point["x"] - x, point["y"] - y) / error

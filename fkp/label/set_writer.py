@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +18,50 @@ from fkp.data import label_set
 from fkp.data.label_set import LabelSet
 from fkp.data.near_duplicates import clusters_of
 from fkp.errors import FkpError
-from fkp.label.log import Face
+from fkp.label.face import Face
 from fkp.label.photos import Photos, is_second
 from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint
+
+#: The set is written this long after the last change, and so many times as long as that took.
+_QUIET_S = 1.0
+_SHARE = 10
+
+
+class Writer:
+    """Writes a set a while after each change, in a thread of its own.
+
+    Args:
+        write: Does it, and raises nothing.
+    """
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write, self._changed, self._ended = write, threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="set", daemon=True)
+        self._changed.set()
+        self._thread.start()
+
+    def changed(self) -> None:
+        """There is something to write."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """Write it for the last time."""
+        self._ended.set()
+        self._changed.set()
+        self._thread.join()
+        self._write()
+
+    def _run(self) -> None:
+        took_s = 0.0
+        while not self._ended.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            if self._ended.wait(max(_QUIET_S, _SHARE * took_s)):
+                return
+            began = time.monotonic()
+            self._write()
+            took_s = time.monotonic() - began
 
 
 def labels_of(faces: Iterable[Face], scheme: Scheme, prints: Mapping[str, Fingerprint], blind: Iterable[str]) -> LabelSet:
@@ -123,6 +165,24 @@ def write_labels(folder: Path, labels: LabelSet) -> None:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
                 path.replace(folder / name)
+
+
+def write_part(out: Path, labels: LabelSet) -> Path:
+    """Write some faces of a set as one of their own, which shares its images; its folder.
+
+    Raises:
+        FkpError: It cannot be written.
+    """
+    folder = out / ".adapt"
+    try:
+        folder.mkdir(exist_ok=True)
+        link = folder / label_set.IMAGES
+        if not link.is_symlink():
+            link.symlink_to(Path("..") / label_set.IMAGES)
+        write_labels(folder, labels)
+    except OSError as error:
+        raise FkpError(f"cannot write {folder}: {error.strerror or error}: free some space") from error
+    return folder
 
 
 def _copy(photos: Photos, name: str, out: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fkp.label.log import Face
+from fkp.label.face import Face
 from fkp.label.photos import is_second
 from fkp.scheme import Scheme
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from fkp.label import statistics
-from fkp.label.log import Face, Taken
+from fkp.label.face import Face
+from fkp.label.forecast import forecast
+from fkp.label.log import Log, Taken
 from fkp.label.photos import is_second, second_id
 from fkp.scheme import Scheme
 
@@ -19,6 +21,24 @@ LEAST_BLIND = 5
 def counts(face: Face) -> bool:
     """Whether a face is labelled, and is not another one once more."""
     return face.done and not face.removed and not is_second(face.id)
+
+
+def told(log: Log, stated_pct: np.ndarray, scheme: Scheme, is_blind: Callable[[Face], bool]) -> str:
+    """What the labels are worth and what more would bring, in words; nothing where there is no face.
+
+    Args:
+        log: What was labelled.
+        stated_pct: (N,) expected error of each face that is not.
+        scheme: Of the points.
+        is_blind: Whether a face was labelled with the guesses hidden.
+    """
+    since = log.models[-1].n if log.models else 0
+    faces = [face for face in [*log.faces.values()] if face.version > since and counts(face)]
+    blind = [face for face in faces if is_blind(face)]
+    measured = pairs(blind if len(blind) >= LEAST_BLIND else faces, scheme)
+    if not len(stated_pct) and not measured:
+        return ""
+    return forecast(stated_pct, measured, history(log.models), twice_pct(log.faces, scheme)).text
 
 
 def history(models: Sequence[Taken]) -> list[tuple[int, float]]:

@@ -61,7 +61,7 @@ def label(photos: Path, looked: Path, tmp_path: Path) -> Iterator[Callable[..., 
 
     yield begin
     for session in opened:
-        if not session._ended.is_set():
+        if not session._writer._ended.is_set():
             session.close()
 
 

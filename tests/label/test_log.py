@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fkp.errors import FkpError
-from fkp.label.log import LOG, Conflict, Face, Log, NotSaved, Taken
+from fkp.label.face import Face
+from fkp.label.log import LOG, Conflict, Log, NotSaved, Taken
 from fkp.scheme import IBUG68, load_scheme
 
 FACE = Face("a-0", "a.jpg", (0.0, 0.0, 10.0, 10.0))

@@ -117,7 +117,7 @@ def test_a_blind_face_shows_no_guess_and_alone_measures(label: Callable[..., Ses
     assert face["blind"] and all(point["x"] is None for point in face["points"]) and face["next"] == 0 and len(face["review"]) == 68
     with pytest.raises(FkpError, match="68 points are to be set"):
         session.set_points(face["id"], 0, "accept", {}, True)
-    guess = session.guess(session.known(face["id"]))
+    guess = session.guessing.guess(session.known(face["id"]))
     assert guess is not None
     size = float(IBUG68.size_px(guess.points_px))
     places = {place: (float(x) + 0.05 * size, float(y), "visible") for place, (x, y) in enumerate(guess.points_px)}
