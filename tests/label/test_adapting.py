@@ -45,6 +45,7 @@ def test_adapt_from_the_page_to_an_endpoint_that_answers_with_the_new_points(
         page.find("#adapt").click()
         until(lambda: "Adapting" in page.find("#adapting").text or "Done" in page.find("#adapting").text)
         until(lambda: session.adapting.state != "running", 280)
+        assert session.adapting.to_json()["written"], session.adapting.to_json()
         until(lambda: "Done: the guesses" in page.find("#adapting").text)
         assert "gain" in page.find("#outcome").text and "fkp serve --bundle" in page.find("#serve").text
         until(lambda: session.finder.ready)
