@@ -3,71 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from fkp.adapt.faces import check_set, folds_of, read_faces
-from fkp.adapt.finetune import Recipe
-from fkp.adapt.pipeline import check_schemes, config_of, crop_scale
-from fkp.adapt.ways import Adapter, answers, scale_factor, try_ways
-from fkp.bundle import load_network
-from fkp.bundle.joint_errors import JointErrors
-from fkp.config import DataConfig
-from fkp.data.labels import load_labels
-from fkp.evaluation.joint_errors import fit_joint_errors
 from fkp.label.posterior import Errors
 from fkp.scheme import Scheme
-from fkp.train.ancestor import open_ancestor, read_ancestor
-
-_FOLDS = 5
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a model answers for labelled faces that it was not adapted to, in pixels of their crops.
+    """Labels, and what a model that was not trained on them answers: in pixels of the images or of crops, but the same for both.
 
     Attributes:
-        rows: (N,) of the set.
         labels_px: (N, K, 2), NaN where a point is not labelled.
         points_px: (N, K, 2) predicted.
         scale_px: (N, K) scale of their errors.
-        groups: (N,) of the faces.
+        groups: (N,) persons or clips.
         scheme: Of the points.
     """
 
-    rows: np.ndarray
     labels_px: np.ndarray
     points_px: np.ndarray
     scale_px: np.ndarray
     groups: np.ndarray
     scheme: Scheme
-
-
-def held_out(data: DataConfig, model: str) -> HeldOut:
-    """Adapt a model to a labelled set by the map of the shape, five times, and predict each face by the one that did not see its group.
-
-    Args:
-        data: The set: `source`, `root` and `scheme`.
-        model: Bundle's folder, models:/NAME/3 or champion. One that was itself trained on the faces has learnt some wrong labels, too.
-
-    Raises:
-        FkpError: See `adapt.pipeline.adapt`.
-    """
-    base, address = open_ancestor(model)
-    catalog = load_labels(data)
-    check_set(catalog)
-    check_schemes(catalog, base)
-    config = config_of(base, data, address, Path("held-out")).updated({"input.crop_scale": crop_scale(catalog, base)})
-    adapter = Adapter(read_ancestor(base, address), load_network(base), config, Recipe(), seed=0)
-    faces = read_faces(catalog, config, np.arange(len(catalog)))
-    folds = folds_of(faces.groups, min(_FOLDS, len(set(faces.groups))))
-    adapter.choose_penalty(faces, folds)
-    (trial,) = try_ways(adapter, faces, folds, np.unique(folds).tolist(), ("map",))
-    points, scale = np.empty_like(faces.plain_px), np.empty(faces.plain_px.shape[:2], np.float32)
-    for fold, network in trial.networks.items():
-        points[folds == fold], scale[folds == fold] = answers(network, faces[folds == fold])
-    return HeldOut(faces.rows, faces.plain_px, points, scale * scale_factor(trial, faces, folds), faces.groups, config.scheme)
 
 
 @dataclass(frozen=True)
@@ -85,7 +44,7 @@ class Disagreement:
     where: list[tuple[int, ...]]
 
 
-def disagreement(found: HeldOut, joint: JointErrors | None = None) -> Disagreement:
+def disagreement(found: HeldOut, errors: Errors) -> Disagreement:
     """Order labels by how unlikely they are.
 
     A label is judged by each of its landmarks and by each of the scheme's regions: how far it is from where the model and all its other
@@ -94,12 +53,11 @@ def disagreement(found: HeldOut, joint: JointErrors | None = None) -> Disagreeme
 
     Args:
         found: Labels and answers.
-        joint: How errors hang together; by default it is measured on these faces.
+        errors: Their joint distribution: of the model, or better measured on these faces, `held_out.errors_of`.
     """
     scheme = found.scheme
-    joint = joint or fit_joint_errors(found.points_px, 2 * found.scale_px, found.labels_px, found.groups, scheme)
     blocks = [*((place,) for place in range(len(scheme))), *(places for places in scheme.regions.values() if len(places) > 1)]
-    errors, faces = Errors(scheme, joint), zip(found.labels_px, found.points_px, found.scale_px, strict=True)
+    faces = zip(found.labels_px, found.points_px, found.scale_px, strict=True)
     strange = np.stack([_strange(*face, errors, blocks) for face in faces])
     single = np.array([len(block) == 1 for block in blocks])
     for kind in (single, ~single):  # The largest of many is larger than that of few: each kind counts by its own median.

@@ -11,7 +11,9 @@ import numpy as np
 from fkp.bundle.joint_errors import JointErrors, by_distance
 from fkp.config import DataConfig
 from fkp.data.face_shape import mean_face
-from fkp.label.disagreement import HeldOut, disagreement, held_out
+from fkp.label.disagreement import HeldOut, disagreement
+from fkp.label.held_out import errors_of, held_out
+from fkp.label.posterior import Errors
 from fkp.scheme import IBUG68
 from fkp.shipped import shipped
 
@@ -26,7 +28,7 @@ def labels() -> HeldOut:
     scale = np.where(np.arange(FACES)[:, None] % 5 == 0, 6.0, 1.5) * np.ones(68)
     errors = rng.multivariate_normal(np.zeros(136), by_distance(SHAPE), FACES).reshape(-1, 68, 2) * 1.6 * scale[..., None]
     points = np.tile(SHAPE, (FACES, 1, 1))
-    return HeldOut(np.arange(FACES), points + errors, points, scale, np.arange(FACES), IBUG68)
+    return HeldOut(points + errors, points, scale, np.arange(FACES), IBUG68)
 
 
 def spoil(label_px: np.ndarray, kind: str) -> np.ndarray:
@@ -48,7 +50,7 @@ def test_wrong_labels_come_before_hard_faces() -> None:
     wrong = {3: "slip", 27: "left and right", 51: "one place too far", 72: "two exchanged"}
     for face, kind in wrong.items():
         found.labels_px[face] = spoil(found.labels_px[face], kind)
-    told = disagreement(found, JointErrors())
+    told = disagreement(found, Errors(IBUG68, JointErrors()))
     assert set(told.order[:4].tolist()) == wrong.keys()
     assert sorted(told.order.tolist()) == list(range(FACES))
     assert 33 in told.where[3]
@@ -60,7 +62,7 @@ def test_points_that_are_not_labelled_are_not_strange() -> None:
     found = labels()
     found.labels_px[8, :17] = np.nan
     found.labels_px[9] = spoil(found.labels_px[9], "slip")
-    told = disagreement(found)
+    told = disagreement(found, errors_of(found))
     assert told.order[0] == 9
     assert told.score[8] < 2
     assert 0.9 < np.median(told.score) < 1.5
@@ -79,7 +81,7 @@ def test_faces_of_a_set_are_judged_by_models_that_have_not_seen_them(synthetic_r
     path.write_text("\n".join(",".join(row) for row in rows) + "\n")
     data = DataConfig(source="folder", root=str(root))
     found = held_out(data, str(shipped("saved_models/tiny")))
-    assert len(found.rows) == len(found.points_px) == len(found.groups)
-    told = disagreement(found)
-    assert set(found.rows[told.order[:2]].tolist()) == set(wrong)
+    assert len(found.points_px) == len(found.groups) == 40
+    told = disagreement(found, errors_of(found))
+    assert set(told.order[:2].tolist()) == set(wrong)
     assert {place for face in told.order[:2] for place in told.where[face]} <= set(range(36, 48))

@@ -94,6 +94,7 @@ def test_a_bundle_without_measured_errors_has_those_of_the_distance() -> None:
     bundle = open_bundle(DEFAULT_BUNDLE)
     errors = Errors.of(bundle)
     assert errors.scheme == bundle.config.scheme
+    assert 1.5 < errors.circle_90 < Errors.circle_90, "labels on a grid have no long tail"
     bare = Errors(bundle.config.scheme, JointErrors.of(type(bundle)(bundle.path, bundle.config, {}, "")))
     assert bare.condition(POINTS, SCALE, {8: POINTS[8] + 3}, SIZE)[0] == pytest.approx(
         ERRORS.condition(POINTS, SCALE, {8: POINTS[8] + 3}, SIZE)[0]
