@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fkp.bundle import Bundle
-from fkp.label import doubts, statistics
+from fkp.label import doubts
 from fkp.label.face import Face
 from fkp.label.finder import Finder, Guess
 from fkp.label.posterior import Errors
@@ -98,7 +98,7 @@ class Guessing:
             for place, point in enumerate(points)
             if point["how"] is None and (point["r"] is None or 100 * point["r"] / size_px > self.sure_pct)
         ]
-        review += [place for place, point in enumerate(points) if point["how"] == "imported" and _apart(point) > statistics.CIRCLE_90]
+        review += [place for place, point in enumerate(points) if point["how"] == "imported" and _apart(point) > self.errors.circle_90]
         if hidden:
             following = review[0] if review else None
         elif following is None or following not in review:

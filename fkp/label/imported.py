@@ -21,12 +21,14 @@ class Imported:
     """The faces of an imported set.
 
     Attributes:
+        root: Its folder.
         scheme: Of its points.
         photos: Its images.
         faces: As they are labelled there.
         boxes: By photograph and face.
     """
 
+    root: Path
     scheme: Scheme
     photos: Photos
     faces: Mapping[str, Face]
@@ -57,7 +59,25 @@ class Imported:
                 state = "missing" if not known else "visible" if labels.visible[row, place] else "occluded"
                 points[landmark] = Point(round(x, 3) if known else 0.0, round(y, 3) if known else 0.0, state, "imported")  # type: ignore[arg-type]
             faces[name] = Face(name, photo, own[name], points, group=labels.groups[row])
-        return cls(labels.scheme, Photos(paths), faces, boxes)
+        return cls(root, labels.scheme, Photos(paths), faces, boxes)
+
+    def strangeness(self, model: str) -> dict[str, float]:
+        """How strange each face's label is to models that were adapted to all groups but its own, see `disagreement`.
+
+        Args:
+            model: To adapt.
+
+        Raises:
+            FkpError: There are too few faces, or an image is gone.
+            ModuleNotFoundError: The extra `train` is not installed.
+        """
+        from fkp.config import build_config
+        from fkp.label.disagreement import disagreement
+        from fkp.label.held_out import errors_of, held_out
+
+        settings = {"data.source": "folder", "data.root": str(self.root), "data.scheme": label_set.scheme_setting(self.root)}
+        found = held_out(build_config(settings).data, model)
+        return dict(zip(self.faces, disagreement(found, errors_of(found)).score.tolist(), strict=True))
 
     @staticmethod
     def disagreement_pct(face: Face, guess: Guess | None, scheme: Scheme) -> float:

@@ -28,6 +28,7 @@ class Labelling(Protocol):
     log: Log
     finder: Finder
     imported: Imported | None
+    strange: dict[str, float]
     guessing: Guessing
 
     def known(self, face: str) -> Face:
@@ -99,11 +100,12 @@ class Queue:
         began = time.monotonic()
         grown = len(self._order) >= _GROWN * self._ranked + 1 and began - self._ranked_at > _RESTS * self._took_s
         if finder.ready or grown:
-            self._rank()
+            self.rank()
             self._ranked_at = time.monotonic()
             self._took_s = self._ranked_at - began
 
-    def _rank(self) -> None:
+    def rank(self) -> None:
+        """Order all faces that are not finished; called in other threads than those that answer."""
         session = self._session
         with self._lock:
             names = [*self._order]
@@ -128,7 +130,8 @@ class Queue:
             known = [session.known(name) for name in ranked]
             apart = [session.imported.disagreement_pct(face, session.guessing.guess(face), session.guessing.scheme) for face in known]
             self._pct.update(zip(ranked, apart, strict=True))
-            chosen = sorted(range(len(ranked)), key=lambda place: -apart[place])
+            strange = session.strange or dict(zip(ranked, apart, strict=True))
+            chosen = sorted(range(len(ranked)), key=lambda place: -strange.get(ranked[place], 0.0))
         else:
             chosen = order.rank(guesses, scheme)
         done = [*first, *(ranked[place] for place in chosen), *rest]

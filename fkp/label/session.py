@@ -12,7 +12,7 @@ from typing import Any
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.data import label_set
-from fkp.errors import FkpError
+from fkp.errors import FkpError, missing_extra
 from fkp.label import set_writer, statistics, worth
 from fkp.label.adapting import Adapting
 from fkp.label.face import Face, How, Point
@@ -54,11 +54,15 @@ class Session:
         self.adapting = Adapting()
         self._lock = threading.RLock()
         self._lost: list[str] = []
+        self._judged = ""
         self._told: tuple[int, int, dict[str, Any], str] | None = None
         names = [*photos.paths, *(face.photo for face in log.faces.values())]
         self.photo_names = {photo_id(name): name for name in names}
+        self.strange: dict[str, float] = {}
         self._take(bundle)
         self._writer = Writer(self.write)
+        if imported is not None:
+            threading.Thread(target=self._judge, args=(imported,), name="judge", daemon=True).start()
 
     def close(self) -> None:
         """Write the set and end all that runs."""
@@ -263,6 +267,16 @@ class Session:
         except FkpError as error:
             self._lost = [str(error)]
 
+    def _judge(self, imported: Imported) -> None:
+        """Order imported labels anew, by models that have not seen them; until then the session's own model judges."""
+        try:
+            self.strange = imported.strangeness(self.model)
+        except (FkpError, ModuleNotFoundError) as error:
+            why = missing_extra(error.name, "train") if isinstance(error, ModuleNotFoundError) else str(error)
+            self._judged = f"the order is that of this model alone, which may have seen the labels: {why or error}"
+        else:
+            self.queue.rank()
+
     def adapt(self, ways: tuple[str, ...] = ()) -> None:
         """Begin to adapt the model to all faces but those that were labelled blind.
 
@@ -297,10 +311,10 @@ class Session:
         faces = [*self.log.faces.values()]
         now = self.log.last, self.finder.looked
         if self._told is None or self._told[:2] != now:  # The page asks each second, and nothing may wait for it.
-            measured = statistics.told(faces, self.scheme, self.is_blind)
+            measured = statistics.told(faces, self.scheme, self.is_blind, self.guessing.errors.circle_90)
             self._told = *now, measured, worth.told(self.log, self.queue.stated_pct(), self.scheme, self.is_blind)
-        measured, said = self._told[2:]
-        trouble = [self.finder.trouble] if self.finder.trouble else []
+        measured, worth_text = self._told[2:]
+        trouble = [said for said in (self.finder.trouble, self._judged) if said]
         return {
             "out": str(self.out),
             "model": self.model,
@@ -312,6 +326,6 @@ class Session:
             "statistics": measured,
             "adapting": self.adapting.to_json(),
             "serve": f"fkp serve --bundle {self.model}",
-            "forecast": said,
+            "forecast": worth_text,
             **self.queue.summary(),
         }

@@ -16,8 +16,6 @@ from fkp.label.face import Face
 from fkp.label.photos import is_second
 from fkp.scheme import Scheme
 
-#: 90 % of errors are below so many expected errors under the head's density, see `losses.radial_laplace_nll`: 1 - (1 + 2 r) exp(-2 r).
-CIRCLE_90 = 1.945
 #: From so many faces of each kind on they are compared; corrections that are smaller than this part of the blind ones are suspicious.
 _LEAST, _SMALL = 3, 0.5
 
@@ -47,8 +45,14 @@ def nme_pct(faces: Iterable[Face], scheme: Scheme) -> np.ndarray:
     return np.array(found)
 
 
-def told(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool]) -> dict[str, Any]:
+def told(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool], circle_90: float) -> dict[str, Any]:
     """What the page shows.
+
+    Args:
+        faces: What a person has said.
+        scheme: Of the points.
+        is_blind: Whether a face was labelled with the guesses hidden.
+        circle_90: See `posterior.Errors`.
 
     Returns:
         `blind`: faces, nme_pct, low and high (95 %, over faces), in_circle_pct of all their points. `shown`: faces, nme_pct,
@@ -58,7 +62,7 @@ def told(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool]
     blind, shown = [face for face in done if is_blind(face)], [face for face in done if not is_blind(face)]
     pairs = [errors_of(face) for face in blind]
     away, stated = (np.concatenate([pair[at] for pair in pairs] or [np.zeros(0)]) for at in (0, 1))
-    inside = 100 * float((away <= CIRCLE_90 * stated).mean()) if len(away) else None
+    inside = 100 * float((away <= circle_90 * stated).mean()) if len(away) else None
     by_hand = [sum(point.how == "set" for point in face.points.values()) for face in shown]
     return {
         "blind": {**_mean(nme_pct(blind, scheme)), "in_circle_pct": inside},

@@ -22,6 +22,7 @@ from fkp.label.photos import Photos, share_of
 from fkp.label.session import Session
 from fkp.scheme import IBUG68
 
+from .browser import until
 from .conftest import first
 
 CHIN = IBUG68.landmarks.index("chin")
@@ -125,7 +126,7 @@ def test_a_blind_face_shows_no_guess_and_alone_measures(label: Callable[..., Ses
     measured = session.summary()["statistics"]
     assert measured["blind"]["faces"] == 1 and measured["shown"]["faces"] == 0
     assert measured["blind"]["nme_pct"] == pytest.approx(5, abs=0.01)
-    inside = np.mean(0.05 * size <= statistics.CIRCLE_90 * guess.error_px)
+    inside = np.mean(0.05 * size <= session.guessing.errors.circle_90 * guess.error_px)
     assert measured["blind"]["in_circle_pct"] == pytest.approx(100 * inside)
     session.write()
     assert label_set.read(tmp_path / "set").subsets == ["test"]
@@ -175,6 +176,8 @@ def test_wrong_labels_of_another_tool_come_first(label: Callable[..., Session], 
     again = label(imported=imported)
     rows = again.queue.window(0, 9)
     assert rows[0]["photo"] == labels.images[1].removeprefix("images/") and rows[0]["pct"] > 10 > rows[1]["pct"]
+    until(lambda: again.summary()["warnings"])
+    assert "labels 3 faces: at least 10 are needed" in again.summary()["warnings"][0], "too few for models that have not seen them"
     face = again.face(rows[0]["id"])
     assert face["points"][CHIN]["how"] == "imported" and CHIN in face["review"]
     again.set_points(face["id"], 0, "move", {CHIN: (9.0, 9.0, "visible")}, False)
