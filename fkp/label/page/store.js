@@ -85,19 +85,21 @@ export class Store {
     return this.#send(null, () => post(`faces/${id}/again`, {}));
   }
 
-  /** Take the last command back, or do it again; the face that it was about is shown. */
+  /** Take the last command back, or do it again, behind what waits; the face that it was about, null for none. */
   async step(way) {
-    await this.queue;
-    try {
-      const { face } = await post(way, { last: this.last });
-      if (!face) this.told.said(way === "undo" ? "There is nothing to undo." : "There is nothing to redo.");
-      return face;
-    } catch (error) {
-      if (error.status !== 409) throw error;
-      if (this.face) this.adopt(await get(`faces/${this.face.id}`));
-      this.told.said(`Another window has worked meanwhile, and this one shows it now: press ${way} again for its last change.`);
-      return null;
-    }
+    const answer = await this.#send(null, async () => {
+      try {
+        const { face } = await post(way, { last: this.last });
+        if (!face) this.told.said(way === "undo" ? "There is nothing to undo." : "There is nothing to redo.");
+        return face ?? { last: this.last };
+      } catch (error) {
+        if (error.status !== 409) throw error;
+        this.told.said(`Another window has worked meanwhile, and this one shows it now: press ${way} again for its last change.`);
+        return { last: (await get("summary")).last };
+      }
+    });
+    if (!answer.id && this.face) this.adopt(await get(`faces/${this.face.id}`));
+    return answer.id ? answer : null;
   }
 
   /** What the points of the face were when the server told them last. */
