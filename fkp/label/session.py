@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
@@ -13,11 +12,11 @@ from typing import Any
 from fkp.bundle import Bundle, open_bundle
 from fkp.data import label_set
 from fkp.errors import FkpError, missing_extra
-from fkp.label import set_writer, statistics, worth
+from fkp.label import changes, set_writer, statistics, worth
 from fkp.label.adapting import Adapting
-from fkp.label.face import Face, How, Point
-from fkp.label.finder import Box, Finder, Guess
-from fkp.label.guessing import SURE_PCT, Guessing, had
+from fkp.label.face import Face
+from fkp.label.finder import Box, Finder
+from fkp.label.guessing import SURE_PCT, Guessing
 from fkp.label.imported import Imported
 from fkp.label.log import Conflict, Log, Taken
 from fkp.label.photos import Photos, face_id, is_second, photo_id, second_id, share_of
@@ -54,6 +53,9 @@ class Session:
         self.adapting = Adapting()
         self._lock = threading.RLock()
         self._lost: list[str] = []
+        self._unusable: list[str] = []
+        self._faults: dict[tuple[str, int], str | None] = {}
+        self._writing = threading.Lock()  # A page that adapts, and the thread that writes when it is quiet.
         self._judged = ""
         self._told: tuple[int, int, dict[str, Any], str] | None = None
         names = [*photos.paths, *(face.photo for face in log.faces.values())]
@@ -157,39 +159,9 @@ class Session:
         """
         with self._lock:
             face = self.known(name)
-            guess = self.guessing.guess(face)
-            told: dict[str, list[Any] | None] = {}
-            for place, value in points.items():
-                at = had(guess, place)
-                said = None if value is None else Point(value[0], value[1], value[2], "set", at).to_json()  # type: ignore[arg-type]
-                told[self.scheme.landmarks[place]] = said
-            change: dict[str, Any] = {"points": told} if told else {}
-            if done:
-                change["done"] = True
-                change["points"] = told | self._accepted(face, told, guess)
+            found = self.finder.found.get(face.photo)
+            change = changes.of_points(face, points, done, self.guessing, self.is_blind(face), found.size if found else None)
             return self._change(face, version, do, change, points)
-
-    def _accepted(self, face: Face, told: Mapping[str, Any], guess: Guess | None) -> dict[str, list[Any]]:
-        """The points that nobody has touched, where the page shows them.
-
-        Raises:
-            FkpError: One is shown nowhere.
-        """
-        informed, _ = self.guessing.informed(face)
-        left = [place for place, landmark in enumerate(self.scheme.landmarks) if landmark not in face.points and landmark not in told]
-        if not left:
-            return {}
-        if self.is_blind(face) or informed is None:
-            raise FkpError(f"{len(left)} points are to be set, or marked as not labelled, before this face is finished")
-        accepted = {}
-        for place in left:
-            x, y = informed.points_px[place]
-            if not (math.isfinite(x) and math.isfinite(y)):
-                raise FkpError(f"{self.scheme.landmarks[place]} is to be set, or marked as not labelled, before this face is finished")
-            how: How = "accepted"
-            point = Point(round(float(x), 3), round(float(y), 3), "visible", how, had(guess, place))
-            accepted[self.scheme.landmarks[place]] = point.to_json()
-        return accepted
 
     def tell(self, name: str, version: int, do: str, change: dict[str, Any]) -> dict[str, Any]:
         """Change box, group, or whether a face is finished or removed; see `set_points`."""
@@ -256,16 +228,23 @@ class Session:
     def labels(self) -> label_set.LabelSet:
         """The set as it is now."""
         with self._lock:
-            faces = [*self.log.faces.values()]
+            faces = [face for face in self.log.faces.values() if worth.counts(face)]
+        for face in faces:
+            if (face.id, face.version) not in self._faults:
+                self._faults[face.id, face.version] = set_writer.fault_of(face, self.scheme)
+        faults = {face.id: fault for face in faces if (fault := self._faults[face.id, face.version])}
+        self._unusable = [f"the face on {face.photo} is not in the set: {faults[face.id]}" for face in faces if face.id in faults]
+        faces = [face for face in faces if face.id not in faults]
         prints = {name: found.print for name, found in [*self.finder.found.items()] if found.print is not None}
         return set_writer.labels_of(faces, self.scheme, prints, [face.id for face in faces if self.is_blind(face)])
 
     def write(self) -> None:
         """Write the set; what goes wrong is a warning on the page, for the log has everything."""
-        try:
-            self._lost = set_writer.write_set(self.out, self.labels(), self.photos)
-        except FkpError as error:
-            self._lost = [str(error)]
+        with self._writing:
+            try:
+                self._lost = set_writer.write_set(self.out, self.labels(), self.photos)
+            except FkpError as error:
+                self._lost = [str(error)]
 
     def _judge(self, imported: Imported) -> None:
         """Order imported labels anew, by models that have not seen them; until then the session's own model judges."""
@@ -322,7 +301,7 @@ class Session:
             "looked": min(self.finder.looked, len(self.photos.paths)),
             "done": sum(face.done and not face.removed for face in faces),
             "last": self.log.last,
-            "warnings": [*self.photos.faults.values(), *self._lost, *trouble, *statistics.warnings(measured)],
+            "warnings": [*self.photos.faults.values(), *self._lost, *self._unusable, *trouble, *statistics.warnings(measured)],
             "statistics": measured,
             "adapting": self.adapting.to_json(),
             "serve": f"fkp serve --bundle {self.model}",

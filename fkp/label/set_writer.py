@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from fkp.common.files import atomic_replace
 from fkp.data import label_set
+from fkp.data.face_shape import first_fault
 from fkp.data.label_set import LabelSet
 from fkp.data.near_duplicates import clusters_of
 from fkp.errors import FkpError
 from fkp.label.face import Face
-from fkp.label.photos import Photos, is_second
+from fkp.label.photos import Photos
 from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint
 
@@ -65,29 +66,18 @@ class Writer:
 
 
 def labels_of(faces: Iterable[Face], scheme: Scheme, prints: Mapping[str, Fingerprint], blind: Iterable[str]) -> LabelSet:
-    """The finished faces as labels, in the order of their photographs.
+    """Faces as labels, in the order of their photographs.
 
     Args:
-        faces: What a person has said.
+        faces: Those that are `usable`.
         scheme: Of the points.
         prints: Of the photographs, by name: those that are nearly the same come into one group.
         blind: Faces that were labelled without guesses: they are the test subset, and all others train.
     """
-    kept = sorted(
-        (face for face in faces if face.done and not face.removed and not is_second(face.id) and _labelled(face)),
-        key=lambda face: (face.photo, face.id),
-    )
+    kept = sorted(faces, key=lambda face: (face.photo, face.id))
     hidden = {*blind}
-    points = np.full((len(kept), len(scheme), 2), np.nan, np.float32)
-    visible = np.zeros((len(kept), len(scheme)), bool)
-    boxes = np.full((len(kept), 4), np.nan, np.float32)
-    place = {name: number for number, name in enumerate(scheme.landmarks)}
-    for row, face in enumerate(kept):
-        boxes[row] = face.box or face.seen
-        for name, point in face.points.items():
-            if point.state != "missing":
-                points[row, place[name]] = point.x, point.y
-                visible[row, place[name]] = point.state == "visible"
+    points, visible = _arrays(kept, scheme)
+    boxes = np.array([face.box or face.seen for face in kept], np.float32).reshape(-1, 4)
     test, train = "test", "train" if hidden else None
     subsets: list[Literal["train", "val", "test"] | None] = [test if face.id in hidden else train for face in kept]  # type: ignore[misc]
     images = [f"{label_set.IMAGES}/{face.photo}" for face in kept]
@@ -197,5 +187,21 @@ def _copy(photos: Photos, name: str, out: Path) -> None:
         shutil.copyfile(source, draft)
 
 
-def _labelled(face: Face) -> bool:
-    return sum(point.state != "missing" for point in face.points.values()) > 1
+def fault_of(face: Face, scheme: Scheme) -> str | None:
+    """Why a finished face can be in no set; None where it can."""
+    points, _ = _arrays([face], scheme)
+    fault = first_fault(points, scheme)
+    return fault and fault[1].partition(":")[0]
+
+
+def _arrays(faces: Sequence[Face], scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K, 2) points, NaN where one is not labelled, and (N, K) whether they are seen."""
+    points = np.full((len(faces), len(scheme), 2), np.nan, np.float32)
+    visible = np.zeros((len(faces), len(scheme)), bool)
+    place = {name: number for number, name in enumerate(scheme.landmarks)}
+    for row, face in enumerate(faces):
+        for name, point in face.points.items():
+            if point.state != "missing":
+                points[row, place[name]] = point.x, point.y
+                visible[row, place[name]] = point.state == "visible"
+    return points, visible

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fkp.data import label_set
+from fkp.data import label_set, labels
 from fkp.data.exporter import export_set
 from fkp.data.face_shape import mean_points
 from fkp.data.formats import Source, recognise
 from fkp.errors import FkpError
 from fkp.label import doubts, statistics, worth
+from fkp.label.changes import MAX_OUTSIDE
 from fkp.label.finder import Guess
 from fkp.label.imported import Imported
 from fkp.label.log import Conflict
@@ -152,6 +153,22 @@ def test_a_face_that_is_labelled_twice_tells_how_sure_a_person_is(label: Callabl
         assert (said in told) == (x == 0.2), told
     session.write()
     assert len(label_set.read(tmp_path / "set")) == 1, "it is part of no set"
+
+
+def test_a_face_that_no_training_takes_is_told_and_costs_the_others_nothing(label: Callable[..., Session], tmp_path: Path) -> None:
+    session = label()
+    names = [row["id"] for row in session.queue.window(0, 9)]
+    corner = IBUG68.landmarks.index("right_eye_outer")
+    session.set_points(names[0], 0, "state", {corner: (0.0, 0.0, "missing")}, True)
+    session.set_points(names[1], 0, "accept", {}, True)
+    session.write()
+    assert len(label_set.read(tmp_path / "set")) == 1
+    (said,) = session.summary()["warnings"]
+    needed = "left eye outer and right eye outer and 4 more are needed"
+    assert said == f"the face on {session.known(names[0]).photo} is not in the set: too few points are labelled, {needed}"
+    with pytest.raises(FkpError, match=r"chin lies 8\d* px outside the photograph"):
+        session.set_points(names[2], 0, "move", {CHIN: (9.0, -800.0, "visible")}, False)
+    assert labels.MAX_OUTSIDE == MAX_OUTSIDE and session.log.last == 2
 
 
 def test_the_blind_share_is_drawn_by_name() -> None:
