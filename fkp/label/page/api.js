@@ -43,11 +43,19 @@ export async function remove(path) {
   return (await reach(path, { method: "DELETE" })).json();
 }
 
-/** A photograph, decoded as it is displayed. */
+/** The longer side of what is drawn of a large photograph that is looked at as a whole: to shrink it in each frame would take too long. */
+const SMALL = 2048;
+
+/** A photograph, decoded as it is displayed: width, height, and `small`, the same in fewer pixels where it has many. */
 export async function picture(id) {
   const blob = await (await reach(`photos/${id}`)).blob();
   try {
-    return await createImageBitmap(blob, { imageOrientation: "from-image" });
+    const whole = await createImageBitmap(blob, { imageOrientation: "from-image" });
+    const { width, height } = whole;
+    const part = SMALL / Math.max(width, height);
+    if (part > 0.7) return { width, height, whole, small: whole };
+    const size = { resizeWidth: Math.round(width * part), resizeHeight: Math.round(height * part), resizeQuality: "medium" };
+    return { width, height, whole, small: await createImageBitmap(whole, size) };
   } catch {
     throw new ApiError("The browser cannot show this photograph: save it anew as JPEG.");
   }
@@ -64,7 +72,7 @@ export function pictures(keep = 6) {
     if (known.size > keep) {
       const [oldest, gone] = known.entries().next().value;
       known.delete(oldest);
-      gone.then((bitmap) => bitmap.close(), () => {});
+      gone.then(({ whole, small }) => [whole, small].forEach((bitmap) => bitmap.close()), () => {});
     }
     return found;
   };

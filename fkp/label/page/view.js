@@ -96,8 +96,8 @@ export class View {
     context.clearRect(0, 0, width, height);
     if (scene.picture) {
       context.imageSmoothingEnabled = this.scale < 3;
-      const { width: w, height: h } = scene.picture;
-      context.drawImage(scene.picture, this.left, this.top, w * this.scale, h * this.scale);
+      const { width: w, height: h, whole, small } = scene.picture;
+      context.drawImage(this.scale * density * w > 1.2 * small.width ? whole : small, this.left, this.top, w * this.scale, h * this.scale);
       context.strokeStyle = "rgb(128 128 128 / 0.7)";
       context.strokeRect(this.left, this.top, w * this.scale, h * this.scale);
     }
