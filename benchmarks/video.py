@@ -9,17 +9,25 @@ time by which the points trail the truth, by least squares against the truth's v
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError, run_command
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.predict.tracker import FaceTracker
-from fkp.predict.video import threads
+from fkp.predict.video import annotate, threads
 from fkp.vision.smooth import OneEuroSettings, shake_pct
+from fkp.vision.video import has_pyav, open_clip, written_clip
 
 FPS = 30.0
 FRAMES = 90
@@ -31,6 +39,8 @@ MOTIONS = {
 }
 #: Asked: a still face shakes at most this part of what it does without smoothing, and a moving one trails by less.
 STILL_PART, LAG_FRAMES = 0.25, 1.0
+#: Asked: frames/s of following one face on one core, without reading and writing.
+SPEED_FRAMES, FOLLOWING = 120, 250.0
 
 
 def main() -> None:
@@ -59,6 +69,48 @@ def main() -> None:
         else:
             asked.append(f"{name}: smoothed jitter is {jitter['smoothed'] / jitter['raw']:.2f} of raw, asked at most {STILL_PART:g}")
     print("\n" + "\n".join(asked))
+    _speed(Predictor(arguments.bundle, 1), smoothing)
+
+
+def _speed(predictor: Predictor, smoothing: OneEuroSettings) -> None:
+    """Frames/s of processor time on one core, 1280 x 720 with one face that sways, by either library."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # PyAV's threads go by it.
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(0)
+    around = cv2.resize(rng.integers(0, 256, (9, 16, 3), np.uint8), (1280, 720), interpolation=cv2.INTER_CUBIC)
+    images = []
+    for face, _ in frames(0, 7, SPEED_FRAMES, FPS, Motion(sway_boxes=0.15, period_s=3), size_px=480, noise=2):
+        images.append(around.copy())
+        images[-1][120:600, 400:880] = face
+    tracker = FaceTracker(predictor, smoothing)
+    seconds = _timed(lambda: [tracker(image, number / FPS) for number, image in enumerate(images)])
+    print(f"\n1280 x 720, one face, {SPEED_FRAMES} frames, one core, frames/s of processor time")
+    print(f"following alone {SPEED_FRAMES / seconds:.0f}, asked {FOLLOWING:g}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("PyAV", "OpenCV") if has_pyav() else ("OpenCV",):
+            if name == "OpenCV":
+                sys.modules["av"] = None  # type: ignore[assignment]
+            source = Path(folder) / f"{name}.mp4"
+            writing = _timed(lambda source=source: _write(source, images))
+            reading = _timed(lambda source=source: [None for _ in open_clip(source)])
+            place = source.with_name(f"{name}.drawn.mp4")
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                whole = _timed(lambda source=source, place=place: annotate(predictor, str(source), place, smoothing))
+            parts = {"reading": reading, "writing": writing, "the command": whole}
+            rates = (f"{what} {SPEED_FRAMES / part:.0f}" for what, part in parts.items())
+            print(f"{name}: {', '.join(rates)}; {source.stat().st_size / 1e6:.2f} MB")
+
+
+def _write(place: Path, images: list[np.ndarray]) -> None:
+    with written_clip(place, FPS) as write:
+        for image in images:
+            write(image)
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.process_time()
+    act()
+    return time.process_time() - began
 
 
 def _follow(

@@ -35,7 +35,7 @@ class _Session:
 
 
 class HeldOut(Evaluation):
-    """An evaluation by cross-validation, or on groups that were kept aside."""
+    """An evaluation by cross-validation, or on one fold of it."""
 
     @property
     def title(self) -> str:

@@ -30,14 +30,12 @@ from fkp.errors import FkpError
 from fkp.evaluation.evaluate import ERROR_RADII
 from fkp.evaluation.leakage import Leakage
 from fkp.evaluation.report import write_report
-from fkp.model.network import Network
 from fkp.predict import Predictor
 from fkp.train.ancestor import open_ancestor, read_ancestor
 from fkp.vision.crop import box_of_points
 
-#: From so many faces on a fifth of the groups is kept aside for the evaluation; of fewer each is worth more in the training, and
-#: cross-validation measures on all of them.
-ASIDE_FROM = 300
+#: From so many faces on a fifth of them measures enough, and one training without it is tried; of fewer each is held out once.
+ONE_FOLD_FROM = 300
 #: A scheme that shares no landmark with the base's needs so many faces.
 LEAST_WITHOUT_NAMES = 50
 _FOLDS, _OF_MANY = 3, 5
@@ -161,38 +159,28 @@ def check_schemes(catalog: Catalog, base: Bundle) -> None:
 def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Sequence[Way], force: bool) -> Adapted:
     clock = _Clock()
     config = adapter.config
-    rows, aside = _split(catalog, config)
     with clock("reading"):
-        faces = read_faces(catalog, config, rows)
-    folds, held = _folds(faces, one=len(aside) > 0)
+        faces = read_faces(catalog, config, np.arange(len(catalog)))
+    folds, held = _folds(faces)
     with clock("training"):
         penalty = adapter.choose_penalty(faces, folds)
         trials = try_ways(adapter, faces, folds, held, ways)
     best = trials[0]
     config = adapter.config_of(best.way)
     factor = scale_factor(best, faces, folds)
-    base_predictor = Predictor(base)
     tried = Trials(base, config, best, factor, catalog, faces, folds)
-    network: Network | None = None
-    if len(aside):
-        with clock("training"):
-            network = _final(adapter, best, faces, factor)
-        final = predictor_of(base, network, config)
-        with clock("measuring"):
-            measured = measure(catalog, config, aside, base_predictor, lambda place: final, _aside(catalog, aside))
-            validation = measure(catalog, config, tried.rows, base_predictor, tried.predictor, _crossed(tried.rows))
-    else:
-        with clock("measuring"):
-            measured = validation = measure(catalog, config, faces.rows, base_predictor, tried.predictor, _crossed(faces.rows))
-    summary = summarise(catalog, base, measured, trials, penalty, len(faces), len(aside))
+    with clock("measuring"):
+        measured = measure(catalog, config, tried.rows, Predictor(base), tried.predictor, _crossed(tried.rows))
+    summary = summarise(catalog, base, measured, trials, penalty)
     report_path = out.with_name(f"{out.name}-report.json")
     bundle = None
     if summary["helps"] or force:
         with clock("training"):
-            network = network or _final(adapter, best, faces, factor)
+            network = adapter.adapt(best.way, faces, f"{best.way}, all {len(faces)} faces", best.blend)
+            network.head.log_scale.bias.data += float(np.log(factor))
         print(f"writing {out} and its report", file=sys.stderr, flush=True)  # Some ten seconds without a bar.
         with clock("publishing"):
-            bundle = publish(out, catalog, base, adapter, config, network, faces, measured, validation, len(aside) == 0, summary)
+            bundle = publish(out, catalog, base, adapter, config, network, faces, measured, summary)
             write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
     summary |= clock.told()
     files.write_json(report_path, summary)
@@ -249,32 +237,11 @@ class Trials:
         return made
 
 
-def _split(catalog: Catalog, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to adapt to, and rows that are kept aside: none of few faces, or where the folds of the groups' names do not split them."""
-    every = np.arange(len(catalog))
-    if len(catalog) < ASIDE_FROM:
-        return every, every[:0]
-    aside = catalog.rows("test", config.data)
-    if not 0.1 * len(catalog) <= len(aside) <= 0.4 * len(catalog):
-        return every, every[:0]
-    return np.setdiff1d(every, aside), aside
-
-
-def _folds(faces: Faces, one: bool) -> tuple[np.ndarray, list[int]]:
+def _folds(faces: Faces) -> tuple[np.ndarray, list[int]]:
     """Fold of each face, and which folds are held out in turn: only one of many faces."""
+    one = len(faces) >= ONE_FOLD_FROM
     count = min(_OF_MANY if one else _FOLDS, len(set(faces.groups)))
     return folds_of(faces.groups, count), [0] if one else list(range(count))
-
-
-def _final(adapter: Adapter, best: Trial, faces: Faces, factor: float) -> Network:
-    network = adapter.adapt(best.way, faces, f"{best.way}, all {len(faces)} faces", best.blend)
-    network.head.log_scale.bias.data += float(np.log(factor))
-    return network
-
-
-def _aside(catalog: Catalog, rows: np.ndarray) -> Leakage:
-    persons = catalog.table["identity"].iloc[rows].nunique()
-    return Leakage(f"held out: the model was adapted to none of these {len(rows)} faces and to none of their {persons} groups", 0, 0, 0)
 
 
 def _crossed(rows: np.ndarray) -> Leakage:

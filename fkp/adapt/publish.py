@@ -44,8 +44,6 @@ def publish(
     network: Network,
     faces: Faces,
     measured: Measured,
-    validation: Measured,
-    everything: bool,
     summary: dict[str, Any],
 ) -> Bundle:
     """Write the bundle.
@@ -56,24 +54,22 @@ def publish(
         base: The model of before.
         adapter: What made the network.
         config: Of the network.
-        network: Calibrated.
-        faces: What it was adapted to.
-        measured: What is reported.
-        validation: What the stated errors are calibrated on; the same for few faces.
-        everything: Whether no group was kept aside.
+        network: Calibrated; adapted to all faces.
+        faces: Those.
+        measured: On held-out faces, by networks that were adapted to the others.
         summary: The JSON report.
 
     Raises:
         FkpError: See `write_bundle`.
     """
-    evaluation = validation.after
+    evaluation = measured.after
     known: dict[str, Any] = {
         LABELS_DIGEST: catalog.digest,
         "data_digest": catalog.digest,
         DESCENT: adapter.ancestor.descent,
-        ALL_TRAIN: everything,
+        ALL_TRAIN: True,
         "adapted": {
-            name: summary[name] for name in ("way", "ways", "penalty", "blend", "before", "after", "gain", "faces", "faces_kept_aside")
+            name: summary[name] for name in ("way", "ways", "penalty", "blend", "before", "after", "gain", "faces", "faces_measured")
         },
         "validation": {
             config.scheme.nme_key: evaluation.metrics()[config.scheme.nme_key],
@@ -83,7 +79,7 @@ def publish(
         ERROR_RADII: error_radii(evaluation.error_px(), evaluation.expected_error_px),
     }
     if len(evaluation) >= drift.LEAST_FACES:
-        known[drift.REFERENCE] = validation.reference()
+        known[drift.REFERENCE] = measured.reference()
     spread = np.unique(np.linspace(0, len(faces) - 1, min(CALIBRATION_CROPS, len(faces))).astype(int))
     crops_u8 = faces.plain_u8[spread] if config.export.int8 else None
     bundle = write_bundle(out, network, config, known, "", _face_boxes(catalog, base, faces.rows), crops_u8)

@@ -15,9 +15,7 @@ from fkp.data.labels import Catalog
 from fkp.evaluation.leakage import leakage
 
 
-def summarise(
-    catalog: Catalog, base: Bundle, measured: Measured, trials: Sequence[Trial], penalty: float, faces: int, aside: int
-) -> dict[str, Any]:
+def summarise(catalog: Catalog, base: Bundle, measured: Measured, trials: Sequence[Trial], penalty: float) -> dict[str, Any]:
     """Content of the JSON report."""
     scheme = catalog.scheme
     before, after = measured.before_nme_pct, measured.after_nme_pct
@@ -31,8 +29,8 @@ def summarise(
         "scheme": scheme.name,
         "normaliser": scheme.normaliser_text,
         "labels_sha256": catalog.digest,
-        "faces": faces,
-        "faces_kept_aside": aside,
+        "faces": len(catalog),
+        "faces_measured": len(measured.groups),
         "groups": int(catalog.table["identity"].nunique()),
         "model": base.digest,
         "way": trials[0].way,

@@ -1,4 +1,4 @@
-"""fkp predict SOURCE... --out DIR | TABLE.parquet | CLIP.mp4"""
+"""fkp predict SOURCE... --out DIR | TABLE.parquet | CLIP.mp4, fkp predict --camera 0"""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _ABOUT = """Find a model's landmarks on each face of images, or follow them through a video. The name of --out says what is wanted:
   --out DIR             each image with its faces drawn, faces.json and faces.csv
   --out NAME.parquet    one table for any number of images; broken off, the same command resumes; --ray: on a Ray cluster
-  --out NAME.mp4        one video with its faces followed and drawn, without sound, and NAME.parquet beside it"""
+  --out NAME.mp4        one video with its faces followed and drawn, and NAME.parquet beside it
+  --camera 0            a camera until Ctrl-C: a line of JSON a frame on stdout, or with --out NAME.mp4 as for a video"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,6 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     from fkp.predict.predictor import Predictor
 
+    if arguments.camera is not None:
+        from fkp.predict import camera, video
+
+        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
+        return camera.follow(predictor, arguments.camera, Path(arguments.out) if arguments.out else None, arguments.smooth)
     out = Path(arguments.out)
     if out.suffix.lower() == ".mp4":
         from fkp.predict import video
@@ -49,11 +55,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fkp predict", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "sources",
-        nargs="+",
+        nargs="*",
         metavar="SOURCE",
         help="image, folder (images at any depth) or quoted pattern ('day-*/**/*.jpg'); or one video",
     )
-    parser.add_argument("--out", required=True, metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
+    parser.add_argument("--out", metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
+    parser.add_argument("--camera", metavar="NUMBER", help="in place of sources: a camera by its number, or the path of its device")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
     parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
     parser.add_argument(
@@ -81,7 +88,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         f" (default: {default.min_cutoff_hz:g},{default.beta:g})",
     )
     arguments = parser.parse_args(argv)
-    kind = Path(arguments.out).suffix.lower()
+    kind = Path(arguments.out or "").suffix.lower()
+    if arguments.camera is not None:
+        if arguments.sources or arguments.box or arguments.ray:
+            raise FkpError("--camera goes with --out NAME.mp4 and settings of faces: leave sources, --box and --ray out")
+        if arguments.out and kind != ".mp4":
+            raise FkpError(f"--camera writes a video, and --out {arguments.out} is none: end its name in .mp4, or leave --out out")
+        return arguments
+    if not arguments.sources or not arguments.out:
+        parser.error("the following arguments are required: SOURCE and --out, or --camera")
     if arguments.ray and kind != ".parquet":
         raise FkpError(f"--ray writes a table, and --out {arguments.out} is none: end its name in .parquet")
     if arguments.actors and not arguments.ray:

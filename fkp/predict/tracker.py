@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from fkp.vision.smooth import OneEuro, OneEuroSettings
 
 #: Seconds between two looks for new faces.
 DETECT_EVERY_S = 0.5
+#: The same where no face has been seen for longer than `FORGET_AFTER_S`: looking at every frame would be most of the work.
+DETECT_EMPTY_S = 0.1
 #: A face that is not seen for so long is another one when it comes again.
 FORGET_AFTER_S = 1.0
 #: Looks in a row that must miss a face which the network still finds well: the detector is worse at faces from the side.
@@ -76,7 +79,7 @@ class FaceTracker:
         self._seconds = 0.0
         self._smoothing = smoothing
         self._tracks: list[_Track] = []
-        self._since_look_s = 0.0
+        self._since_look_s = math.inf
         self._next_number = 0
         self.left_out = 0
 
@@ -97,7 +100,8 @@ class FaceTracker:
                 track.face = face
         self._since_look_s += self._seconds
         lost_now = any(track.lost_frames for track in before)
-        if not before or lost_now or self._since_look_s >= DETECT_EVERY_S - self._seconds / 2:
+        pause_s = DETECT_EVERY_S if before else 0.0 if self._tracks else DETECT_EMPTY_S
+        if lost_now or self._since_look_s >= pause_s - self._seconds / 2:
             self._look(frame, unbelieved)
             self._since_look_s = 0.0
         self._tidy()

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from fkp.predict.tracker import FaceTracker, Sighting
 from fkp.vision.draw import draw_face, draw_label
 from fkp.vision.image import Image
 from fkp.vision.smooth import OneEuroSettings, shake_pct
-from fkp.vision.video import open_clip, written_clip
+from fkp.vision.video import WITHOUT_PYAV, has_pyav, open_clip, written_clip
 
 #: One row a face a frame, and one without values for a frame without a face. `points_px` are the smoothed points.
 SCHEMA = pa.schema(
@@ -48,6 +48,23 @@ SCHEMA = pa.schema(
 _GROUP_ROWS = 4096
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where frames come from.
+
+    Attributes:
+        name: For messages.
+        fps: Frames a second on the whole.
+        total: How many frames, about; None where nobody knows.
+        sound_of: The file that has its sound, if one has.
+    """
+
+    name: str
+    fps: float
+    total: int | None
+    sound_of: Path | None
+
+
 def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSettings) -> int:
     """Write a video with its faces drawn, and beside it a table of the same name that ends in `.parquet`.
 
@@ -65,24 +82,47 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
     Raises:
         FkpError: The video cannot be read, has no frames, or the results cannot be written.
     """
-    beside = out.with_suffix(".parquet")
-    for place in (out, beside):
+    check_places(out)
+    clip = open_clip(source)
+    total = min(clip.promised, math.ceil(clip.shown_s * clip.fps) if clip.shown_s else clip.promised) or None
+    frames, time_s = record(predictor, Source(source, clip.fps, total, clip.path), clip.timed(), out, smoothing)
+    if not clip.is_whole(frames, time_s + 1 / clip.fps):
+        print(f"error: {source} ends after {frames} of {clip.promised} frames: it is broken there or cut off", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_places(out: Path) -> None:
+    """Refuse to write over a file, or where there is no folder.
+
+    Raises:
+        FkpError: Says which.
+    """
+    for place in (out, out.with_suffix(".parquet")):
         if place.exists():
             raise FkpError(f"{place} exists: choose another name for --out or remove it")
     if not out.parent.is_dir():
         raise FkpError(f"there is no folder {out.parent}: make it, or choose another place for --out")
-    clip = open_clip(source)
+
+
+def record(
+    predictor: Predictor, source: Source, timed: Iterator[tuple[float, Image]], out: Path, smoothing: OneEuroSettings
+) -> tuple[int, float]:
+    """Follow the faces of frames, write the video and the table, and tell what was found; see `annotate`.
+
+    Returns:
+        How many frames there were, and when the last one is shown.
+    """
+    beside = out.with_suffix(".parquet")
     tracker, jitter = FaceTracker(predictor, smoothing), Jitter()
     tracks: set[int] = set()
     frames = empty = 0
-    began = time.perf_counter()
-    pause = 0.5 if sys.stderr.isatty() else 30.0
-    total = min(clip.promised, math.ceil(clip.shown_s * clip.fps)) or None
+    began, time_s = time.perf_counter(), 0.0
     try:
         with (
             _written_table(beside, {"model": predictor.bundle.digest, "smoothing": asdict(smoothing)}) as add,
-            written_clip(out, clip.fps) as write,
-            tqdm(clip.timed(), total=total, desc=out.name, unit="frame", mininterval=pause, dynamic_ncols=True) as bar,
+            written_clip(out, source.fps, source.sound_of) as write,
+            tqdm(timed, total=source.total, desc=out.name, unit="frame", mininterval=pause_s(), dynamic_ncols=True) as bar,
         ):
             for time_s, frame in bar:
                 seen = tracker(frame, time_s)
@@ -93,18 +133,23 @@ def annotate(predictor: Predictor, source: str, out: Path, smoothing: OneEuroSet
                 frames += 1
                 empty += not seen
             if not frames:
-                raise FkpError(f"{source} has no frame that can be decoded: replace it with a whole video")
+                raise FkpError(f"{source.name} has no frame that can be decoded: replace it with a whole video")
     except OSError as error:
         raise FkpError(f"cannot write {out}: {error.strerror or error}: free some space or choose another place") from error
     rate = frames / (time.perf_counter() - began)
-    print(f"{out} and {beside.name}: {frames} frames, {len(tracks)} faces, {empty} frames without a face, {rate:.1f} frames/s, no sound")
+    counts = f"{frames} frames, {len(tracks)} faces, {empty} frames without a face"
+    print(f"{out} and {beside.name}: {counts}, {rate:.1f} frames/s, {write.told}")
+    if not has_pyav():
+        print(WITHOUT_PYAV)
     if tracker.left_out:
         print(told_left_out(tracker.left_out, predictor.min_quality).removeprefix(", "))
-    print(jitter.told() if tracks else f"no face was found in {source}: the video is as it was")
-    if not clip.is_whole(frames, time_s + 1 / clip.fps):
-        print(f"error: {source} ends after {frames} of {clip.promised} frames: it is broken there or cut off", file=sys.stderr)
-        return 1
-    return 0
+    print(jitter.told() if tracks else f"no face was found in {source.name}: the video is as it was")
+    return frames, time_s
+
+
+def pause_s() -> float:
+    """Between two accounts of the progress: a log is not to be filled with it."""
+    return 0.5 if sys.stderr.isatty() else 30.0
 
 
 def threads() -> int:

@@ -22,7 +22,6 @@ from fkp.bundle.joint_errors import JointErrors
 from fkp.config import DataConfig, build_config
 from fkp.data.labels import Catalog, load_labels
 from fkp.errors import FkpError
-from fkp.evaluation.evaluate import evaluate
 from fkp.evaluation.leakage import leakage
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68, load_scheme
@@ -195,28 +194,24 @@ def test_other_landmarks_in_another_order_are_found_in_crops_that_show_as_much(m
 
 
 @pytest.mark.over_5s("an ONNX file is exported and turned into integers")
-def test_of_many_faces_a_fifth_of_the_groups_is_kept_aside(
+def test_of_many_faces_one_fold_measures_and_all_train(
     make_set: Callable[[int, Label], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pipeline, "ASIDE_FROM", 40)
+    monkeypatch.setattr(pipeline, "ONE_FOLD_FROM", 40)
     monkeypatch.setattr(publish, "LEAST_FOR_DETECTOR", 20)
     root = make_set(50, lower_jaw)
     main([str(root), "--out", "my_model", "--model", TINY, "--ways", "map"])
     printed = capsys.readouterr().out
     assert "fkp serve --bundle my_model\n" in printed
-    assert "measured   held out: the model was adapted to none of these" in printed
     summary = json.loads((tmp_path / "my_model-report.json").read_text())
+    assert f"measured   cross-validated: each of these {summary['faces_measured']} faces by a model" in printed
     bundle = open_bundle("my_model")
     data = bundle.config.data
     catalog = load_labels(data)
-    assert summary["faces_kept_aside"] == len(catalog.rows("test", data)) == 50 - summary["faces"]
-    assert summary["faces"] == len(catalog.rows("train", data))  # The choosing fold trains in the end.
-    assert leakage(bundle, catalog, data).held_out
-    evaluation = evaluate(Predictor(bundle), catalog, data, bundle)
-    assert evaluation.metrics()["nme_interocular_pct"] == pytest.approx(summary["after"]["nme_pct"], rel=0.03)  # Integers there.
-    assert evaluate(Predictor(TINY), catalog, data).metrics()["nme_interocular_pct"] == pytest.approx(
-        summary["before"]["nme_pct"], rel=1e-4
-    )
+    assert summary["faces"] == len(catalog) == 50
+    assert 5 <= summary["faces_measured"] <= 20
+    assert not leakage(bundle, catalog, data).held_out, "all of them train in the end"
+    assert summary["after"]["nme_pct"] < summary["before"]["nme_pct"] - 1
     validation = bundle.metrics["validation"]
     assert 0 < validation["faces"] < summary["faces"]
     assert describe(bundle)["val_nme_interocular_pct"] == repr(validation["nme_interocular_pct"])

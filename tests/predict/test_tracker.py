@@ -63,7 +63,7 @@ def test_time_and_not_frames_decides_what_is_forgotten(predictor: Predictor, sti
         tracker = FaceTracker(predictor, OneEuroSettings())
         assert [sighting.track for sighting in tracker(image, 0.0)] == [0]
         assert tracker(GREY, away_s) == []
-        assert [sighting.track for sighting in tracker(image, away_s + 0.05)] == [track]
+        assert [sighting.track for sighting in tracker(image, away_s + 0.1)] == [track]
 
 
 def test_the_detector_looks_by_the_clock(predictor: Predictor, looks: list[int], still: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -71,6 +71,19 @@ def test_the_detector_looks_by_the_clock(predictor: Predictor, looks: list[int],
     for time_s in (0.0, 0.1, 0.2, 0.9, 1.0, 1.7):
         tracker(still[0][0], time_s)
     assert len(looks) == 3, "at the first frame, and after each gap of more than half a second"
+
+
+def test_without_a_face_the_detector_looks_ten_times_a_second(
+    predictor: Predictor, looks: list[int], still: list[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    tracker = FaceTracker(predictor, OneEuroSettings())
+    assert not any(tracker(GREY, number / 30) for number in range(30))
+    assert looks == [0] * 10
+    seen = [tracker(still[0][0], 1 + number / 30) for number in range(4)]
+    assert [len(one) for one in seen[-2:]] == [1, 1], "it is found within a tenth of a second"
+    looks.clear()
+    assert not any(tracker(GREY, 1.2 + number / 30) for number in range(20))
+    assert looks == [0] * 20, "who was just seen is looked for in every frame"
 
 
 def test_a_moving_face_is_one_face(predictor: Predictor, looks: list[int]) -> None:

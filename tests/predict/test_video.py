@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -72,6 +73,16 @@ def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.Ca
         second = np.linalg.norm(np.diff(points, 2, axis=0), axis=-1).mean(axis=-1)
         eyes = np.linalg.norm(points[1:-1, 36] - points[1:-1, 45], axis=-1)
         assert told == pytest.approx(np.median(100 * second / eyes), abs=6e-4)
+
+
+def test_what_opencv_cannot_do_is_said(
+    clip: Path, champion: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert command(champion, clip, tmp_path / "out.mp4") == 0
+    said = capsys.readouterr().out
+    assert "frames/s, without sound\n" in said
+    assert "without PyAV the video is MPEG-4 part 2, which browsers do not play, and has no sound: pip install 'fkp[video]'" in said
 
 
 def test_frames_of_a_changing_rate(champion: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

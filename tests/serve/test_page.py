@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ from fkp.data.synthetic import render
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68, Scheme
 from fkp.serve.http.page_landmarks import page_landmarks
+from fkp.vision.crop import box_of_points, parse_box
 from fkp.vision.draw import region_colours
 from fkp.vision.image import decode_image, read_image
 
@@ -57,16 +59,20 @@ class Service:
     token: str | None = None
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[list[np.ndarray]] = field(default_factory=list)
+    doubted: int = -1
     waiting: int = 0
     most_waiting: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def keypoints(self, data: bytes) -> tuple[int, dict[str, Any]]:
+    def keypoints(self, data: bytes, boxes_xyxy: list[np.ndarray]) -> tuple[int, dict[str, Any]]:
         if self.refusals:
             return self.refusals.pop(0)
         started = time.perf_counter()
         image = decode_image(data)
-        faces = [{**face.to_json(), "quality": 0.8} for face in self.predictor(image)]
+        quality = 0.1 if len(self.answers) == self.doubted else 0.8
+        faces = [{**face.to_json(), "quality": quality} for face in self.predictor(image, boxes_xyxy or None)]
+        self.asked.append(boxes_xyxy)
         milliseconds = {"decode": 0.4, "detect": 5.0, "crop": 0.2, "network": 6.0, "total": 1000 * (time.perf_counter() - started)}
         answer = {
             "image": {"width": image.shape[1], "height": image.shape[0]},
@@ -82,7 +88,7 @@ class Service:
         bundle = self.predictor.bundle
         # What a card says is text, whatever it looks like.
         card = bundle.card + "\n<img src=x onerror=alert(1)> [bad](javascript:alert(1))\n"
-        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics}
+        return {"name": "champion", "version": "1", "digest": self.digest, "card": card, "metrics": bundle.metrics, "min_quality": 0.4}
 
 
 @dataclass
@@ -153,9 +159,10 @@ def server(driver: webdriver.Chrome) -> Iterator[tuple[str, Service]]:
 def browser(server: tuple[str, Service], driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Browser]:
     """A fresh page. Afterwards its console must be as silent as the test says, and no request may have left the origin."""
     origin, service = server
-    service.token, service.most_waiting = None, 0
+    service.token, service.most_waiting, service.doubted = None, 0, -1
     service.refusals.clear()
     service.answers.clear()
+    service.asked.clear()
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
@@ -313,6 +320,26 @@ def test_the_camera_sends_one_image_at_a_time_and_stops_in_a_hidden_tab(browser:
     drawn = read_image(saved).astype(int)
     shown = cv2.resize(browser.canvas(), drawn.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shown[:, ::-1] - drawn).mean() < 8 < np.abs(shown - drawn).mean()
+
+
+def test_the_camera_follows_faces(browser: Browser, service: Service) -> None:
+    """The last answer's box goes along with the next image, and the whole image is searched twice a second and where a face is lost."""
+    service.doubted = 6
+    began = time.monotonic()
+    browser.find("#camera").click()
+    browser.wait_for("frames/s", "#rate")
+    _until(lambda: len(service.answers) >= 12)
+    browser.find("#camera").click()
+    seconds = time.monotonic() - began
+    browser.wait_for("The camera is off.")
+    alone = [number for number, boxes_xyxy in enumerate(service.asked) if not boxes_xyxy]
+    assert alone[0] == 0 and 7 in alone and 8 not in alone and len(alone) <= 3 + 2 * seconds
+    followed = [number for number, boxes_xyxy in enumerate(service.asked) if boxes_xyxy]
+    assert len(followed) >= 3
+    for number in followed:
+        (face,), (box_xyxy,) = service.answers[number - 1]["faces"], service.asked[number]
+        np.testing.assert_allclose(box_xyxy, box_of_points(np.array(face["keypoints"])), atol=0.01)
+    assert float(browser.find("#rate").text.split()[0]) > 0
 
 
 ASK = """
@@ -478,8 +505,10 @@ class _Handler(BaseHTTPRequestHandler):
             service.waiting += 1
             service.most_waiting = max(service.most_waiting, service.waiting)
         try:
-            assert self.path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
-            status, answer = self._guarded(lambda: service.keypoints(data))
+            path, _, query = self.path.partition("?")
+            boxes_xyxy = [np.array(parse_box(box), np.float32) for box in parse_qs(query).get("box", [])]
+            assert path == "/v1/keypoints" and self.headers["Content-Type"].startswith("image/")
+            status, answer = self._guarded(lambda: service.keypoints(data, boxes_xyxy))
         finally:
             with service.lock:
                 service.waiting -= 1

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from fkp.vision import boxes
-from fkp.vision.video import written_clip
+from fkp.vision.video import opencv
 
 MEDIA = (b"trak", b"mdia")
 TABLES = (*MEDIA, b"minf", b"stbl")
 FPS, WIDTH, HEIGHT = 25.0, 64, 48
-#: Units a second of OpenCV's own files at 25 frames a second: of the movie, and of its track.
+#: Units a second of OpenCV's files at 25 frames a second: of the movie, and of its track.
 SCALE, MEDIA_SCALE = 1000, 12800
 
 
@@ -32,7 +32,7 @@ def number_of(image: np.ndarray) -> int:
 
 def plain(path: Path, images: Iterable[np.ndarray]) -> Path:
     """A video at 25 frames a second."""
-    with written_clip(path, FPS) as write:
+    with opencv.written(path, path, FPS, None) as write:
         for image in images:
             write(image)
     return path

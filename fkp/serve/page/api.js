@@ -25,9 +25,11 @@ export class Api {
     this.#askToken = askToken;
   }
 
-  /** Find the faces of an encoded picture. */
-  keypoints(picture, signal) {
-    return this.#request("v1/keypoints", { method: "POST", body: picture, headers: { "Content-Type": picture.type }, signal });
+  /** Find the faces of an encoded picture; with boxes [x0, y0, x1, y1], those that are in them. */
+  keypoints(picture, signal, boxes = []) {
+    const query = new URLSearchParams(boxes.map((box) => ["box", box.join(",")]));
+    const path = boxes.length ? `v1/keypoints?${query}` : "v1/keypoints";
+    return this.#request(path, { method: "POST", body: picture, headers: { "Content-Type": picture.type }, signal });
   }
 
   model() {

@@ -4,6 +4,7 @@ import { Api } from "./api.js";
 import { Camera, whyNoCamera } from "./camera.js";
 import { element, flattenMetrics, renderMarkdown } from "./card.js";
 import { draw } from "./draw.js";
+import { Follower } from "./follow.js";
 import { describe, faceRows, formatJson, regionItems, timing } from "./result.js";
 
 const find = (id) => document.getElementById(id);
@@ -44,14 +45,28 @@ async function decode(file) {
 }
 
 /** Ask the server about an encoded image and show its answer on `next`, by default on the image that is there. */
-async function ask(encoded, signal, next = scene) {
+async function ask(encoded, signal, next = scene, follower = null) {
   const started = performance.now();
-  let [tables, answer] = await Promise.all([api.landmarks(), api.keypoints(encoded, signal)]);
+  const asked = [api.landmarks(), api.keypoints(encoded, signal, follower?.boxes(started)), follower ? limit() : 0];
+  let [tables, answer, minQuality] = await Promise.all(asked);
   // Two models may have as many landmarks, and mean others.
-  if (answer.model.digest !== tables.digest) tables = await api.landmarks(true);
+  if (answer.model.digest !== tables.digest) {
+    tables = await api.landmarks(true);
+    if (follower) minQuality = await limit(true);
+  }
   signal.throwIfAborted();
-  find("rate").textContent = timing(answer, performance.now() - started);
+  const ended = performance.now();
+  if (follower) answer = follower.take(answer, minQuality, ended);
+  const rate = follower?.framesPerSecond;
+  find("rate").textContent = `${rate ? `${rate.toFixed(1)} frames/s, ` : ""}${timing(answer, ended - started)}`;
   show({ ...next, answer, tables });
+}
+
+/** The least quality at which the model believes a face; asked for once, and anew where the model has changed. */
+let leastQuality = null;
+async function limit(anew = false) {
+  if (anew || leastQuality === null) leastQuality = (await api.model()).min_quality;
+  return leastQuality;
 }
 
 /** A sentence where the two sides do not see the same image, for then the points are elsewhere. */
@@ -86,10 +101,11 @@ async function startCamera() {
 
 /** One image at a time: the next is taken when the answer to the last one is on the screen. */
 async function follow(signal) {
+  const follower = new Follower();
   while (!signal.aborted) {
     const { picture, jpeg } = await camera.take();
     try {
-      await ask(jpeg, signal, { picture, name: "camera.jpg", mirrored: camera.facesUser });
+      await ask(jpeg, signal, { picture, name: "camera.jpg", mirrored: camera.facesUser }, follower);
       say(describe(scene.answer));
     } catch (error) {
       if (!error.isBusy) throw error;

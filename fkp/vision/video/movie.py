@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fkp.vision.boxes import box, changed, children, inner
+from fkp.vision.video.library import Turn
 
 _MEDIA = (b"trak", b"mdia")
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
@@ -24,13 +25,13 @@ class Movie:
 
     Attributes:
         codec: Four characters, such as "avc1".
-        turn: (a, b, c, d) of the matrix by which a frame is displayed: a pixel (x, y) goes to (a x + c y, b x + d y). Each -1, 0 or 1.
+        turn: By which a frame is displayed.
         starts_s: When its first frame is shown; the time before is empty.
         shown_s: Seconds of the media that are shown: edits may leave out its beginning and end. 0 where it does not say.
     """
 
     codec: str
-    turn: tuple[int, int, int, int]
+    turn: Turn
     starts_s: float
     shown_s: float
 
