@@ -14,6 +14,8 @@ from fkp.vision.crop import upright
 
 #: Parts that the faces themselves and the network of before may have in the correlation; held-out groups choose.
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
+#: See `joint_errors.REACH`; they choose it, too.
+_REACHES = (0.15, 0.25, 0.4, 0.6, 0.9)
 _MOST = 0.9
 _FOLDS = 5
 #: Of faces of fewer groups, or of fewer faces, nothing is measured; nor in a scheme of more points, for it grows with their square.
@@ -47,21 +49,22 @@ def fit_joint_errors(
         return base or JointErrors()
     errors, shapes = upright(np.where(known[..., None], truth_px - points_px, 0), points_px, scheme), upright(points_px, points_px, scheme)
     errors = errors / (np.maximum(expected_error_px, 1e-9)[..., None])
-    target = by_distance(_mean_shape(shapes))
+    mean = _mean_shape(shapes)
+    targets = {reach: by_distance(mean, reach) for reach in _REACHES}
     fold = np.random.default_rng(0).permutation(len(names))[each] % _FOLDS
-    before = None if base is None or base.measured is None or len(base.measured) != len(target) else base.measured
+    before = None if base is None or base.measured is None or len(base.measured) != 2 * len(scheme) else base.measured
     parts = [(own, old) for own, old in product(_SHARES, _SHARES if before is not None else (0.0,)) if own + old <= _MOST]
-    likely = np.zeros(len(parts))
+    likely = dict.fromkeys(product(parts, _REACHES), 0.0)
     for held in range(_FOLDS):
         measured = _correlation(errors[fold != held], known[fold != held], scheme)
-        for place, (own, old) in enumerate(parts):
-            mixed = own * measured + (1 - own - old) * target + (old * before if before is not None else 0)
-            likely[place] += _likelihood(errors[fold == held], known[fold == held], mixed)
-    own, old = parts[int(likely.argmax())]
+        for (own, old), reach in likely:
+            mixed = own * measured + (1 - own - old) * targets[reach] + (old * before if before is not None else 0)
+            likely[(own, old), reach] += _likelihood(errors[fold == held], known[fold == held], mixed)
+    (own, old), reach = max(likely, key=lambda chosen: likely[chosen])
     if own + old == 0:
-        return JointErrors(faces=len(points_px))
+        return JointErrors(reach=reach, faces=len(points_px))
     every = own * _correlation(errors, known, scheme) + (old * before if before is not None else 0)
-    return JointErrors(every / (own + old), round(own + old, 2), faces=len(points_px))
+    return JointErrors(every / (own + old), round(own + old, 2), reach, faces=len(points_px))
 
 
 def of_evaluation(validation: Evaluation, base: Bundle | None = None) -> JointErrors:

@@ -12,7 +12,7 @@ _PRIOR_FACES = 3.0
 #: Relative spread of a measured error about the curve.
 _SPREAD = 0.05
 #: What more labels may leave of the error, as a part of it, and from how many faces on it falls as their square root; each as likely.
-_FLOORS, _KNEES = np.linspace(0.3, 1.0, 15), np.geomspace(5, 320, 7)
+_FLOORS, _KNEES = np.linspace(0.3, 1.0, 15), np.geomspace(3, 100, 7)
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,11 @@ class Errors:
         covariance = self._covariance(points, scale)
         if fixed:
             covariance = self._update(covariance, sorted(fixed), size_px)[2]
-        noise = self._person_sd(size_px) ** 2 * np.eye(2)
-        now = _by_point(covariance)
-        totals = []
-        for place in left:
-            column = covariance[:, 2 * place : 2 * place + 2]
-            told = (column @ np.linalg.inv(column[2 * place : 2 * place + 2] + noise) * column).sum(1).reshape(-1, 2).sum(1)
-            totals.append(np.sqrt(np.maximum(now - told, 0)).sum())
+        columns = covariance[:, (2 * np.array(left)[:, None] + (0, 1)).ravel()].reshape(len(covariance), len(left), 2)
+        own = np.stack([columns[2 * place : 2 * place + 2, at] for at, place in enumerate(left)])
+        gain = np.linalg.inv(own + self._person_sd(size_px) ** 2 * np.eye(2))
+        told = np.einsum("inj,njk,ink->in", columns, gain, columns, optimize=True).reshape(-1, 2, len(left)).sum(1)
+        totals = np.sqrt(np.maximum(_by_point(covariance)[:, None] - told, 0)).sum(0)
         return left[int(np.argmin(totals))]
 
     def precision(

@@ -97,4 +97,4 @@ def test_the_shipped_models_bring_theirs(name: str) -> None:
     assert joint.faces == bundle.metrics["validation"]["faces"]
     values = np.linalg.eigvalsh(joint.correlation(SHAPE))
     assert values.min() > 0
-    assert joint.correlation(SHAPE)[2 * 8 + 1, 2 * 7 + 1] > 0.4, "the chin and the point beside it go up and down together"
+    assert joint.correlation(SHAPE)[2 * 8 + 1, 2 * 7 + 1] > 0.3, "the chin and the point beside it go up and down together"
