@@ -22,6 +22,7 @@ from .browser import shown, until
 SHIFT = 0.08
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow("a model is adapted, by a process of its own")
 def test_adapt_from_the_page_to_an_endpoint_that_answers_with_the_new_points(
     label: Callable[..., Session], driver: webdriver.Chrome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
