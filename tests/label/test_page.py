@@ -57,6 +57,7 @@ def test_a_click_alone_moves_no_point_and_one_beside_places_the_selected(browser
     assert browser.where(8) == pytest.approx((x + 30, y + 25), abs=1.5)
 
 
+@pytest.mark.slow("a browser; a drag is tested fast")
 def test_a_point_outside_the_photograph_is_grabbed(browser: Browser) -> None:
     face = browser.face()
     browser.session.set_points(face["id"], 0, "move", {8: (-30.0, 150.0, "visible")}, False)
@@ -101,6 +102,7 @@ def test_the_keyboard_alone_suffices(browser: Browser, tmp_path: Path) -> None:
     assert len(label_set.read(tmp_path / "set")) == len(faces) == 3
 
 
+@pytest.mark.slow("a browser; a drag is tested fast")
 def test_a_region_is_moved_by_its_handle_only(browser: Browser) -> None:
     browser.drag(browser.where(37), (0, 0))
     browser.press("g")
@@ -152,6 +154,7 @@ def test_a_tablet_drags_with_a_finger_and_nothing_is_cut_off(browser: Browser) -
     assert browser.session.log.last == 1
 
 
+@pytest.mark.slow("a browser; the log and the routes are tested fast")
 def test_two_windows_settle_what_they_set(browser: Browser) -> None:
     face = browser.face()["id"]
     browser.session.set_points(face, 0, "move", {0: (3.0, 4.0, "visible")}, False)  # Another window.
@@ -166,6 +169,7 @@ def test_two_windows_settle_what_they_set(browser: Browser) -> None:
     assert "Another window has set this point" in browser.find("#live").text and browser.face()["points"][30]["x"] == 5
 
 
+@pytest.mark.slow("waits for the page to try again; the log is tested fast")
 def test_what_a_full_disk_refuses_is_kept_by_the_page_until_it_is_saved(browser: Browser, file_limit: Callable[[int], None]) -> None:
     size = (browser.session.out / "log.jsonl").stat().st_size
     file_limit(size + 10)
