@@ -27,7 +27,7 @@ from fkp.errors import FkpError, run_command
 from fkp.evaluation.leakage import held_out
 from fkp.evaluation.metrics import nme_pct
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
-from fkp.predict.belief import DISBELIEF, DOUBT, Belief, median_ratio
+from fkp.predict.belief import DISBELIEF, DOUBT, UNSURE, Belief, belief_of, median_ratio
 from fkp.predict.predictor import fuse
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import BLAZEFACE, Detection, open_detector
@@ -65,7 +65,7 @@ Answers = dict[str, Answer]
 
 
 def main() -> None:
-    """Print four tables."""
+    """Print five tables."""
     arguments = _parse()
     cv2.setNumThreads(1)
     predictor = Predictor(arguments.bundle)
@@ -87,6 +87,7 @@ def main() -> None:
     found |= {"all turned by 105 to 255": [one for name in CHANGES if name.startswith("turned") for one in found[name] if _far(name)]}
     _print_looks(found)
     _print_limits(found)
+    _print_points(predictor, [(read_image(catalog.path(int(row))), catalog.points_px[row]) for row in rows])
     _print_given(predictor, [(read_image(catalog.path(int(row))), catalog.points_px[row]) for row in rows[::4]])
     _print_time(predictor, [read_image(catalog.path(int(row))) for row in rows[:50]])
 
@@ -172,6 +173,27 @@ def _print_limits(found: dict[str, list[Answers]]) -> None:
             cells.append(f"{' / '.join(f'{part:.1f}' for part in parts):>14s}")
         count = " / ".join(str(len(final)) for final in sets)
         print(f"{group + ' (' + count + ')':38s}" + "".join(cells))
+
+
+def _print_points(predictor: Predictor, faces: list[Labelled]) -> None:
+    """What the limit of single points tells apart, in the boxes of the labels: the points of the covered half, and large errors."""
+    print(f"\nPoints that are expected to be further off than {UNSURE:g} medians, and mean error, % of the box's longer side")
+    print(f"{'frames':22s} {'% of all':>9s} {'covered':>8s} {'others':>8s} {'error, unsure':>14s} {'sure':>6s}")
+    unsure_ratio = belief_of(predictor.bundle).unsure_ratio
+    for frames, change in {"as they are": lambda *face: face, **CHANGES}.items():
+        if frames.startswith("turned"):
+            continue
+        unsure, covered, error = [], [], []
+        for image, truth_px in (change(*face) for face in faces):
+            box_xyxy = box_of_points(truth_px)
+            (face,), longer = predictor(image, [box_xyxy]), float((box_xyxy[2:] - box_xyxy[:2]).max())
+            unsure.append(face.expected_error_px > unsure_ratio * longer)
+            covered.append((truth_px[:, 1] > box_xyxy[[1, 3]].mean()) & (frames == "lower half covered"))
+            error.append(100 * np.linalg.norm(face.points_px - truth_px, axis=-1) / longer)
+        hollow, below, off = np.concatenate(unsure), np.concatenate(covered), np.concatenate(error)
+        of_covered = f"{100 * hollow[below].mean():8.1f}" if below.any() else f"{'':8s}"
+        errors = " ".join(f"{off[some].mean() if some.any() else math.nan:{width}.2f}" for some, width in ((hollow, 14), (~hollow, 6)))
+        print(f"{frames:22s} {100 * hollow.mean():9.1f} {of_covered} {100 * hollow[~below].mean():8.1f} {errors}")
 
 
 def _print_given(measured: Predictor, faces: list[Labelled]) -> None:

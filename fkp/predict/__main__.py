@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fkp.errors import FkpError, run_command
 from fkp.shipped import DEFAULT_BUNDLE
+from fkp.vision.align import ARCFACE_SIZE_PX, LARGEST_PX, SMALLEST_PX
 from fkp.vision.detect import BLAZEFACE, CHOICES
 from fkp.vision.smooth import OneEuroSettings
 
@@ -24,31 +26,36 @@ _ABOUT = """Find a model's landmarks on each face of images, or follow them thro
 def main(argv: list[str] | None = None) -> int:
     """Annotate images or a video; the status is 1 when any of them could not be read to its end."""
     arguments = _parse(argv)
+    from fkp.bundle import open_bundle
+    from fkp.predict.measures import told_missing
     from fkp.predict.predictor import Predictor
 
+    bundle = open_bundle(arguments.bundle)
+    if missing := told_missing(bundle.config.scheme):
+        print(missing, file=sys.stderr)  # What a camera tells on stdout is JSON.
     if arguments.camera is not None:
         from fkp.predict import camera, video
 
-        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
+        predictor = Predictor(bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
         return camera.follow(predictor, arguments.camera, Path(arguments.out) if arguments.out else None, arguments.smooth)
     out = Path(arguments.out)
     if out.suffix.lower() == ".mp4":
         from fkp.predict import video
 
-        predictor = Predictor(arguments.bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
+        predictor = Predictor(bundle, video.threads(), arguments.detector, min_quality=arguments.min_quality)
         return video.annotate(predictor, arguments.sources[0], out, arguments.smooth)
     from fkp.predict.inputs import list_images
 
     if out.suffix.lower() == ".parquet":
-        from fkp.bundle import open_bundle
         from fkp.predict import table
 
-        bundle, paths = open_bundle(arguments.bundle), list_images(arguments.sources)
-        return table.annotate(bundle, paths, out, arguments.ray, arguments.actors, arguments.detector, arguments.min_quality)
+        return table.annotate(
+            bundle, list_images(arguments.sources), out, arguments.ray, arguments.actors, arguments.detector, arguments.min_quality
+        )
     from fkp.predict import photos
 
-    predictor = Predictor(arguments.bundle, detector=arguments.detector, min_quality=arguments.min_quality)
-    return photos.annotate(predictor, list_images(arguments.sources), out, arguments.box)
+    predictor = Predictor(bundle, detector=arguments.detector, min_quality=arguments.min_quality)
+    return photos.annotate(predictor, list_images(arguments.sources), out, arguments.box, arguments.aligned)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -76,6 +83,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="X0,Y0,X1,Y1",
         help="face box in pixels, instead of detection; may be repeated (--box=-5,... where it begins below 0)",
     )
+    parser.add_argument(
+        "--aligned",
+        type=_side,
+        metavar="PX",
+        help=f"also write each face as a crop that face recognisers expect, of so many pixels a side: {ARCFACE_SIZE_PX} is theirs",
+    )
     parser.add_argument("--ray", action="store_true", help="write the table on the cluster of RAY_ADDRESS or this machine")
     parser.add_argument("--actors", type=_count, metavar="N", help="with --ray: at most N cores (default: all of the cluster)")
     default = OneEuroSettings()
@@ -101,6 +114,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         raise FkpError(f"--ray writes a table, and --out {arguments.out} is none: end its name in .parquet")
     if arguments.actors and not arguments.ray:
         raise FkpError("--actors is for --ray: add that or leave it out")
+    if arguments.aligned and kind in (".parquet", ".mp4"):
+        raise FkpError("--aligned is for images that are drawn into a folder: name a folder as --out or leave it out")
     if arguments.box and kind in (".parquet", ".mp4"):
         raise FkpError("--box is for images that are drawn into a folder: name a folder as --out or leave it out")
     if kind == ".mp4" and len(arguments.sources) != 1:
@@ -111,6 +126,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _side(text: str) -> int:
+    if not (text.isdigit() and SMALLEST_PX <= int(text) <= LARGEST_PX):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from {SMALLEST_PX} to {LARGEST_PX}")
     return int(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from fkp.errors import FkpError
 from fkp.predict import Face
+from fkp.predict.belief import Belief
 from fkp.scheme import Scheme, built_in, load_scheme
 from fkp.vision.image import Image, encode_image
 
@@ -37,8 +39,12 @@ class RemotePredictor:
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
         # In this order: after a change in between, the answers are of another digest and refused.
-        self.digest: str = self._ask("GET", "/v1/model")["digest"]
-        self.scheme = _scheme(self._ask("GET", "/v1/landmarks"))
+        model = self._ask("GET", "/v1/model")
+        self.digest: str = model["digest"]
+        told = self._ask("GET", "/v1/landmarks")
+        self.scheme = _scheme(told)
+        ratio = told.get("unsure_ratio")  # Endpoints before 0.2 do not tell it.
+        self._belief = Belief(0.0, model["min_quality"], unsure_ratio=math.inf if ratio is None else ratio)
 
     def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None, /) -> list[Face]:
         """Find the faces of an image, see `Predictor.__call__`.
@@ -59,6 +65,7 @@ class RemotePredictor:
                 np.asarray(face["keypoints"], np.float32),
                 np.asarray(face["expected_error_px"], np.float32),
                 self.scheme,
+                belief=self._belief,
             )
             for face in answer["faces"]
         ]

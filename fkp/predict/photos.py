@@ -15,13 +15,19 @@ import numpy as np
 from fkp.common.files import write
 from fkp.errors import FkpError
 from fkp.predict.belief import told_left_out
+from fkp.predict.drawing import draw_faces
+from fkp.predict.measures import COLUMNS
 from fkp.predict.predictor import Predictor
 from fkp.scheme import Scheme
-from fkp.vision.draw import draw_face
+from fkp.vision.align import five_points
 from fkp.vision.image import read_image, shown, write_image
 
+_ANNOTATED = ".annotated.png"
 
-def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: list[np.ndarray] | None = None) -> int:
+
+def annotate(
+    predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: list[np.ndarray] | None = None, aligned_px: int | None = None
+) -> int:
     """Annotate images into a folder: `NAME.annotated.png` each, `faces.json` and `faces.csv` of all.
 
     Args:
@@ -29,13 +35,16 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
         paths: Images.
         out: Folder, made if need be.
         boxes_xyxy: The same boxes for every image, in place of detection.
+        aligned_px: Side of the crop that is also written of each face, `NAME.aligned-FACE.png`, see `Face.aligned`; None: no crop is.
 
     Returns:
         The exit status: 1 when any image could not be read, which costs the others nothing.
 
     Raises:
-        FkpError: The results cannot be written.
+        FkpError: The results cannot be written, or the scheme lacks a point that crops are aligned by.
     """
+    if aligned_px:
+        five_points(np.zeros((len(predictor.scheme), 2)), predictor.scheme)  # One that is missing is one error, not one an image.
     if not boxes_xyxy:
         _ = predictor.detector  # One that is missing is one error, not one an image.
     try:
@@ -45,7 +54,7 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
     results, failed = [], 0
     for path, name in zip(paths, _names(paths), strict=True):
         try:
-            results.append(_annotate(predictor, path, out / f"{name}.annotated.png", boxes_xyxy))
+            results.append(_annotate(predictor, path, out / f"{name}{_ANNOTATED}", boxes_xyxy, aligned_px))
         except FkpError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
@@ -56,15 +65,22 @@ def annotate(predictor: Predictor, paths: Sequence[str], out: Path, boxes_xyxy: 
     return 1 if failed else 0
 
 
-def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np.ndarray] | None) -> dict[str, Any]:
+def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np.ndarray] | None, aligned_px: int | None) -> dict[str, Any]:
     image = read_image(path)
-    faces, left_out = predictor.find(image, boxes_xyxy)
-    canvas = image
-    for face in faces:
-        canvas = draw_face(canvas, face.points_px, face.box_xyxy, scheme=face.scheme)
-    write_image(target, canvas)
-    own = {"picture": shown(path), "size": list(image.shape[1::-1]), "left_out": left_out}
-    return {**own, "faces": [face.to_json() for face in faces]}
+    faces, left_out = predictor.find_all(image, boxes_xyxy)
+    write_image(target, draw_faces(image, faces, left_out))
+    own = {"picture": shown(path), "size": list(image.shape[1::-1]), "left_out": len(left_out)}
+    told = [face.to_json() for face in faces]
+    for number, face in enumerate(faces if aligned_px is not None else ()):
+        name = f"{target.name.removesuffix(_ANNOTATED)}.aligned-{number}.png"
+        try:
+            crop = face.aligned(image, aligned_px or 0)
+        except FkpError as error:  # A network that is hardly trained: the image and its other faces are whole.
+            print(f"error: {shown(path)}, face {number}: {error}", file=sys.stderr)
+            continue
+        write_image(target.with_name(name), crop)
+        told[number]["aligned"] = name
+    return {**own, "faces": told, "left_out_faces": [face.outline_json() for face in left_out]}
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -87,9 +103,10 @@ def _write_tables(out: Path, results: list[dict[str, Any]], digest: str, scheme:
     )
     rows = io.StringIO(newline="")
     table = csv.writer(rows)
-    table.writerow(["picture", "face", "score", "quality", *(f"{axis}{i}" for i in range(len(scheme)) for axis in "xy")])
+    table.writerow(["picture", "face", "score", "quality", *(f"{axis}{i}" for i in range(len(scheme)) for axis in "xy"), *COLUMNS])
     for result in results:
         for number, face in enumerate(result["faces"]):
             own = [result["picture"], number, face["score"], face["quality"]]
-            table.writerow([*own, *(value for point in face["keypoints"] for value in point)])
+            told = (face["pose"] or {}) | {f"{name}_openness": ratio for name, ratio in face["openness"].items()}
+            table.writerow([*own, *(value for point in face["keypoints"] for value in point), *(told.get(name) for name in COLUMNS)])
     write(out / "faces.csv", rows.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,8 +12,9 @@ import numpy as np
 
 from fkp.bundle import Bundle, open_bundle
 from fkp.errors import FkpError
-from fkp.predict.belief import belief_of, quality_of
-from fkp.scheme import IBUG68, Scheme
+from fkp.predict.belief import Belief, belief_of
+from fkp.predict.face import Face
+from fkp.scheme import Scheme
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
@@ -44,42 +45,6 @@ Answer = tuple[np.ndarray, np.ndarray]
 Search = Generator[np.ndarray, Answer, T]
 #: Box, score and crop of a face.
 _Place = tuple[np.ndarray, float, Crop]
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face of an image, everything in pixels of that image.
-
-    Attributes:
-        box_xyxy: (4,) float32, where the face was looked for: a box that was given, or tight around the landmarks.
-        score: The detector's confidence, 1 for a box that was given.
-        points_px: (K, 2) float32.
-        expected_error_px: (K,) float32, how far from the truth the network expects each point to be.
-        scheme: What the points are.
-        roll_deg: Clockwise turn of the crop it was found in: how it stands, where the scheme has no pairs that tell.
-    """
-
-    box_xyxy: np.ndarray
-    score: float
-    points_px: np.ndarray
-    expected_error_px: np.ndarray
-    scheme: Scheme = IBUG68
-    roll_deg: float = 0.0
-
-    @property
-    def quality(self) -> float:
-        """How far the network believes in this face, 0 to 1: see `belief.quality_of`."""
-        return quality_of(self.expected_error_px, self.box_xyxy)
-
-    def to_json(self) -> dict[str, object]:
-        """Plain JSON, rounded to hundredths of a pixel."""
-        return {
-            "box": np.round(self.box_xyxy.astype(float), 2).tolist(),
-            "score": round(self.score, 4),
-            "keypoints": np.round(self.points_px.astype(float), 2).tolist(),
-            "expected_error_px": np.round(self.expected_error_px.astype(float), 2).tolist(),
-            "quality": round(self.quality, 4),
-        }
 
 
 class Session(Protocol):
@@ -140,12 +105,15 @@ class Predictor:
             ValueError: A box is not finite or has no area.
             FkpError: See `detector`.
         """
-        if boxes_xyxy is None:
-            faces = self.of_detections(image, self.detector.detect(image))
-        else:
-            faces = drive(self.search(image, given_boxes(boxes_xyxy), given=True), self.run)
-        kept = [face for face in faces if face is not None]
-        return kept, len(faces) - len(kept)
+        kept, left_out = self.find_all(image, boxes_xyxy)
+        return kept, len(left_out)
+
+    def find_all(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> tuple[list[Face], list[Face]]:
+        """As `find`, with the faces that were left out in place of their number."""
+        found = self.detector.detect(image) if boxes_xyxy is None else given_boxes(boxes_xyxy)
+        judged = self.judge(image, found, given=boxes_xyxy is not None)
+        faces = drive(judged, self.run)
+        return [face for face, kept in faces if kept], [face for face, kept in faces if not kept]
 
     def of_detections(self, image: Image, found: Sequence[Detection]) -> list[Face | None]:
         """Find the points of faces that the detector found, in their order; None for one that is not believed."""
@@ -169,6 +137,13 @@ class Predictor:
     def search(
         self, image: Image, found: Sequence[Detection], given: bool = False, min_quality: float | None = None
     ) -> Search[list[Face | None]]:
+        """As `judge`: for each of `found` its face, or None where it is to be left out."""
+        judged = yield from self.judge(image, found, given, min_quality)
+        return [face if kept else None for face, kept in judged]
+
+    def judge(
+        self, image: Image, found: Sequence[Detection], given: bool = False, min_quality: float | None = None
+    ) -> Search[list[tuple[Face, bool]]]:
         """Find the points of faces: in the crop of each box, then refined in a mirrored crop around these, and both fused.
 
         Without pairs the second crop is not mirrored, and stands as the one before.
@@ -183,7 +158,8 @@ class Predictor:
             min_quality: In place of the predictor's own.
 
         Returns:
-            For each of `found` its face, or None where the network believes it less than `min_quality`.
+            For each of `found` its face, and whether it is kept: of those that the detector found, one that the network believes less
+            than `min_quality` is to be left out.
 
         Raises:
             ValueError: A box is not finite or has no area.
@@ -199,8 +175,8 @@ class Predictor:
             # An answer that is doubted, too, turns nothing over: heads in profile often look a little less strange upside down.
             if face.quality >= self.belief.doubt:
                 faces[place] = replace(face, box_xyxy=found[place].box_xyxy) if given else face
-        least = 0.0 if given else self.min_quality if min_quality is None else min_quality
-        return [face if face.quality >= least else None for face in faces]
+        least = self.min_quality if min_quality is None else min_quality
+        return [(face, given or face.quality >= least) for face in faces]
 
     def _turned(self, image: Image, found: Sequence[Detection]) -> Search[list[Face]]:
         """Look at each face turned, and once more at the turn that is believed most, for a turned box fits less well."""
@@ -220,7 +196,7 @@ class Predictor:
         if not places:
             return []
         answer = yield np.stack([crop.apply(image, self.config.input.channels) for _, _, crop in places])
-        return [_face(self.scheme, *place, *each) for place, *each in zip(places, *answer, strict=True)]
+        return [_face(self.scheme, self.belief, *place, *each) for place, *each in zip(places, *answer, strict=True)]
 
     def _first(self, face: Detection) -> _Place:
         return face.box_xyxy, face.score, self.crop(face.box_xyxy, face.roll_deg)
@@ -316,12 +292,15 @@ def needs_refinement(face: Face) -> bool:
     return not (upright and float(iou(face.box_xyxy, box_of_points(face.points_px))) >= LEAST_OVERLAP)
 
 
-def _face(scheme: Scheme, box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray) -> Face:
+def _face(
+    scheme: Scheme, belief: Belief, box_xyxy: np.ndarray, score: float, crop: Crop, points_crop_px: np.ndarray, error_crop_px: np.ndarray
+) -> Face:
     """Take the network's answer (K, 2) and (K,) back from its crop into the image."""
     if crop.mirrored:
         mirror = list(scheme.mirror)
         points_crop_px, error_crop_px = points_crop_px[mirror], error_crop_px[mirror]
-    return Face(box_xyxy, score, crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px), scheme, crop.angle_deg)
+    points_px, error_px = crop.undo(points_crop_px), error_crop_px * np.float32(crop.px_per_crop_px)
+    return Face(box_xyxy, score, points_px, error_px, scheme, crop.angle_deg, belief)
 
 
 class _OnnxSession:

@@ -11,7 +11,9 @@ import cv2
 import pyarrow as pa
 
 from fkp.errors import FkpError
-from fkp.predict.predictor import Face, Predictor
+from fkp.predict.face import Face
+from fkp.predict.measures import COLUMNS, measures
+from fkp.predict.predictor import Predictor
 from fkp.vision.image import decode_image, read_bytes, shown
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
@@ -25,6 +27,7 @@ FACE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("expected_error_px", pa.list_(pa.float32())),
     pa.field("quality", pa.float32()),
 )
+MEASURE_FIELDS: tuple[pa.Field, ...] = tuple(pa.field(name, pa.float32()) for name in COLUMNS)
 
 #: `picture` is the place in the list of images and `face` the place among its faces, best first: the rows' order.
 #: Without a face all of its columns are null; `error` tells whether that is because the image could not be read.
@@ -39,6 +42,7 @@ SCHEMA = pa.schema(
         pa.field("left_out", pa.int32()),
         pa.field("error", pa.string()),
         pa.field("model", pa.string(), nullable=False),
+        *MEASURE_FIELDS,
     ]
 )
 
@@ -102,4 +106,5 @@ def face_columns(face: Face, number: int) -> dict[str, Any]:
         "points_px": list(face.points_px),
         "expected_error_px": face.expected_error_px,
         "quality": face.quality,
+        **measures(face.points_px, face.scheme),
     }

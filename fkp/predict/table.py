@@ -98,7 +98,7 @@ def _job_of(bundle: Bundle, paths: Sequence[str], detector: str, min_quality: fl
         except OSError as error:  # An image that is not there becomes a row that says so.
             files.update(f"{path}\0{error.errno}\n".encode(errors="surrogateescape"))
     images = {"pictures": len(paths), "files": files.hexdigest()}
-    return {"model": bundle.digest, "detector": detector, "min_quality": min_quality, **images}
+    return {"model": bundle.digest, "detector": detector, "min_quality": min_quality, **images, "columns": len(SCHEMA)}
 
 
 def _finished(out: Path, job: dict[str, Any]) -> pa.Table:
@@ -138,6 +138,8 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
         return f"another least quality ({then.get('min_quality', 'none')}, this is {now['min_quality']})"
     if then["pictures"] != now["pictures"]:
         return f"other images ({then['pictures']}, these are {now['pictures']})"
+    if then.get("columns") != now["columns"]:
+        return "the columns of another version of fkp"
     return "other images (as many, but names, sizes or times differ)"
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from fkp.predict.predictor import Face, Predictor
+from fkp.predict.face import Face
+from fkp.predict.predictor import Predictor, drive
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import Detection, iou
 from fkp.vision.image import Image
@@ -71,6 +72,7 @@ class FaceTracker:
 
     Attributes:
         left_out: Detections and followed faces so far, frame by frame, that the network does not believe.
+        left_out_faces: The detections among them when the detector last looked.
     """
 
     def __init__(self, predictor: Predictor, smoothing: OneEuroSettings) -> None:
@@ -82,6 +84,7 @@ class FaceTracker:
         self._since_look_s = math.inf
         self._next_number = 0
         self.left_out = 0
+        self.left_out_faces: list[Face] = []
 
     def __call__(self, frame: Image, time_s: float) -> list[Sighting]:
         """Take the next frame, (H, W, 3) uint8 RGB, and when it is shown; its faces come back in the order in which they first appeared."""
@@ -124,11 +127,13 @@ class FaceTracker:
             if track.lost_frames:
                 again.append((track, detection))
         again += [(None, detection) for place, detection in enumerate(found) if place not in pairs.values()]
-        faces = self._predictor.of_detections(frame, [detection for _, detection in again])
-        for (old, detection), face in zip(again, faces, strict=True):
-            if face is None:
-                self.left_out += 1
-            elif old is None:
+        judged = drive(self._predictor.judge(frame, [detection for _, detection in again]), self._predictor.run)
+        self.left_out_faces = [face for face, kept in judged if not kept]
+        self.left_out += len(self.left_out_faces)
+        for (old, detection), (face, kept) in zip(again, judged, strict=True):
+            if not kept:
+                continue
+            if old is None:
                 self._tracks.append(_Track(self._next_number, OneEuro(self._smoothing), face, detection.score))
                 self._next_number += 1
             else:

@@ -21,15 +21,17 @@ from tqdm import tqdm
 from fkp.common.files import atomic_replace
 from fkp.errors import FkpError
 from fkp.predict.belief import told_left_out
+from fkp.predict.drawing import draw_faces, draw_found
+from fkp.predict.face import Face
+from fkp.predict.measures import measures
 from fkp.predict.predictor import Predictor
-from fkp.predict.rows import BOX, POINTS
+from fkp.predict.rows import BOX, MEASURE_FIELDS, POINTS
 from fkp.predict.tracker import FaceTracker, Sighting
-from fkp.vision.draw import draw_face, draw_label
 from fkp.vision.image import Image
 from fkp.vision.smooth import OneEuroSettings, shake_pct
 from fkp.vision.video import WITHOUT_PYAV, has_pyav, open_clip, written_clip
 
-#: One row a face a frame, and one without values for a frame without a face. `points_px` are the smoothed points.
+#: One row a face a frame, and one without values for a frame without a face. `points_px` are smoothed, and pose and openness are theirs.
 SCHEMA = pa.schema(
     [
         pa.field("frame", pa.int64(), nullable=False),
@@ -43,6 +45,7 @@ SCHEMA = pa.schema(
         pa.field("expected_error_px", pa.list_(pa.float32())),
         pa.field("quality", pa.float32()),
         pa.field("model", pa.string(), nullable=False),
+        *MEASURE_FIELDS,
     ]
 )
 _GROUP_ROWS = 4096
@@ -126,7 +129,7 @@ def record(
         ):
             for time_s, frame in bar:
                 seen = tracker(frame, time_s)
-                write(_drawn(frame, seen), time_s)
+                write(_drawn(frame, seen, tracker.left_out_faces), time_s)
                 add(_rows(frames, time_s, seen, predictor.bundle.digest))
                 jitter.add(frames, time_s, seen)
                 tracks.update(sighting.track for sighting in seen)
@@ -191,11 +194,10 @@ class Jitter:
         return f"jitter: raw {raw:.3f} %, smoothed {smooth:.3f} % of the {self._about} (median second difference, frame to frame)"
 
 
-def _drawn(frame: Image, seen: list[Sighting]) -> Image:
+def _drawn(frame: Image, seen: list[Sighting], left_out: list[Face]) -> Image:
     for sighting in seen:
-        frame = draw_face(frame, sighting.smooth_px, sighting.face.box_xyxy, scheme=sighting.face.scheme)
-        frame = draw_label(frame, str(sighting.track), sighting.face.box_xyxy)
-    return frame
+        frame = draw_found(frame, sighting.face, sighting.smooth_px, str(sighting.track))
+    return draw_faces(frame, (), left_out)
 
 
 def _rows(frame: int, time_s: float, seen: list[Sighting], digest: str) -> list[dict[str, Any]]:
@@ -211,6 +213,7 @@ def _rows(frame: int, time_s: float, seen: list[Sighting], digest: str) -> list[
             "raw_points_px": list(sighting.face.points_px),
             "expected_error_px": sighting.face.expected_error_px,
             "quality": sighting.face.quality,
+            **measures(sighting.smooth_px, sighting.face.scheme),
         }
         for sighting in seen
     ] or [own]

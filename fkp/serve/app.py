@@ -290,11 +290,8 @@ def _on_gpu(settings: Settings) -> bool:
 
 
 def _draw(found: Found) -> bytes:
-    from fkp.vision.draw import draw_face
+    from fkp.predict.drawing import draw_faces
     from fkp.vision.image import encode_image
 
     assert found.image is not None
-    canvas = found.image
-    for face in found.faces:
-        canvas = draw_face(canvas, face.points_px, face.box_xyxy, scheme=face.scheme)
-    return encode_image(canvas, ".png")
+    return encode_image(draw_faces(found.image, found.faces, found.left_out_faces), ".png")

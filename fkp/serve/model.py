@@ -66,7 +66,7 @@ class Found:
         width: Of the displayed image.
         height: Likewise.
         faces: Best first, or in the order of their boxes.
-        left_out: How many detections the network does not believe.
+        left_out_faces: Detections that the network does not believe.
         crops_u8: (N, C, S, S), the first crop of each face.
         milliseconds: By stage; whoever runs the network adds its own.
         image: The image itself where it was asked for.
@@ -75,10 +75,15 @@ class Found:
     width: int
     height: int
     faces: list[Face]
-    left_out: int
+    left_out_faces: list[Face]
     crops_u8: np.ndarray
     milliseconds: dict[str, float]
     image: Image | None
+
+    @property
+    def left_out(self) -> int:
+        """How many detections are left out."""
+        return len(self.left_out_faces)
 
 
 class Model:
@@ -164,12 +169,13 @@ class Model:
         detected = time.perf_counter()
         given = bool(options.boxes_xyxy)
         faces: list[Face] = []
+        left_out_faces: list[Face] = []
         crops_u8: list[np.ndarray] = []
         looked_at, crop_s = 0, 0.0
         # For each that is left out the next one is looked at, so that a false detection takes no face's place.
         while todo := found[looked_at:] if given else found[looked_at:][: options.max_faces - len(faces)]:
             resumed = time.perf_counter()
-            search = self.predictor.search(image, todo, given, options.min_quality)
+            search = self.predictor.judge(image, todo, given, options.min_quality)
             step = advance(search)
             first_u8 = step if isinstance(step, np.ndarray) else np.empty(0)
             crop_s += time.perf_counter() - resumed
@@ -178,15 +184,14 @@ class Model:
                 resumed = time.perf_counter()
                 step = advance(search, answer)
                 crop_s += time.perf_counter() - resumed
-            kept = [(face, crop_u8) for face, crop_u8 in zip(step, first_u8, strict=True) if face is not None]
-            faces += [face for face, _ in kept]
-            crops_u8 += [crop_u8 for _, crop_u8 in kept]
+            for (face, kept), crop_u8 in zip(step, first_u8, strict=True):
+                (faces if kept else left_out_faces).append(face)
+                crops_u8 += [crop_u8] if kept else []
             looked_at += len(todo)
         stages_s = {"decode": decoded - began, "detect": detected - decoded, "crop": crop_s}
         milliseconds = {stage: 1000 * seconds for stage, seconds in stages_s.items()}
         height, width = image.shape[:2]
-        left_out = looked_at - len(faces)
-        return Found(width, height, faces, left_out, np.array(crops_u8), milliseconds, image if keep_image else None)
+        return Found(width, height, faces, left_out_faces, np.array(crops_u8), milliseconds, image if keep_image else None)
 
     def check_golden(self, limit_pct: float) -> None:
         """Let the model find a stored face whose points are known.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -14,6 +16,10 @@ _PALETTE = ((86, 180, 233), (230, 159, 0), (240, 228, 66), (0, 158, 115), (213, 
 _USUAL = {"jaw": 0, "brow": 1, "nose": 2, "eye": 3, "mouth": 4}
 _SUBPIXEL_BITS = 4
 _DISC_OPACITY = 0.45
+#: A ring is so many times as large as a point, and never too small for something to be seen in it.
+_RING, _LEAST_RING_PX = 1.4, 2.5
+_DASHES, _LEAST_DASH_PX = 12, 10.0  # With the gap.
+_MOST_THICK = 1000
 
 
 def region_colours(scheme: Scheme) -> dict[str, tuple[int, int, int]]:
@@ -31,6 +37,8 @@ def draw_face(
     truth_px: np.ndarray | None = None,
     scheme: Scheme = IBUG68,
     expected_error_px: np.ndarray | None = None,
+    hollow: np.ndarray | None = None,
+    dashed: bool = False,
 ) -> Image:
     """Return a copy of an RGB image with one face drawn: edges, points, its box, the true points in white, a disc of each expected error.
 
@@ -41,6 +49,8 @@ def draw_face(
         truth_px: (K, 2) or None.
         scheme: Says what the points are.
         expected_error_px: (K,) radii in image pixels, or None.
+        hollow: (K,) bool, points that are drawn as rings, or None.
+        dashed: Whether the box is.
 
     Raises:
         ValueError: The points are not as many as the scheme's.
@@ -49,7 +59,7 @@ def draw_face(
         raise ValueError(f"{len(points_px)} points are no face of scheme {scheme.name}, which has {len(scheme)}")
     canvas = image.copy()
     span = float(np.ptp(points_px, axis=0).max())
-    thickness = max(1, round(span / 150))
+    thickness = _thickness(span)
     radius = max(1.0, span / 110)
     colours = region_colours(scheme)
     colour_of = {point: colours[region] for region, points in scheme.regions.items() for point in points}
@@ -61,13 +71,34 @@ def draw_face(
     for a, b in scheme.edges:
         cv2.line(canvas, _fixed(points_px[a]), _fixed(points_px[b]), colour_of[a], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     for point, place in enumerate(points_px):
-        cv2.circle(canvas, _fixed(place), round(radius * 2**_SUBPIXEL_BITS), colour_of[point], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        ring = hollow is not None and bool(hollow[point])
+        size = round((max(_RING * radius, _LEAST_RING_PX) if ring else radius) * 2**_SUBPIXEL_BITS)
+        cv2.circle(canvas, _fixed(place), size, colour_of[point], thickness if ring else -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if truth_px is not None:
         for place in truth_px[np.isfinite(truth_px).all(-1)]:  # What is not labelled is not drawn.
             cv2.circle(canvas, _fixed(place), round(radius * 0.7 * 2**_SUBPIXEL_BITS), (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if box_xyxy is not None:
-        cv2.rectangle(canvas, _fixed(box_xyxy[:2]), _fixed(box_xyxy[2:]), (255, 255, 255), thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+        _put_box(canvas, box_xyxy, dashed)
     return canvas
+
+
+def draw_box(image: Image, box_xyxy: np.ndarray, dashed: bool = False) -> Image:
+    """Return a copy of an RGB image with a white box, (4,) in image pixels; a dashed one has a dozen dashes along its longer side."""
+    canvas = image.copy()
+    _put_box(canvas, box_xyxy, dashed)
+    return canvas
+
+
+def _put_box(canvas: np.ndarray, box_xyxy: np.ndarray, dashed: bool) -> None:
+    x0, y0, x1, y1 = (float(value) for value in box_xyxy)
+    longer = max(x1 - x0, y1 - y0)
+    corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+    for start, end in pairwise(corners):
+        dashes = max(2, round(float(np.abs(end - start).max()) / max(longer / _DASHES, _LEAST_DASH_PX))) if dashed else 1
+        # A dash and a gap take turns, and a dash ends each side, so that the corners are seen.
+        stops = np.linspace(start, end, 2 * dashes)
+        for first, last in zip(stops[::2], stops[1::2], strict=True):
+            cv2.line(canvas, _fixed(first), _fixed(last), (255, 255, 255), _thickness(longer), cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_label(image: Image, text: str, box_xyxy: np.ndarray) -> Image:
@@ -100,6 +131,10 @@ def draw_numbered(image: Image, points_px: np.ndarray, visible: np.ndarray, sche
             for colour, thickness in (((0, 0, 0), 2), ((255, 255, 255), 1)):  # Readable on any skin.
                 cv2.putText(canvas, str(point), corner, cv2.FONT_HERSHEY_SIMPLEX, 0.3, colour, thickness, cv2.LINE_AA)
     return canvas
+
+
+def _thickness(span_px: float) -> int:
+    return min(max(1, round(span_px / 150)), _MOST_THICK)
 
 
 def _fixed(place: np.ndarray) -> tuple[int, int]:

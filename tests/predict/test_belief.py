@@ -188,6 +188,8 @@ def test_true_faces_are_kept_and_cost_nothing_more(predictor: Predictor, real_ro
 
 def test_what_is_not_believed_is_left_out_and_counted(predictor: Predictor, unbelieved: Image, golden: tuple[Image, np.ndarray]) -> None:
     assert predictor.find(unbelieved) == ([], 1)
+    (left_out,) = predictor.find_all(unbelieved)[1]
+    assert not left_out.believed
     every = Predictor(predictor.bundle, min_quality=0)
     (face,), left_out = every.find(unbelieved)
     assert left_out == 0
@@ -198,6 +200,7 @@ def test_what_is_not_believed_is_left_out_and_counted(predictor: Predictor, unbe
     (given,), left_out = strict.find(unbelieved, [face.box_xyxy])
     assert left_out == 0
     assert given.quality < 0.99
+    assert not face.believed and predictor(golden[0])[0].believed
 
 
 def test_what_is_left_out_costs_the_others_nothing(

@@ -15,7 +15,11 @@ import pytest
 
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
+from fkp.predict import Predictor
 from fkp.predict.__main__ import main
+from fkp.scheme import IBUG68
+from fkp.vision.align import ARCFACE_PX, aligned_crop, five_points
+from fkp.vision.crop import box_of_points
 from fkp.vision.image import read_image, write_image
 
 
@@ -67,7 +71,14 @@ def test_what_is_not_believed_is_left_out_and_counted(
     assert "0 faces in 1 images, 1 detections below quality 0.45 left out (--min-quality 0 keeps them):" in capsys.readouterr().out
     (image,) = json.loads((tmp_path / "out/faces.json").read_text())["pictures"]
     assert (image["faces"], image["left_out"]) == ([], 1)
-    np.testing.assert_array_equal(read_image(tmp_path / "out/doubtful.annotated.png"), unbelieved)
+    # The image says so, too: a dashed box with a name, and no point.
+    ((outline,), drawn) = image["left_out_faces"], read_image(tmp_path / "out/doubtful.annotated.png")
+    assert outline["quality"] < 0.45 and set(outline) == {"box", "score", "quality"}
+    x0, y0, x1, y1 = np.clip(np.round(outline["box"]).astype(int), 2, np.array(unbelieved.shape[1::-1] * 2) - 3)
+    side = (drawn[y0:y1, x0 - 1 : x0 + 2] != unbelieved[y0:y1, x0 - 1 : x0 + 2]).any((1, 2))
+    assert 0.3 < side.mean() < 0.9 and np.count_nonzero(np.diff(side.astype(int))) >= 6
+    middle = np.s_[y0 + 4 : y1 - 3, x0 + 4 : x1 - 3]
+    np.testing.assert_array_equal(drawn[middle], unbelieved[middle])
     assert command(champion, tmp_path / "all", tmp_path / "doubtful.png", "--min-quality=0") == 0
     assert "1 faces in 1 images: " in capsys.readouterr().out
     (image,) = json.loads((tmp_path / "all/faces.json").read_text())["pictures"]
@@ -75,6 +86,37 @@ def test_what_is_not_believed_is_left_out_and_counted(
     assert image["faces"][0]["quality"] < 0.45
     with (tmp_path / "all/faces.csv").open(newline="") as handle:
         assert [float(row["quality"]) for row in csv.DictReader(handle)] == [image["faces"][0]["quality"]]
+
+
+def test_aligned_crops_and_what_is_computed_from_the_points(
+    tmp_path: Path, champion: Bundle, photo: Path, face: tuple[np.ndarray, np.ndarray]
+) -> None:
+    out = tmp_path / "out"
+    assert command(champion, out, photo, flag(face[1]), "--aligned=112") == 0
+    (found,) = json.loads((out / "faces.json").read_text())["pictures"][0]["faces"]
+    crop = read_image(out / found["aligned"])
+    assert found["aligned"] == "ada.aligned-0.png"
+    (again,) = Predictor(champion)(read_image(photo), [face[1]])
+    np.testing.assert_array_equal(crop, again.aligned(face[0]))
+    assert crop.shape == (112, 112, 3)
+    # The same network finds the five points of the crop where they should be.
+    (upright,) = Predictor(champion, min_quality=0)(crop, [box_of_points(aligned_crop(again.points_px, IBUG68).do(again.points_px))])
+    assert np.abs(five_points(upright.points_px, IBUG68) - ARCFACE_PX).mean() < 5
+    assert found["pose"] == {name: round(value, 1) for name, value in vars(again.pose).items()}
+    assert found["openness"] == {name: round(value, 3) for name, value in again.openness.items()}
+    with (out / "faces.csv").open(newline="") as handle:
+        (row,) = csv.DictReader(handle)
+    assert [float(row[name]) for name in ("yaw_deg", "pitch_deg", "roll_deg")] == list(found["pose"].values())
+    assert {name: float(row[f"{name}_openness"]) for name in ("left_eye", "right_eye", "mouth")} == found["openness"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"), [(["--aligned=112", "--out=a.mp4"], "--aligned is for images"), (["--out=a", "--aligned=8"], "")]
+)
+def test_an_aligned_crop_that_is_not_possible(flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises((FkpError, SystemExit), match=said or "2"):
+        main(["a.png", *flags])
+    assert said or "'8' is not a number of pixels from 16 to 1024" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.01", "nan", "much"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import platform
 import shutil
 import signal
@@ -23,6 +24,7 @@ from fkp.errors import FkpError
 from fkp.predict import Predictor, rows, table
 from fkp.predict.__main__ import main
 from fkp.predict.inputs import list_images
+from fkp.predict.measures import COLUMNS, measures
 from fkp.predict.rows import SCHEMA, rows_of
 from fkp.vision import image as images
 from fkp.vision.detect import BLAZEFACE
@@ -94,6 +96,7 @@ def test_rows_are_what_the_predictor_finds(written: Path, tiny_bundle: Bundle, f
             np.testing.assert_array_equal(np.float32(row["box_xyxy"]), face.box_xyxy)
             assert row["score"] == pytest.approx(face.score)
             assert row["quality"] == pytest.approx(face.quality, rel=1e-3)
+            assert {name: row[name] for name in COLUMNS} == pytest.approx(measures(face.points_px, face.scheme), abs=0.1)
     assert {0, 1} <= counts
 
 
@@ -208,6 +211,12 @@ def test_a_changed_image_is_refused(written: Path, tiny_bundle: Bundle, tmp_path
     out = tmp_path / "faces.parquet"
     assert command(tiny_bundle, image.parent, out) == 0
     assert command(tiny_bundle, image.parent, out) == 0
+    whole, note = out.read_bytes(), pq.read_schema(out).metadata[b"fkp.job"]
+    older = {key: value for key, value in json.loads(note).items() if key != "columns"}
+    pq.write_table(pq.read_table(out).replace_schema_metadata({b"fkp.job": json.dumps(older)}), out)
+    with pytest.raises(FkpError, match="exists, of the columns of another version of fkp: choose another name"):
+        command(tiny_bundle, image.parent, out)
+    out.write_bytes(whole)
     images.write_image(image, np.full((91, 120, 3), 127, np.uint8))
     with pytest.raises(FkpError, match=r"exists, of other images \(as many, but names, sizes or times differ\): choose another name"):
         command(tiny_bundle, image.parent, out)

@@ -154,6 +154,7 @@ def test_what_is_not_believed_is_not_followed_and_counted(predictor: Predictor, 
     tracker = FaceTracker(predictor, OneEuroSettings())
     assert [tracker(unbelieved, time_s) for time_s in (0.0, 0.1)] == [[], []]
     assert tracker.left_out == 2
+    assert [face.believed for face in tracker.left_out_faces] == [False]
     every = FaceTracker(Predictor(predictor.bundle, min_quality=0), OneEuroSettings())
     assert [len(every(unbelieved, time_s)) for time_s in (0.0, 0.1)] == [1, 1]
     assert every.left_out == 0

@@ -16,9 +16,10 @@ from fkp.data.synthetic.clip import Motion, frames
 from fkp.errors import FkpError
 from fkp.predict import Face, Predictor
 from fkp.predict.__main__ import main
+from fkp.predict.measures import COLUMNS, measures
 from fkp.predict.tracker import Sighting
 from fkp.predict.video import SCHEMA, Jitter
-from fkp.scheme import load_scheme
+from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.crop import box_of_points
 from fkp.vision.smooth import OneEuro, OneEuroSettings
 from fkp.vision.video import open_clip, written_clip
@@ -59,6 +60,7 @@ def test_a_video(clip: Path, champion: Bundle, tmp_path: Path, capsys: pytest.Ca
         points_px = np.array(row["points_px"])
         assert points_px.shape == np.array(row["raw_points_px"]).shape == (68, 2)
         assert len(row["expected_error_px"]) == 68
+        assert {name: row[name] for name in COLUMNS} == pytest.approx(measures(points_px, IBUG68), abs=0.01)
         x, y = points_px[30].round().astype(int)
         nose = slice(y - 2, y + 3), slice(x - 2, x + 3)
         assert np.abs(drawn[row["frame"]][nose].astype(int) - source[row["frame"]][nose]).mean() > 10

@@ -167,13 +167,13 @@ def test_a_request_for_one_face_costs_few_looks(model: Model, photo: bytes, imag
     (true,) = model.predictor.detector.detect(image)
     monkeypatch.setattr(model.predictor.detector, "detect", lambda image: [true] * 9)
     searches: list[int] = []
-    search = model.predictor.search
+    judge = model.predictor.judge
 
     def counted(image: Image, found: list[object], *more: object) -> object:
         searches.append(len(found))
-        return search(image, found, *more)  # type: ignore[arg-type]
+        return judge(image, found, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model.predictor, "search", counted)
+    monkeypatch.setattr(model.predictor, "judge", counted)
     found = model.find(photo, InferenceOptions(max_faces=1, min_quality=1.0))
     assert (found.faces, found.left_out, searches) == ([], 2, [1, 1])
 

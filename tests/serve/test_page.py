@@ -71,12 +71,15 @@ class Service:
         started = time.perf_counter()
         image = decode_image(data)
         quality = 0.1 if len(self.answers) == self.doubted else 0.8
-        faces = [{**face.to_json(), "quality": quality} for face in self.predictor(image, boxes_xyxy or None)]
+        found, left_out = self.predictor.find_all(image, boxes_xyxy or None)
+        faces = [{**face.to_json(), "quality": quality} for face in found]
         self.asked.append(boxes_xyxy)
         milliseconds = {"decode": 0.4, "detect": 5.0, "crop": 0.2, "network": 6.0, "total": 1000 * (time.perf_counter() - started)}
         answer = {
             "image": {"width": image.shape[1], "height": image.shape[0]},
             "faces": faces,
+            "left_out": len(left_out),
+            "left_out_faces": [face.outline_json() for face in left_out],
             "model": {"name": "champion", "version": "1", "digest": self.digest},
             "milliseconds": milliseconds,
             "request_id": "abc",
@@ -243,7 +246,7 @@ def test_everything_is_reached_by_keyboard(browser: Browser, image: Path) -> Non
         if name == "edges":
             _press(browser, Keys.SPACE)
     # A div is a wide table, which scrolls by keyboard: the faces and those of the card, as many as it has.
-    layers = ["edges", "points", "box", "errors"]
+    layers = ["edges", "points", "box", "errors", "filter"]
     assert [name for name, _ in itertools.groupby(reached)] == ["camera", "download", *layers, "div", "copy", "json", "div", "summary"]
     assert not np.array_equal(browser.canvas(), before), "the edges are still drawn"
 
@@ -259,6 +262,72 @@ def test_layers_are_shown_and_hidden(browser: Browser, image: Path) -> None:
     plain = read_image(image)
     shrunk = cv2.resize(seen[-1], plain.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shrunk.astype(int) - plain).mean() < 3, "with nothing drawn the image is itself"
+
+
+def test_pose_openness_and_doubt_are_shown_and_a_filter_follows_the_face(
+    browser: Browser, service: Service, image: Path, tmp_path: Path, unbelieved: np.ndarray
+) -> None:
+    browser.choose(image)
+    browser.wait_for("1 face found.")
+    [face] = service.answers[-1]["faces"]
+    cells = [cell.text for cell in browser.driver.find_elements(By.CSS_SELECTOR, "#measures tbody td")]
+    assert [float(cell.rstrip("°")) for cell in cells[1:4]] == pytest.approx(list(face["pose"].values()), abs=0.51)
+    assert [float(cell) for cell in cells[4:]] == pytest.approx(list(face["openness"].values()), abs=0.006)
+
+    for name in ("edges", "points", "box", "errors"):
+        browser.find(f"[name={name}]").click()
+    points_px, before = np.array(face["keypoints"]), browser.canvas()
+    beside_px = np.array([points_px[36:42].mean(0), points_px[42:48].mean(0), (points_px[33] + points_px[51]) / 2, points_px[8]])
+    plain = browser.colours_at(beside_px)
+    browser.find("[name=filter]").click()
+    changed = np.abs(browser.colours_at(beside_px) - plain).max(axis=1)
+    assert (changed[:2] > 5).all(), changed
+    assert changed[2] > 20 and changed[3] == 0, "lenses on the eyes, hair below the nose, none on the chin"
+    browser.find("[name=filter]").click()
+    assert np.array_equal(browser.canvas(), before)
+    # It follows the camera's face, which is another place of the same one.
+    browser.find("[name=filter]").click()
+    browser.find("#camera").click()
+    _until(lambda: service.answers[-1]["image"] != {"width": PIL.Image.open(image).width, "height": PIL.Image.open(image).height})
+    browser.wait_for("1 face found.")
+    browser.find("#camera").click()
+    browser.wait_for("The camera is off.")
+    with_filter = browser.canvas()
+    browser.driver.save_screenshot(str(tmp_path / "filter.png"))
+    browser.find("[name=filter]").click()
+    assert (with_filter != browser.canvas()).any(axis=2).mean() > 0.005
+
+    browser.find("[name=box]").click()
+    PIL.Image.fromarray(unbelieved).save(tmp_path / "doubtful.png")
+    browser.choose(tmp_path / "doubtful.png")
+    browser.wait_for("No face was found: try an image in which a face is larger or turned more to the camera. 1 left out:")
+    [outline] = service.answers[-1]["left_out_faces"]
+    x0, y0, x1, _ = outline["box"]
+    with_box = browser.canvas()
+    browser.find("[name=box]").click()
+    changed = (with_box != browser.canvas()).any(axis=2)
+    zoom = changed.shape[1] / service.answers[-1]["image"]["width"]
+    left, top, right = (round((value + 0.5) * zoom) for value in (x0, y0, x1))
+    along = changed[top - 3 : top + 4, left:right].any(axis=0)
+    assert 0.3 < along.mean() < 0.8 and np.count_nonzero(np.diff(along.astype(int))) > 6, "dashed"
+    assert changed[:, : left - 4].sum() == 0
+
+
+def test_a_point_that_the_model_is_unsure_of_is_hollow(
+    browser: Browser, service: Service, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here all are, by a limit of nothing: another digest brings it to the page."""
+    monkeypatch.setattr(service.predictor, "belief", replace(service.predictor.belief, unsure_ratio=0.0))
+    monkeypatch.setattr(service, "digest", "unsure")
+    browser.choose(image)
+    browser.wait_for("1 face found.")
+    for name in ("edges", "box", "errors"):
+        browser.find(f"[name={name}]").click()
+    points_px = np.array(service.answers[-1]["faces"][0]["keypoints"])
+    inside = browser.colours_at(points_px)
+    wanted = np.array([COLOUR_OF_POINT[point] for point in range(len(IBUG68))])
+    assert np.median(np.abs(inside - wanted).max(axis=1)) > 40
+    assert (browser.canvas()[..., :3].reshape(-1, 3) == COLOUR_OF_POINT[0]).all(-1).sum() > 10, "the rings are there"
 
 
 def test_the_drawing_is_saved_as_a_png(browser: Browser, image: Path) -> None:
@@ -492,7 +561,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/model":
             self._answer(*self._guarded(lambda: (200, self.service.model())))
         elif self.path == "/v1/landmarks":
-            self._answer(200, {**page_landmarks(self.service.scheme), "digest": self.service.digest})
+            self._answer(200, {**page_landmarks(self.service.scheme, self.service.predictor.belief), "digest": self.service.digest})
         elif self.path == "/" or (self.path.startswith("/page/") and path.is_file()):
             self._send(200, path.read_bytes(), TYPES[path.suffix])
         else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fkp.scheme import IBUG68
-from fkp.vision.draw import draw_face, region_colours
+from fkp.vision.draw import draw_box, draw_face, region_colours
 
 
 def scattered_points() -> np.ndarray:
@@ -52,6 +54,31 @@ def test_a_disc_is_as_large_as_the_expected_error() -> None:
     inside, outside = ([(y + up, x + up) for x, y in points_px.astype(int) if untouched[y + up, x + up]] for up in (8, 10))
     assert len(inside) > 40 and all(changed[place] for place in inside), "11.3 px away"
     assert len(outside) > 40 and not any(changed[place] for place in outside), "14.1 px away"
+
+
+def test_a_hollow_point_is_a_ring() -> None:
+    image = np.full((380, 380, 3), 100, np.uint8)
+    points_px = scattered_points()
+    hollow = np.arange(len(IBUG68)) % 2 == 1
+    plain, drawn = draw_face(image, points_px), draw_face(image, points_px, hollow=hollow)
+    for point, (x, y) in enumerate(points_px.astype(int)):
+        about = np.s_[y - 5 : y + 6, x - 5 : x + 6]
+        assert (drawn[about] == plain[about]).all() != hollow[point], point
+    # Where no line ends, the middle of a ring is the image.
+    ends = {end for edge in IBUG68.edges for end in edge}
+    alone = replace(IBUG68, edges=())
+    x, y = points_px[1].astype(int)
+    ring = draw_face(image, points_px, scheme=alone, hollow=hollow)
+    assert 1 in ends and (ring[y, x] == 100).all() and (ring[y - 5 : y + 6, x - 5 : x + 6] != 100).any()
+
+
+def test_a_dashed_box_has_corners_and_gaps() -> None:
+    drawn = draw_box(np.zeros((200, 200, 3), np.uint8), np.array([20.0, 30.0, 180.0, 150.0]), dashed=True)
+    solid = draw_box(np.zeros((200, 200, 3), np.uint8), np.array([20.0, 30.0, 180.0, 150.0]))
+    assert all((drawn[y, x] > 100).all() for x in (20, 180) for y in (30, 150))
+    assert 0.4 < (drawn[30, 20:180] > 100).all(-1).mean() < 0.7 < (solid[30, 20:180] > 100).all(-1).mean()
+    far = np.array([-1e9, 10.0, 1e9, 90.0], np.float32)
+    assert draw_box(drawn, far, dashed=True).shape == draw_box(drawn, np.zeros(4), dashed=True).shape == drawn.shape
 
 
 @pytest.mark.parametrize("place", [-1e9, 1e9, -50.0])

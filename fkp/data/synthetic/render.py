@@ -91,12 +91,26 @@ def render(identity: Identity, rng: np.random.Generator) -> tuple[Image, np.ndar
     Returns:
         (H, W, 3) uint8 RGB with sides of 110 to 320 px, and (68, 2) float32 points in pixels, exact for what is painted.
     """
+    image, points_px, _ = render_view(identity, rng)
+    return image, points_px
+
+
+def render_view(
+    identity: Identity, rng: np.random.Generator, angles: tuple[float, float, float] | None = None
+) -> tuple[Image, np.ndarray, View]:
+    """As `render`, with the view that it was painted from.
+
+    Args:
+        identity: The person.
+        rng: Draws everything else.
+        angles: Yaw, pitch and roll in radians, see `View`; None: they are drawn, too.
+    """
     width, height = (
         np.clip(110 * (320 / 110) ** (rng.random() ** 1.3) * np.exp(rng.uniform(-0.2, 0.2, 2)), 110, 320).round().astype(int).tolist()
     )
     expression = Expression.draw(rng)
     points = points_of(identity, expression)
-    view = _draw_view(points, width, height, rng)
+    view = _draw_view(points, width, height, rng, angles)
     points_px = place_points(points, view)
     light = np.array([rng.normal(0, 0.6), rng.normal(-0.35, 0.35), 1.0])
     painter = Painter(_background(width, height, rng))
@@ -110,7 +124,7 @@ def render(identity: Identity, rng: np.random.Generator) -> tuple[Image, np.ndar
     _paint_occluder(painter, view, points_px, rng)
     image = cv2.resize(painter.canvas_u8, (width, height), interpolation=cv2.INTER_AREA)
     image = _light_up(image, painter.lit_u8, view, points_px, light / np.linalg.norm(light), rng)
-    return _photograph(image, painter.lit_u8, rng), points_px.astype(np.float32)
+    return _photograph(image, painter.lit_u8, rng), points_px.astype(np.float32), view
 
 
 def place_points(points: np.ndarray, view: View) -> np.ndarray:
@@ -150,9 +164,11 @@ def _jpeg(image: Image, quality: int) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)[1].tobytes()
 
 
-def _draw_view(points: np.ndarray, width: int, height: int, rng: np.random.Generator) -> View:
-    angles = np.radians(np.clip(rng.normal(0, (19, 9, 9)), (-40, -20, -25), (40, 20, 25)))
-    yaw, pitch, roll = angles.tolist()
+def _draw_view(
+    points: np.ndarray, width: int, height: int, rng: np.random.Generator, angles: tuple[float, float, float] | None = None
+) -> View:
+    drawn = np.radians(np.clip(rng.normal(0, (19, 9, 9)), (-40, -20, -25), (40, 20, 25)))
+    yaw, pitch, roll = angles or drawn.tolist()
     flat = place_points(points, View(yaw, pitch, roll, 1.0))
     low, high = flat.min(axis=0), flat.max(axis=0)
     frame = np.array([width, height])

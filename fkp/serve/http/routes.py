@@ -255,6 +255,7 @@ def _found_json(found: Found, chosen: list[int] | None) -> dict[str, Any]:
         "image": {"width": found.width, "height": found.height},
         "faces": [face_json(face, chosen) for face in found.faces],
         "left_out": found.left_out,
+        "left_out_faces": [face.outline_json() for face in found.left_out_faces],
     }
 
 
@@ -268,7 +269,7 @@ def _add_state(api: FastAPI, engine: Engine) -> None:
     async def landmarks() -> dict[str, Any]:
         """The model's landmarks: names, pairs, regions with their colours, lines between them; and the digest of the model they are of."""
         model = _model(engine)
-        return {**page_landmarks(model.predictor.scheme), "digest": model.digest}
+        return {**page_landmarks(model.predictor.scheme, model.predictor.belief), "digest": model.digest}
 
     @api.get("/healthz", response_model=schemas.Health)
     async def healthz() -> Response:

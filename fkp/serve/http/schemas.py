@@ -67,6 +67,22 @@ class ImageSize(_Answer):
     height: int
 
 
+class Outline(_Answer):
+    """A detection that is left out."""
+
+    box: Box = Field(description="where the model looked for a face")
+    score: float = Field(description="the detector's confidence")
+    quality: float = Field(description="see a face's")
+
+
+class Pose(_Answer):
+    """How a head is turned from facing the camera, in degrees: first by its yaw, then its pitch, then its roll."""
+
+    yaw_deg: float = Field(description="positive turns the nose to the viewer's right")
+    pitch_deg: float = Field(description="positive lowers it")
+    roll_deg: float = Field(description="positive turns the head clockwise in the image")
+
+
 class FaceAnswer(_Answer):
     """One face."""
 
@@ -76,6 +92,11 @@ class FaceAnswer(_Answer):
     expected_error_px: list[float] = Field(description="for each point, how far from the truth the network expects it to be")
     quality: float = Field(
         description="0 to 1, whatever the face's size and pose: exp(-(mean expected error of all points) / (5 % of the box's longer side))"
+    )
+    believed: bool = Field(description="whether the quality reaches the model's own limit; a detection that is not believed is left out")
+    pose: Pose | None = Field(description="null where the model's landmarks do not tell it, see measures of /v1/landmarks")
+    openness: dict[Literal["left_eye", "right_eye", "mouth"], float] = Field(
+        description="mean distance of the lids' or lips' facing points by that of the corners; without those that the landmarks do not tell"
     )
 
 
@@ -103,9 +124,13 @@ class Keypoints(_Answer):
                         "keypoints": [[203.1, 151.7], [204.9, 176.2]],
                         "expected_error_px": [3.2, 2.9],
                         "quality": 0.71,
+                        "believed": True,
+                        "pose": {"yaw_deg": -12.3, "pitch_deg": 4.1, "roll_deg": 2.0},
+                        "openness": {"left_eye": 0.31, "right_eye": 0.29, "mouth": 0.05},
                     }
                 ],
-                "left_out": 0,
+                "left_out": 1,
+                "left_out_faces": [{"box": [12.0, 310.5, 61.7, 360.2], "score": 0.64, "quality": 0.18}],
                 "model": {"name": "fkp", "version": "ytfaces", "digest": "3f6c"},
                 "milliseconds": {"read": 0.2, "decode": 1.9, "detect": 5.8, "crop": 0.2, "queue": 0.1, "network": 1.0, "total": 9.6},
             }
@@ -116,6 +141,7 @@ class Keypoints(_Answer):
     image: ImageSize
     faces: list[FaceAnswer]
     left_out: int = Field(description="detections left out because of min_quality; of given boxes none is")
+    left_out_faces: list[Outline] = Field(description="these detections")
     model: ModelName
     milliseconds: dict[str, float] = Field(description="time of each stage: read, decode, detect, crop, queue, network, total")
 
@@ -127,6 +153,7 @@ class BatchEntry(_Answer):
     image: ImageSize | None = None
     faces: list[FaceAnswer] | None = None
     left_out: int | None = Field(None, description="as in /v1/keypoints")
+    left_out_faces: list[Outline] | None = Field(None, description="as in /v1/keypoints")
     error: Error | None = None
     milliseconds: dict[str, float] = {}
 

@@ -4,8 +4,9 @@ import { Api } from "./api.js";
 import { Camera, whyNoCamera } from "./camera.js";
 import { element, flattenMetrics, renderMarkdown } from "./card.js";
 import { draw } from "./draw.js";
+import { canFilter } from "./filter.js";
 import { Follower } from "./follow.js";
-import { describe, faceRows, formatJson, regionItems, timing } from "./result.js";
+import { describe, faceRows, formatJson, measureRows, regionItems, timing } from "./result.js";
 
 const find = (id) => document.getElementById(id);
 const api = new Api(askToken);
@@ -142,8 +143,12 @@ function show(next) {
   find("no-result").hidden = Boolean(answer);
   if (answer) {
     find("faces").tBodies[0].replaceChildren(...faceRows(answer));
+    find("measures").tBodies[0].replaceChildren(...measureRows(answer));
     find("regions").replaceChildren(...regionItems(answer, tables));
     find("json").value = formatJson(answer);
+    const filter = find("layers").elements.filter;
+    filter.disabled = !canFilter(tables.landmarks);
+    filter.parentElement.title = filter.disabled ? "The model's landmarks lack an eye, the nose or the mouth." : "";
   }
   paint();
 }

@@ -5,8 +5,9 @@ import { element } from "./card.js";
 /** What was found, as one sentence. */
 export function describe(answer) {
   const count = answer.faces.length;
-  if (!count) return "No face was found: try an image in which a face is larger or turned more to the camera.";
-  return `${count} ${count === 1 ? "face" : "faces"} found.`;
+  const out = answer.left_out ? ` ${answer.left_out} left out: the model does not believe ${answer.left_out === 1 ? "it" : "them"}.` : "";
+  if (!count) return `No face was found: try an image in which a face is larger or turned more to the camera.${out}`;
+  return `${count} ${count === 1 ? "face" : "faces"} found.${out}`;
 }
 
 /** The milliseconds the reader waited, those of the server, and its longer steps. */
@@ -28,6 +29,15 @@ export function faceRows(answer) {
       fixed(mean(face.expected_error_px), 2),
     ];
     return element("tr", ...cells.map((cell) => element("td", cell)));
+  });
+}
+
+/** One row a face: how the head is turned, and how far eyes and mouth are open; a dash where the model's landmarks do not tell. */
+export function measureRows(answer) {
+  return answer.faces.map((face, index) => {
+    const angles = ["yaw_deg", "pitch_deg", "roll_deg"].map((name) => (face.pose ? `${Math.round(face.pose[name])}°` : "–"));
+    const openings = ["left_eye", "right_eye", "mouth"].map((name) => fixed(face.openness?.[name], 2));
+    return element("tr", ...[`${index + 1}`, ...angles, ...openings].map((cell) => element("td", cell)));
   });
 }
 
