@@ -137,6 +137,41 @@ def page(_: str | None) -> bytes:
         return bytes(driver.get_screenshot_as_png())
 
 
+def label(_: str | None) -> bytes:
+    """The labelling page with one face, at the first point that it asks for."""
+    with tempfile.TemporaryDirectory() as work:
+        command = [sys.executable, "-m", "fkp", "label", str(FACES), "--out", f"{work}/my_set", "--blind", "0"]
+        with browser(1400, 1010) as driver, running(command, stdout=subprocess.PIPE) as process:
+            from selenium.webdriver.common.action_chains import ActionChains
+            from selenium.webdriver.common.by import By
+            from selenium.webdriver.support.ui import WebDriverWait
+
+            assert process.stdout is not None
+            address = next((line.split()[-1] for line in iter(process.stdout.readline, "") if line.startswith("open ")), None)
+            if address is None:
+                raise FkpError("the page did not start: `fkp label` says why")
+            driver.get(address)
+            wait = WebDriverWait(driver, 60)
+            wait.until(lambda _: f"of {len(NOBODY)} faces are finished. Set" in driver.find_element(By.ID, "progress").text)
+            name = next(row for row in driver.find_elements(By.CSS_SELECTOR, "#queue button") if NOBODY[4] in row.text)
+            name.click()
+            wait.until(lambda _: NOBODY[4] in driver.find_element(By.ID, "live").text)
+            # As somebody sees it who has put the tip of the nose right.
+            place = "import('/page/main.js').then(({ store, view }) => { const { x, y } = store.face.points[30]; arguments[0]([x, y]); })"
+            x, y = driver.execute_async_script(place)
+            where = f"const done = arguments[0]; import('/page/main.js').then(({{ view }}) => done(view.toScreen([{x}, {y}])))"
+            across, down = driver.execute_async_script(where)
+            canvas = driver.find_element(By.ID, "canvas")
+            middle = canvas.size["width"] / 2, canvas.size["height"] / 2
+            ActionChains(driver).move_to_element_with_offset(
+                canvas, round(across - middle[0]), round(down - middle[1])
+            ).click_and_hold().move_by_offset(6, 4).release().perform()
+            wait.until(
+                lambda _: "1 of 68" in driver.find_element(By.ID, "review").text or driver.find_element(By.ID, "saved").text == "Saved."
+            )
+            return bytes(driver.get_screenshot_as_png())
+
+
 def search(_: str | None) -> bytes:
     """The page of a search on synthetic faces, which is run for it: minutes."""
     with tempfile.TemporaryDirectory() as name, browser(1180, 1500) as driver:
@@ -163,6 +198,7 @@ FIGURES: dict[str, tuple[str, Callable[[str | None], bytes]]] = {
     "synthetic": ("synthetic.jpg", synthetic),
     "ced": ("ced.png", cumulative),
     "page": ("page.png", page),
+    "label": ("label.png", label),
     "search": ("search.png", search),
 }
 
@@ -243,7 +279,7 @@ def browser(width: int, height: int) -> Iterator[Any]:
         raise FkpError("this needs a browser: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
-    # As in tests/serve/test_page.py: containers and root have no sandbox to offer, and the browser sees our own pages only.
+    # As in tests/conftest.py: containers and root have no sandbox to offer, and the browser sees our own pages only.
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", f"--window-size={width},{height}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))

@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("fkp.evaluation.__main__", "train", "measure a bundle, or a running endpoint"),
     "train": Verb("fkp.train.__main__", "train", "train a model"),
     "adapt": Verb("fkp.adapt.__main__", "train", "bring a model to labels of your own"),
+    "label": Verb("fkp.label.__main__", "label", "correct what a model guesses, on a page"),
     "tune": Verb("fkp.tune.search", "tune", "search for better settings"),
     "serve": Verb("fkp.serve.__main__", "serve", "answer images over HTTP"),
     "data": Verb("fkp.data.__main__", "train", "import, fetch, verify, describe, make, export and pack labelled faces"),

@@ -162,6 +162,7 @@ def parsers() -> dict[str, Callable[[list[str]], Any]]:
     from fkp.adapt import __main__ as adapt
     from fkp.data import __main__ as data
     from fkp.evaluation import __main__ as evaluation
+    from fkp.label import __main__ as label
     from fkp.predict import __main__ as predict
     from fkp.serve import __main__ as serve
     from fkp.track import __main__ as track
@@ -186,6 +187,7 @@ def parsers() -> dict[str, Callable[[list[str]], Any]]:
         "evaluate": evaluation._parse,
         "train": of_config,
         "adapt": adapt._parser().parse_args,
+        "label": label.parse,
         "tune": options.parse,
         "serve": serve.parse,
         "data": of_data,

@@ -29,7 +29,7 @@ VERSIONS = ("3.11", "3.12", "3.13")
 CORE_MB, PREDICT_S, HELP_S = 350, 0.7, 0.3
 #: The best of so many: what else the machine does only adds.
 TRIES = 7
-VERBS = ("predict", "evaluate", "train", "adapt", "tune", "serve", "data", "models", "track", "cluster", "demo")
+VERBS = ("predict", "evaluate", "train", "adapt", "label", "tune", "serve", "data", "models", "track", "cluster", "demo")
 
 
 def main() -> None:

