@@ -169,7 +169,8 @@ def label(_: str | None) -> bytes:
             wait.until(
                 lambda _: "1 of 68" in driver.find_element(By.ID, "review").text or driver.find_element(By.ID, "saved").text == "Saved."
             )
-            return bytes(driver.get_screenshot_as_png())
+            shot = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
+            return bytes(cv2.imencode(".png", cv2.resize(shot, None, fx=0.66, fy=0.66, interpolation=cv2.INTER_AREA))[1])
 
 
 def search(_: str | None) -> bytes:

@@ -281,7 +281,7 @@ class Session:
         report = self.adapting.report or {}
         before = report["before"] and report["before"]["nme_pct"]
         with self._lock:
-            self.log.take_model(Taken(str(place), report["faces"] + report["faces_kept_aside"], before, report["after"]["nme_pct"]))
+            self.log.take_model(Taken(str(place), report["faces"], before, report["after"]["nme_pct"]))
             self.model = str(place)
             self._take(open_bundle(place))
 

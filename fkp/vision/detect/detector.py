@@ -20,6 +20,10 @@ _LARGE = 0.4
 #: From so many times `size_px` on an image is large: its first pass is `coarse_px` long.
 _LARGE_IMAGE = 3
 
+#: Where nothing is found and something has this score, the image is looked at in these lengths, too, as parts of `size_px`: a face that
+#: stands on its head is found at one size and not at another.
+_MAYBE, _AGAIN = 0.35, (1 / 3, 2 / 3, 0.8)
+
 #: A window's box may lie so near to a border inside the image, as part of the window's side, before it counts as cut off.
 _EDGE = 0.01
 
@@ -146,6 +150,11 @@ class FaceDetector:
         if (seen.lengths_px > large_px).any() or not len(found):
             around = self._sure(self._look(pyramid, padded(width, height, self.backend.size_px)))
             found = Candidates.join([found[found.lengths_px <= large_px], around])
+        for part in _AGAIN:
+            if len(found) or not (seen.scores >= _MAYBE).any():
+                break
+            length = part * self.backend.size_px
+            found = self._sure(self._look(pyramid, whole(width, height, length, round((self.backend.size_px - length) / 2))))
         found = merge(found)
         return self._find_small(pyramid, found, seen, window.zoom) if self._tiles else found
 
