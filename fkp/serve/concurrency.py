@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fkp.errors import FkpError
 from fkp.serve.http.security import overloaded
-from fkp.serve.limits import BURST, CROWDED_PER_S, LARGE_PIXELS, LARGE_PIXELS_IN_PROGRESS
+from fkp.serve.limits import BURST, CROWDED_PER_S, LARGE_PIXELS, LARGE_PIXELS_IN_PROGRESS, PIXELS
 from fkp.serve.refusal import Refusal
 from fkp.vision.header import read_header
 
@@ -70,7 +70,7 @@ class ConcurrencyLimiter:
             head.extend(message.get("body", b"")[: _HEAD_BYTES - len(head)])
             if not message.get("more_body", False):
                 size = pixels_of(bytes(head))
-                if size > LARGE_PIXELS:
+                if LARGE_PIXELS < size <= PIXELS:  # What is above that is refused by its header.
                     if self.large_pixels + size > LARGE_PIXELS_IN_PROGRESS:
                         raise overloaded(f"images of {self.large_pixels / 1e6:.0f} megapixels are in progress")
                     pixels = size
