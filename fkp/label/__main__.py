@@ -139,8 +139,8 @@ def listening(host: str, port: int) -> socket.socket:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     about = (
-        "Label photographs by correcting what a model guesses, the most unsure face first: on a page on this machine, which the command "
-        "prints the address of. The set is that of `fkp data import`; every change is on the disk at once."
+        "Label photographs by correcting what a model guesses, those faces first that tell most of the others: on a page on this machine, "
+        "which the command prints the address of. The set is that of `fkp data import`; every change is on the disk at once."
     )
     parser = argparse.ArgumentParser(prog="fkp label", description=about)
     parser.add_argument(
