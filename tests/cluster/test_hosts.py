@@ -84,8 +84,8 @@ def test_training_on_two_hosts(unbroken: float) -> None:
 
 
 def test_more_gpus_than_there_are_is_one_sentence(cluster: Cluster, unbroken: float) -> None:
-    wait_for("end", lambda: cluster.status("greedy") == "FAILED", 90)
-    assert cluster.seconds("greedy") < 90  # 45 s of it for hosts that are about to join.
+    wait_for("end", lambda: cluster.status("greedy") == "FAILED", 200)
+    assert cluster.seconds("greedy") < 200  # 45 s of it for hosts that are about to join; a busy machine doubles it.
     assert "error: scale.use_gpu=yes needs 2 GPUs and the cluster has 0" in cluster.logs("greedy")
 
 
