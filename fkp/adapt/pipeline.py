@@ -110,7 +110,7 @@ def adapt(
 def config_of(base: Bundle, data: DataConfig, address: str, out: Path) -> Config:
     """The run of the adapted model, with a map of the shape."""
     kept = base.config.data.model_dump(include={"cache_dir"})
-    # No validation subset: whoever is not kept aside trains in the end.
+    # No validation subset: `folds_of` splits, and all train in the end.
     own = data.updated({"test_fold": 0, "val_fold": 1, "val_share": _NOBODY, **kept})
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", out.name).strip("-._")[:100] or "adapted"
     config = base.config.updated(
@@ -182,7 +182,7 @@ def _adapt(catalog: Catalog, base: Bundle, adapter: Adapter, out: Path, ways: Se
         with clock("publishing"):
             bundle = publish(out, catalog, base, adapter, config, network, faces, measured, summary)
             write_report(report_path.with_suffix(".html"), [replace(measured.after, radii=bundle.metrics[ERROR_RADII])], bundle)
-    summary |= clock.told()
+    summary |= clock.to_json()
     files.write_json(report_path, summary)
     return Adapted(bundle, report_path, summary)
 
@@ -200,8 +200,8 @@ class _Clock:
         yield
         self._spent_s[step] = self._spent_s.get(step, 0.0) + time.monotonic() - began
 
-    def told(self) -> dict[str, Any]:
-        """For the JSON report."""
+    def to_json(self) -> dict[str, Any]:
+        """`minutes` of all and `minutes_of` each step, for the report."""
         spent = {step: round(seconds / 60, 2) for step, seconds in self._spent_s.items()}
         return {"minutes": round((time.monotonic() - self._began) / 60, 2), "minutes_of": spent}
 

@@ -70,7 +70,7 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     try:
         yield draft
         if draft.exists():
-            _sync(draft)
+            sync(draft)
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -104,7 +104,7 @@ def install_dir(new: Path, place: Path, keep: bool = False) -> None:
     """
     for path in new.rglob("*"):
         if path.is_file():
-            _sync(path)  # A full disk may show only now, while the old folder still stands.
+            sync(path)  # A full disk may show only now, while the old folder still stands.
     try:
         os.rename(new, place)
     except OSError as error:
@@ -112,7 +112,7 @@ def install_dir(new: Path, place: Path, keep: bool = False) -> None:
             raise
         if not keep:
             _exchange(new, place)
-    _sync(place.parent)
+    sync(place.parent)
     remove(new)  # All is done by now: it names the old one.
 
 
@@ -152,7 +152,12 @@ def _exchange(new: Path, place: Path) -> None:
     remove(_aside(place))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk.
+
+    Raises:
+        OSError: It is not.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

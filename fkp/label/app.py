@@ -140,7 +140,7 @@ def _add_reading(api: FastAPI, session: Session) -> None:
     tables = page_landmarks(session.scheme)
 
     @api.get("/api/tables")
-    def told() -> dict[str, Any]:
+    def scheme_tables() -> dict[str, Any]:
         """The scheme."""
         return tables
 

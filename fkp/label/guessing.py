@@ -82,7 +82,7 @@ class Guessing:
         x0, y0, x1, y1 = face.box or face.seen
         return size if size > 0 else math.hypot(x1 - x0, y1 - y0)
 
-    def told(self, face: Face, hidden: bool, moved: Iterable[int] = ()) -> dict[str, Any]:
+    def to_json(self, face: Face, hidden: bool, moved: Iterable[int] = ()) -> dict[str, Any]:
         """The points of a face as the page shows them.
 
         Args:

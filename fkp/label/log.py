@@ -12,6 +12,7 @@ prediction is ever written here. A line that a kill has cut off is dropped; it w
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from fkp.common import files
 from fkp.errors import FkpError
 from fkp.label.face import Face, changed, inverse, point_of, started
 from fkp.scheme import Scheme, load_scheme
@@ -101,7 +103,7 @@ class Log:
             assert scheme is not None, "a new log is given its scheme"
             self.scheme, self.blind = scheme, blind
             self._append({"kind": KIND, "scheme": scheme.to_json(), "blind": blind})
-            self._sync_folder(folder)
+            files.sync(folder)
         else:
             self._read(whole, scheme)
 
@@ -234,21 +236,13 @@ class Log:
         try:
             os.ftruncate(self._file, self._size)  # What an error left behind, where it could not be cut off then.
             if os.write(self._file, data) < len(data):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
             raise NotSaved(f"not saved: cannot write {self.path}: {error.strerror or error}: free some space and try again") from error
         self._size += len(data)
-
-    @staticmethod
-    def _sync_folder(folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _now() -> str:

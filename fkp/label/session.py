@@ -136,7 +136,7 @@ class Session:
             "can_undo": self.log.can_undo,
             "can_redo": self.log.can_redo,
         }
-        return {**own, **self.guessing.told(face, blind and not face.done, moved)}
+        return {**own, **self.guessing.to_json(face, blind and not face.done, moved)}
 
     # --- commands
 
@@ -290,8 +290,8 @@ class Session:
         faces = [*self.log.faces.values()]
         now = self.log.last, self.finder.looked
         if self._told is None or self._told[:2] != now:  # The page asks each second, and nothing may wait for it.
-            measured = statistics.told(faces, self.scheme, self.is_blind, self.guessing.errors.circle_90)
-            self._told = *now, measured, worth.told(self.log, self.queue.stated_pct(), self.scheme, self.is_blind)
+            measured = statistics.figures(faces, self.scheme, self.is_blind, self.guessing.errors.circle_90)
+            self._told = *now, measured, worth.sentence(self.log, self.queue.stated_pct(), self.scheme, self.is_blind)
         measured, worth_text = self._told[2:]
         trouble = [said for said in (self.finder.trouble, self._judged) if said]
         return {

@@ -45,7 +45,7 @@ def nme_pct(faces: Iterable[Face], scheme: Scheme) -> np.ndarray:
     return np.array(found)
 
 
-def told(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool], circle_90: float) -> dict[str, Any]:
+def figures(faces: Sequence[Face], scheme: Scheme, is_blind: Callable[[Face], bool], circle_90: float) -> dict[str, Any]:
     """What the page shows.
 
     Args:

@@ -23,7 +23,7 @@ def counts(face: Face) -> bool:
     return face.done and not face.removed and not is_second(face.id)
 
 
-def told(log: Log, stated_pct: np.ndarray, scheme: Scheme, is_blind: Callable[[Face], bool]) -> str:
+def sentence(log: Log, stated_pct: np.ndarray, scheme: Scheme, is_blind: Callable[[Face], bool]) -> str:
     """What the labels are worth and what more would bring, in words; nothing where there is no face.
 
     Args:
