@@ -28,6 +28,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pts import Labelled, labelled
 
 from fkp.adapt.faces import read_faces
 from fkp.adapt.finetune import Recipe, finetune
@@ -47,8 +48,6 @@ from fkp.scheme import IBUG68, Scheme, load_scheme
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.crop import box_of_points
 from fkp.vision.image import read_image
-
-Labelled = list[tuple[Path, np.ndarray]]
 
 #: 20 landmarks of the 68, in an order of their own.
 TWENTY = [66, 8, 30, 48, 36, 45, 54, 57, 51, 62, 33, 27, 17, 21, 22, 26, 39, 42, 4, 12]
@@ -201,18 +200,6 @@ def large(faces: Labelled, count: int, model: str, ways: Sequence[str]) -> None:
         summary = json.loads(Path(f"{folder}/model-report.json").read_text())
         print(f"{count} photographs of 12 megapixels, {'/'.join(ways)}: {peak_gib:.2f} GiB at most, {summary['minutes']:.1f} minutes")
         print("  " + ", ".join(f"{step} {minutes:.2f}" for step, minutes in summary["minutes_of"].items()))
-
-
-def labelled(folder: Path) -> Labelled:
-    """Photographs of a folder with their (68, 2) points, counted from 0."""
-    found = []
-    for path in sorted(folder.glob("*.pts")):
-        text = path.read_text()
-        numbers = [float(word) for word in (text.split("{")[1].split("}")[0] if "{" in text else text).split()]
-        images = [path.with_suffix(suffix) for suffix in (".jpg", ".png") if path.with_suffix(suffix).is_file()]
-        if images and len(numbers) == 2 * len(IBUG68):
-            found.append((images[0], np.array(numbers, np.float32).reshape(-1, 2) - 1))
-    return found
 
 
 def write_set(root: Path, faces: Labelled, scheme: Scheme = IBUG68, missing: np.ndarray | None = None) -> Path:

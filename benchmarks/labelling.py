@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from adapt import Labelled, labelled, write_set
+from adapt import write_set
+from pts import Labelled, labelled
 
 from fkp.adapt.pipeline import adapt
 from fkp.adapt.ways import WAYS

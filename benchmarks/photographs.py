@@ -31,10 +31,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pts import labelled
 
 from fkp.errors import FkpError, run_command
 from fkp.predict import Predictor
-from fkp.predict.inputs import list_images
 from fkp.predict.predictor import given_boxes
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import iou
@@ -214,11 +214,8 @@ print(json.dumps(answers))
 def _print_photographs(name: str, folder: Path, find: Find) -> None:
     hits = others = count = 0
     times = []
-    for path in map(Path, list_images([str(folder)])):
-        labels = path.with_suffix(".pts")
-        if not labels.is_file():
-            continue
-        image, truth = read_image(path), box_of_points(_points_of(labels))[None]
+    for path, points in labelled(folder):
+        image, truth = read_image(path), box_of_points(points)[None]
         began = time.process_time()
         boxes = find(image)
         times.append(1000 * (time.process_time() - began))
@@ -228,13 +225,6 @@ def _print_photographs(name: str, folder: Path, find: Find) -> None:
         raise FkpError(f"{folder} holds no photograph with a .pts file beside it: name another folder")
     told = f"{hits} of {count} faces, {others} others, ms: median {np.median(times):.1f}, mean {np.mean(times):.1f}"
     print(f"{folder.name}, {name}: {told}", flush=True)
-
-
-def _points_of(path: Path) -> np.ndarray:
-    """(K, 2) points of a .pts file, with or without its header; it counts from 1."""
-    text = path.read_text(encoding="utf-8")
-    body = text.partition("{")[2].partition("}")[0] if "{" in text else text
-    return np.array([line.split() for line in body.strip().splitlines()], np.float64) - 1
 
 
 if __name__ == "__main__":
