@@ -1,11 +1,15 @@
 """What else than its labels could teach the shipped network: each source alone, same budget, validation faces only.
 
-python benchmarks/supervision.py [--epochs 24] [--only NAME ...] [--root DIR] [--cores 1]
+python benchmarks/supervision.py [--epochs 24] [--only NAME ...] [--with NAME=SET,SET ...] [--photographs FOLDER ...] [--root DIR]
 
 The labels are machine-made and noisy, so a second opinion may be worth more than another epoch. It comes from networks of the
 same recipe, one for each training fold, which has not seen that fold: an out-of-fold answer knows the face no better than a
 validation answer does. Networks and answers are kept in `runs/supervision`, so that the command goes on where it was ended,
 and two of them may share the list by `--only`. The validation labels are never changed, and the test fold is not read.
+
+`--with sfhq=data/sfhq` is a row of the labels and all faces of a label set, or of several, as `data.extra` trains them. Every row sees as
+many faces: those with more of them make fewer epochs. `--photographs` are folders of photographs with `.pts` files; a row then tells the
+error on those, too, raw and with the convention taken out (`benchmarks/convention.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from convention import fit
+from pts import labelled
 
 from fkp.common.files import check_same, write_json
 from fkp.config import Config, DataConfig, build_config, read_yaml
@@ -82,9 +88,13 @@ class Material:
         return opinion_px
 
     def train(self, faces: CropSet, name: str) -> Net:
-        """The network of the least validation error after a training on some faces; kept under its name."""
+        """The network of the least validation error after a training on some faces, kept under its name.
+
+        With more faces than there are labels it makes fewer epochs, so that it sees as many.
+        """
+        epochs = max(1, round(self.config.train.epochs * min(1.0, len(self.labels.rows) / len(faces.rows))))
         folder = self.out / f"{name.replace(' ', '-')}-{self.config.train.epochs}"
-        return _trained(self.config, CropCache(faces, self.cache.val, self.cache.digest), folder)
+        return _trained(self.config.updated({"train.epochs": epochs}), CropCache(faces, self.cache.val, self.cache.digest), folder)
 
     def part(self, chosen: np.ndarray) -> CropSet:
         """Some of the training faces, by a mask or by places."""
@@ -142,6 +152,18 @@ def with_synthetic(material: Material) -> CropSet:
     return with_more(material.labels, np.stack(crops), np.stack(points))
 
 
+def with_sets(material: Material, places: Sequence[str]) -> CropSet:
+    """The labels, and all faces of some label sets."""
+    config, crops, points = material.config, [], []
+    for place in places:
+        extra = load_labels(DataConfig(source="folder", root=place, scheme=config.data.scheme))
+        for row in range(len(extra)):
+            crop, points_px = crop_face(config.input, extra.image(row), extra.points_px[row], extra.scheme, wide=True)
+            crops.append(crop)
+            points.append(points_px)
+    return with_more(material.labels, np.stack(crops), np.stack(points))
+
+
 VARIANTS: dict[str, Callable[[Material], CropSet]] = {
     "labels": only_labels,
     "blended": blended,
@@ -156,7 +178,9 @@ def main() -> None:
     """Train what is missing of the list, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=24, help="length of each training (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="by default all")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="by default all, or with --with only the labels")
+    parser.add_argument("--with", nargs="+", default=[], metavar="NAME=SET,SET", dest="sets", help="rows with label sets beside the labels")
+    parser.add_argument("--photographs", type=Path, nargs="+", default=[], metavar="FOLDER", help="with .pts files, measured on as well")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
     parser.add_argument("--out", type=Path, default=Path("runs/supervision"), help="where the networks are kept (default: %(default)s)")
     parser.add_argument("--cores", type=int, default=1, help="threads of a training (default: %(default)s)")
@@ -171,13 +195,35 @@ def main() -> None:
     }
     config = build_config(read_yaml(CONFIG), run)
     material = Material(config, open_cache(config), arguments.out)
-    print("| what teaches | faces | validation NME % | 51 inner points | failures % at 8 % |\n|---|---|---|---|---|", flush=True)
-    for name in arguments.only:
-        faces = VARIANTS[name](material)
+    rows = {name: VARIANTS[name] for name in arguments.only or (["labels"] if arguments.sets else VARIANTS)}
+    for told in arguments.sets:
+        name, _, places = told.partition("=")
+        if not places:
+            raise FkpError(f"--with {told}: write NAME=SET, or NAME=SET,SET")
+        rows[name] = partial(with_sets, places=places.split(","))
+    others = _photographs(config, arguments.photographs)
+    more = ("other photographs, raw", "convention taken out", "failures % at 8 %, raw") if others else ()
+    head = ("what teaches", "faces", "validation NME %", "51 inner points", "failures % at 8 %", *more)
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
+    for name, variant in rows.items():
+        faces = variant(material)
         net = material.train(faces, name)
         found_px, truth_px = _sample(net, np.asarray(material.cache.val.crops_u8)), material.cache.val.points_px
         error, inner = nme_pct(found_px, truth_px), nme_pct(found_px, truth_px, IBUG68.groups["inner51"])
-        print(f"| {name} | {len(faces.rows)} | {error.mean():.3f} | {inner.mean():.3f} | {100 * (error > 8).mean():.1f} |", flush=True)
+        cells = [name, str(len(faces.rows)), f"{error.mean():.3f}", f"{inner.mean():.3f}", f"{100 * (error > 8).mean():.1f}"]
+        if others:
+            found_px = _sample(net, others[0])
+            raw, mapped = nme_pct(found_px, others[1]), nme_pct(fit(found_px, others[1]).mapped_px, others[1])
+            cells += [f"{raw.mean():.3f}", f"{mapped.mean():.3f}", f"{100 * (raw > 8).mean():.1f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _photographs(config: Config, folders: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Crops (N, C, S, S) of labelled photographs and their points (N, 68, 2) in them; None where no folder is named."""
+    faces = [
+        crop_face(config.input, read_image(path), points, IBUG68, wide=False) for folder in folders for path, points in labelled(folder)
+    ]
+    return (np.stack([crop for crop, _ in faces]), np.stack([points for _, points in faces])) if faces else None
 
 
 def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
