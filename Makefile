@@ -27,10 +27,12 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt pyproject.to
 demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and draw points into an image
 	$(PY) -m fkp demo
 
-champion: $(INSTALLED) ## Fetch the real faces and train saved_models/champion and saved_models/tiny again, into runs/
+champion: $(INSTALLED) ## Fetch the faces and train the models of saved_models again, into runs/
 	$(PY) -m fkp data fetch
+	$(PY) -m fkp data fetch --set sfhq
 	$(PY) -m fkp train --config configs/champion.yaml --track.run_name champion
 	$(PY) -m fkp train --config configs/tiny.yaml --track.run_name tiny
+	$(PY) -m fkp train --config configs/large.yaml --track.run_name large
 
 figures: $(INSTALLED) ## Make the images of docs/images again: needs the real faces (`fkp data fetch`) and chromium
 	$(PY) benchmarks/figures.py

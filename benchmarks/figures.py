@@ -117,7 +117,7 @@ def synthetic(_: str | None) -> bytes:
 
 def cumulative(root: str | None) -> bytes:
     """The error of both shipped models on the test persons."""
-    return ced.curves([str(REPO / "saved_models" / name) for name in ("champion", "tiny")], root, "test")
+    return ced.curves([str(REPO / "saved_models" / name) for name in ("champion", "tiny", "large")], root, "test")
 
 
 def page(_: str | None) -> bytes:

@@ -137,7 +137,7 @@ def _train(given: Config, workers: int, batch: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         storage = folder if given.track.storage == "runs" else given.track.storage  # Several hosts need one that they share.
         changes = {
-            "data": {"source": "synthetic"},
+            "data": {"source": "synthetic", "extra": []},
             "scale": {"num_workers": workers, "cpus_per_worker": 1},
             "optim": {"global_batch_size": batch},
             "train": {"epochs": 2},

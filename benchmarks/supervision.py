@@ -191,6 +191,7 @@ def main() -> None:
         "scale": {"num_workers": 0, "cpus_per_worker": arguments.cores},
         "export.int8": False,  # What is compared is the training.
         "data.val_share": 1.0,  # And the more faces judge it, the better.
+        "data.extra": [],  # A row of its own, see --with.
         **({"data.root": arguments.root} if arguments.root else {}),
     }
     config = build_config(read_yaml(CONFIG), run)

@@ -17,7 +17,6 @@ import yaml
 from fkp.bundle import open_bundle
 from fkp.compat import SETTINGS, with_todays_settings
 from fkp.config import Config, build_config, config_from_args
-from fkp.shipped import shipped
 
 
 @pytest.mark.over_5s("Tune is imported, in a fork that is the first of its process")
@@ -69,17 +68,6 @@ def test_they_are_at_any_depth_of_what_a_run_or_a_search_wrote() -> None:
         "config": {**nested(TODAY), "model": {}},
         "trials": [{"sample": {"loss.kind": "wing", "optim.lr": 0.1}}],
     }
-
-
-@pytest.mark.parametrize("name", ["champion", "tiny"])
-def test_the_shipped_bundles_have_old_names_and_open(name: str) -> None:
-    folder = shipped("saved_models") / name
-    assert {"loss", "code_weight", "int8"} <= json.loads((folder / "config.json").read_text())["model"].keys()
-    config = open_bundle(folder).config
-    assert (config.loss.kind, config.loss.heatmap_weight, config.export.int8) == ("smooth_l1", 1.0, True)
-    assert {"unshifted", "exposure", "label_shift_px"} <= json.loads((folder / "metrics.json").read_text())["test"]["identity"].keys()
-    measured = open_bundle(folder).metrics["test"]["identity"]
-    assert {"corrected", "leakage", "label_bias_px", "raw"} <= measured.keys() and not {"unshifted", "exposure"} & measured.keys()
 
 
 #: Where the first edition wrote what lies in first_edition.tar.xz: a finished training that is registered and champion, two
@@ -135,6 +123,16 @@ def test_the_registry_of_before_has_its_champion(first_edition: Path) -> None:
     assert open_bundle(source.path).config.loss.kind == "wing"
     assert registry.register(source.path, version.run_id).number == 1, "it is the same bundle"
     assert registry.promote(1).val_nme_pct == version.val_nme_pct
+
+
+def test_the_bundle_of_before_has_old_names_and_opens(first_edition: Path) -> None:
+    (folder,) = (path.parent for path in first_edition.glob("mlartifacts/fkp/*/artifacts/bundle/config.json"))
+    assert {"loss", "code_weight", "int8"} <= json.loads((folder / "config.json").read_text())["model"].keys()
+    config = open_bundle(folder).config
+    assert (config.loss.kind, config.loss.heatmap_weight, config.export.int8) == ("wing", 0.5, False)
+    assert {"unshifted", "exposure", "label_shift_px"} <= json.loads((folder / "metrics.json").read_text())["test"]["identity"].keys()
+    measured = open_bundle(folder).metrics["test"]["identity"]
+    assert {"corrected", "leakage", "label_bias_px", "raw"} <= measured.keys() and not {"unshifted", "exposure"} & measured.keys()
 
 
 @pytest.mark.parametrize(("name", "workers", "epochs"), [("broken", 0, 25), ("broken-ray", 1, 40)])

@@ -18,7 +18,7 @@ REPO = Path(__file__).resolve().parents[1]
 MAX_BYTES = 20 * 1024**2
 
 
-@pytest.fixture(scope="module", params=["champion", "tiny"])
+@pytest.fixture(scope="module", params=["champion", "tiny", "large"])
 def model(request: pytest.FixtureRequest) -> Bundle:
     return open_bundle(REPO / "saved_models" / request.param)
 

@@ -90,7 +90,7 @@ def test_the_json_brings_it_back() -> None:
     assert len(json.dumps(found.to_json())) < 30_000
 
 
-@pytest.mark.parametrize("name", ["champion", "tiny"])
+@pytest.mark.parametrize("name", ["champion", "tiny", "large"])
 def test_the_shipped_models_bring_theirs(name: str) -> None:
     bundle: Bundle = open_bundle(Path(__file__).resolve().parents[2] / "saved_models" / name)
     joint = JointErrors.of(bundle)

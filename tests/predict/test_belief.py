@@ -27,7 +27,7 @@ GOLDEN = REPO / "fkp/serve/golden"
 RIGHT_NME_PCT = 12.0
 
 
-@pytest.fixture(scope="module", params=["champion", "tiny"])
+@pytest.fixture(scope="module", params=["champion", "tiny", "large"])
 def predictor(request: pytest.FixtureRequest) -> Predictor:
     return Predictor(REPO / "saved_models" / request.param)
 
