@@ -49,5 +49,5 @@ def write_label_set(root: Path, faces: int = 3, scheme: Scheme = IBUG68, missing
     points_px = np.array([scheme.convert(face(60, 40, 28, number).astype(np.float32), IBUG68) for number in range(faces)])
     points_px[:, list(missing)] = np.nan
     boxes_px, visible = np.full((faces, 4), np.nan, np.float32), np.isfinite(points_px).all(-1)
-    label_set.write(root, label_set.LabelSet(root, scheme, names, names, [None] * faces, boxes_px, points_px, visible), head)
+    label_set.write(root, label_set.LabelSet(root, scheme, names, names, [None for _ in names], boxes_px, points_px, visible), head)
     return root
