@@ -17,6 +17,7 @@ from fkp import __version__
 from fkp.shipped import here_or_shipped, shipped
 
 REPO = Path(__file__).resolve().parents[1]
+MANIFESTS = ("data/manifest.csv", "data/sfhq_manifest.csv.gz")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_shipped_files_are_found_from_every_folder(monkeypatch: pytest.MonkeyPat
     assert (shipped("saved_models/champion") / "SHA256SUMS").is_file()
     assert here_or_shipped("configs/ytfaces.yaml") == shipped("configs/ytfaces.yaml")
     assert here_or_shipped("saved_models/tiny") == shipped("saved_models/tiny")
-    assert here_or_shipped("data/manifest.csv") == shipped("data/manifest.csv")
+    assert [here_or_shipped(name) for name in MANIFESTS] == [shipped(name) for name in MANIFESTS]
     for name in ("", "data/other.csv", "configs/none.yaml", "README.md", "configs/../README.md"):
         assert here_or_shipped(name) == Path(name), "what is not shipped stays as it was named"
     (tmp_path / "configs").mkdir()

@@ -13,7 +13,7 @@ import gzip
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,7 +184,8 @@ def _mosaics(source: Path | None, url: str, target: Path, new: Path, retries: in
         raise FkpError(f"there is no {source}: --source is the folder of the mosaics, or a zip archive of their repository")
     figures = new / FIGURES
     figures.mkdir()
-    with contextlib.nullcontext(source) if source is not None else downloaded(url, target, retries, pause_s) as archive:
+    with contextlib.ExitStack() as stack:
+        archive = source or stack.enter_context(downloaded(url, target, retries, pause_s))
         unpack(archive, figures, inner=FIGURES)  # What is damaged is left out, and missed by its name.
         yield figures, "the download" if source is None else str(source)
 
@@ -223,9 +224,8 @@ def _image_names(listed: Manifest) -> list[str]:
 
 def _write_labels(listed: Manifest, new: Path) -> None:
     count, names = len(listed.faces), _image_names(listed)
-    nothing: Sequence[None] = [None] * count
     boxes, visible = np.full((count, 4), np.nan, np.float32), np.ones((count, len(IBUG68)), bool)
-    labels = LabelSet(new, IBUG68, names, list(listed.faces["name"]), list(nothing), boxes, listed.points_px, visible)
+    labels = LabelSet(new, IBUG68, names, list(listed.faces["name"]), [None for _ in names], boxes, listed.points_px, visible)
     about = {"license": LICENSE, "source": f"{REPOSITORY} at {COMMIT[:12]}", _MANIFEST_KEY: listed.sha256}
     label_set.write(new, labels, about)
     sums = "".join(f"{sha256_of(new / name)}  {name}\n" for name in [label_set.SET, label_set.LABELS, *names])
