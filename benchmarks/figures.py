@@ -1,4 +1,4 @@
-"""The images of the documentation, made from what ships: python benchmarks/figures.py [NAME ...] [--root DIR] [--out docs/images]
+"""The images of the documentation, made from what ships: python benchmarks/figures.py [NAME ...] [--root DIR] [--photographs FOLDER ...]
 
 `make figures` makes all of them. One whose needs are missing stays as it is, with a sentence that says what it needs; the others are
 made, and the exit status is 1.
