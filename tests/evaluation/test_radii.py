@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from fkp.config import DataConfig
+from fkp.config import Config, DataConfig
+from fkp.evaluation.card import card
 from fkp.evaluation.evaluate import ERROR_RADII, Evaluation
 from fkp.evaluation.metrics import coverage
 from fkp.evaluation.radii import OFF_SET_RADII, OTHER_CONVENTION_PCT, convention_pct, multiple, stated_radii
@@ -58,3 +60,15 @@ def test_a_scheme_without_the_eyes_distance_has_none_off_the_set(monkeypatch: py
     boxed = replace(IBUG68, normaliser="box", between=None)
     monkeypatch.setattr(Evaluation, "scheme", property(lambda _: boxed))
     assert set(stated_radii(asked)) == {ERROR_RADII}
+
+
+def test_the_card_states_both() -> None:
+    own = replace(evaluation(), leakage=cast(Any, SimpleNamespace(note="held out")))
+    text = card(Config(), "0" * 64, evaluation(), [own])
+    found = [
+        re.search(rf"^- {start}.*: ([\d.]+) for 68 %, ([\d.]+) for 95 %$", text, re.M)
+        for start in ("faces like the set's", "other sources")
+    ]
+    assert all(found)
+    here, there = ([float(value) for value in match.groups()] for match in found if match)
+    assert here[0] < here[1] and here[0] < there[0] and here[1] < there[1]
