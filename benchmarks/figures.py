@@ -1,4 +1,4 @@
-"""The images of the documentation, made from what ships: python benchmarks/figures.py [NAME ...] [--root DIR] [--out docs/images]
+"""The images of the documentation, made from what ships: python benchmarks/figures.py [NAME ...] [--root DIR] [--photographs FOLDER ...]
 
 `make figures` makes all of them. One whose needs are missing stays as it is, with a sentence that says what it needs; the others are
 made, and the exit status is 1.
@@ -21,6 +21,7 @@ from typing import Any
 import ced
 import cv2
 import numpy as np
+import outlines
 import robustness
 
 from fkp.common.files import write
@@ -67,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)} (default: all)")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set, for `ced` (default: data/ytfaces)")
+    parser.add_argument("--photographs", type=Path, nargs="+", metavar="FOLDER", help="with .pts files beside them, for `convention`")
     parser.add_argument("--out", type=Path, default=REPO / "docs/images", help="folder (default: docs/images of the checkout)")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(FIGURES):
@@ -75,7 +77,7 @@ def main() -> None:
     for name in arguments.names or FIGURES:
         file, make = FIGURES[name]
         try:
-            print(write(arguments.out / file, make(arguments.root)), flush=True)
+            print(write(arguments.out / file, make(arguments)), flush=True)
         except FkpError as error:
             print(f"error: {name}: {error}", file=sys.stderr, flush=True)
             failed.append(name)
@@ -83,7 +85,7 @@ def main() -> None:
         raise FkpError(f"not made: {', '.join(failed)}")
 
 
-def use(_: str | None) -> bytes:
+def use(_: object) -> bytes:
     """Photoreal faces of nobody with points and expected errors."""
     predictor = Predictor(REPO / "saved_models/champion")
     found = [(image := read_image(FACES / name), one_face(predictor, image, name)) for name in NOBODY]
@@ -91,7 +93,7 @@ def use(_: str | None) -> bytes:
     return sheet([drawn(image, face) for image, face in found], captions, columns=3, cell_px=400)
 
 
-def grid(_: str | None) -> bytes:
+def grid(_: object) -> bytes:
     """Some of them changed as in `robustness.py`, each found anew by the detector."""
     predictor = Predictor(REPO / "saved_models/champion")
     images = [read_image(FACES / name) for name in NOBODY[1:5]]
@@ -106,7 +108,7 @@ def grid(_: str | None) -> bytes:
     return sheet(tiles, captions, len(CHANGES), cell_px=220)
 
 
-def synthetic(_: str | None) -> bytes:
+def synthetic(_: object) -> bytes:
     """Drawn faces of the test fold: the prediction in colours, the exact truth in white."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "set"
@@ -115,12 +117,12 @@ def synthetic(_: str | None) -> bytes:
         return jpeg(prediction_grid(evaluate(Predictor(REPO / "saved_models/champion"), load_labels(data), data), 12))
 
 
-def cumulative(root: str | None) -> bytes:
-    """The error of both shipped models on the test persons."""
-    return ced.curves([str(REPO / "saved_models" / name) for name in ("champion", "tiny", "large")], root, "test")
+def cumulative(arguments: argparse.Namespace) -> bytes:
+    """The error of the shipped models on the test persons."""
+    return ced.curves([str(REPO / "saved_models" / name) for name in ("champion", "tiny", "large")], arguments.root, "test")
 
 
-def page(_: str | None) -> bytes:
+def page(_: object) -> bytes:
     """The page of the endpoint with one face."""
     port = free_port()
     command = [sys.executable, "-m", "fkp", "serve", "--port", str(port), "--replicas", "1"]
@@ -137,7 +139,7 @@ def page(_: str | None) -> bytes:
         return bytes(driver.get_screenshot_as_png())
 
 
-def label(_: str | None) -> bytes:
+def label(_: object) -> bytes:
     """The labelling page with one face, at the first point that it asks for."""
     with tempfile.TemporaryDirectory() as work:
         command = [sys.executable, "-m", "fkp", "label", str(FACES), "--out", f"{work}/my_set", "--blind", "0"]
@@ -173,7 +175,7 @@ def label(_: str | None) -> bytes:
             return bytes(cv2.imencode(".png", cv2.resize(shot, None, fx=0.66, fy=0.66, interpolation=cv2.INTER_AREA))[1])
 
 
-def search(_: str | None) -> bytes:
+def search(_: object) -> bytes:
     """The page of a search on synthetic faces, which is run for it: minutes."""
     with tempfile.TemporaryDirectory() as name, browser(1180, 1500) as driver:
         folder = Path(name)
@@ -192,12 +194,13 @@ def search(_: str | None) -> bytes:
         return bytes(driver.get_screenshot_as_png())
 
 
-#: Name -> file and what makes it from the folder of the YouTube-Faces set.
-FIGURES: dict[str, tuple[str, Callable[[str | None], bytes]]] = {
+#: Name -> file and what makes it from the arguments.
+FIGURES: dict[str, tuple[str, Callable[[Any], bytes]]] = {
     "use": ("use.jpg", use),
     "grid": ("grid.jpg", grid),
     "synthetic": ("synthetic.jpg", synthetic),
     "ced": ("ced.png", cumulative),
+    "convention": ("convention.png", outlines.convention),
     "page": ("page.png", page),
     "label": ("label.png", label),
     "search": ("search.png", search),

@@ -33,6 +33,7 @@ from fkp.bundle import open_bundle
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import ERROR_RADII
 from fkp.evaluation.metrics import coverage, failure_pct, nme_pct, point_error_px
+from fkp.evaluation.radii import OFF_SET_RADII
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.crop import box_of_points
@@ -152,7 +153,8 @@ def ask(predictors: Sequence[Predictor], photographs: Photographs, path: bool) -
     models = []
     for predictor in predictors:
         points = np.full(shape, np.nan)
-        radii = {"": predictor.bundle.metrics.get(ERROR_RADII)}
+        metrics = predictor.bundle.metrics
+        radii = {"": metrics.get(ERROR_RADII), **({", off the set": metrics[OFF_SET_RADII]} if OFF_SET_RADII in metrics else {})}
         place = predictor.bundle.path.resolve()
         if predictor.scheme.landmarks != IBUG68.landmarks:
             raise FkpError(f"{place} answers with scheme {predictor.scheme.name}, and the labels are of {IBUG68.name}: leave it out")

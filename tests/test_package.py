@@ -35,8 +35,8 @@ def test_the_wheel_is_one_package_with_what_a_checkout_has_at_its_top(wheel: zip
     assert {name.partition("/")[0] for name in names} == {"fkp", f"fkp-{__version__}.dist-info"}
     assert {"fkp/py.typed", "fkp/cli.py", "fkp/tune/search.py", "fkp/serve/app.py", "fkp/serve/page/index.html"} <= names
     assert {path.name for path in REPO.rglob("fkp/**/*.j2")} == {Path(name).name for name in names if name.endswith(".j2")} != set()
-    shipped_files = ("configs", "tune/space.yaml", "serve/config.yaml", "data/manifest.csv", "data/sfhq_manifest.csv.gz")
-    for name in (*(f"saved_models/{model}" for model in ("champion", "tiny", "large")), *shipped_files):
+    models = (f"saved_models/{name}" for name in ("champion", "tiny", "large"))
+    for name in (*models, "configs", "tune/space.yaml", "serve/config.yaml", *MANIFESTS):
         files = [REPO / name] if (REPO / name).is_file() else [path for path in (REPO / name).iterdir() if path.is_file()]
         for path in files:
             assert wheel.read(f"fkp/_shipped/{path.relative_to(REPO)}") == path.read_bytes()

@@ -66,6 +66,7 @@ def main() -> None:
 
 def in_mosaics(predictor: Predictor, folder: Path) -> Iterator[Face]:
     """The faces of large images, each found in the window that holds its middle."""
+    count = 0
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")):
         image, middles = read_image(path), []
         for top in range(0, image.shape[0], WINDOW_PX):
@@ -78,7 +79,8 @@ def in_mosaics(predictor: Predictor, folder: Path) -> Iterator[Face]:
                     here = (middle >= [left, top]).all() and (middle < [left + WINDOW_PX, top + WINDOW_PX]).all()
                     if here and side >= LEAST_PX and not any(np.abs(middle - other).max() < 0.3 * side for other in middles):
                         middles.append(middle)
-                        yield f"{path.stem}_{len(middles):03d}.png", path.name, image, points
+                        yield f"{folder.name}_{count:05d}.png", path.name, image, points
+                        count += 1
 
 
 def in_photographs(folders: list[Path]) -> Iterator[Face]:

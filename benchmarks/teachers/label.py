@@ -6,7 +6,8 @@ TRAIN, FACES and VAL are folders of `faces.py` that both teachers have answered 
 what the teachers say is fitted: ridge regression on all their points together, in the frame in which the mesh stands upright at one size.
 FACES get what it answers: the teachers, by one map. Each teacher by a map of its own gives `spread_pct`, the mean distance of the two in
 percent of the outer eye corners: how far such a label is to be trusted. Faces without an answer, and those of which the teachers differ by
-more than --most-spread, are left out and counted. --check prints each map's error on faces it was not fitted on.
+more than --most-spread, are left out and counted. --check prints each map's error on faces it was not fitted on. The last line tells how
+far face-api's convention lies from ours where a constant is taken out: `fkp.evaluation.radii` holds these numbers.
 
 OUT.csv is a manifest: `name`, `mosaic`, `x`, `y`, `side` (the square of the mosaic's pixels to cut), `spread_pct`, and the points, `x0`,
 `y0` and so on, in pixels of that cut.
@@ -26,6 +27,7 @@ from fkp.common.files import write
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.metrics import nme_pct
 from fkp.scheme import IBUG68, load_scheme
+from fkp.vision.crop import upright
 
 MESH, POINTS = "mediapipe.npz", "face_api.npz"
 #: Which teachers a map is of, by name.
@@ -133,6 +135,15 @@ def main() -> None:
     write(arguments.out, "".join(f"{','.join(line)}\n" for line in lines))
     left_out = len(rows) - len(kept)
     print(f"{arguments.out}: {len(kept)} faces; {len(folder.rows) - len(rows)} without an answer, {left_out} by the spread left out")
+    apart = apart_pct(folder.told[POINTS][folder.answered][kept], alone[list(KINDS).index("face_api") - 1][kept])
+    print("another convention, % of the eye distance: " + ", ".join(f"{name} {value:.1f}" for name, value in apart.items()))
+
+
+def apart_pct(theirs_px: np.ndarray, ours_px: np.ndarray) -> dict[str, float]:
+    """How far one way to place the points, (N, 68, 2), lies from another beyond a constant: root mean square by region."""
+    ways = upright(theirs_px - ours_px, ours_px, IBUG68) / IBUG68.size_px(ours_px)[:, None, None]
+    squares = ((ways - ways.mean(0)) ** 2).sum(-1)
+    return {name: 100 * float(np.sqrt(squares[:, list(points)].mean())) for name, points in IBUG68.regions.items()}
 
 
 def read(folder: Path) -> Folder:

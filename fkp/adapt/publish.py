@@ -24,7 +24,7 @@ from fkp.evaluation.detector_calibration import look
 from fkp.evaluation.evaluate import ERROR_RADII, to_json
 from fkp.evaluation.joint_errors import of_evaluation
 from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST
-from fkp.evaluation.metrics import error_radii
+from fkp.evaluation.radii import stated_radii
 from fkp.model.network import Network
 from fkp.vision.detect import BLAZEFACE, BoxMap, open_detector
 
@@ -76,7 +76,7 @@ def publish(
             "faces": len(evaluation),
             "split_digest": _digest(catalog, config, evaluation.rows),
         },
-        ERROR_RADII: error_radii(evaluation.error_px(), evaluation.expected_error_px),
+        **stated_radii(evaluation),
     }
     if len(evaluation) >= drift.LEAST_FACES:
         known[drift.REFERENCE] = measured.reference()

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fkp.config import Config
-from fkp.evaluation.evaluate import LEVELS_PCT, Evaluation
+from fkp.evaluation.evaluate import ERROR_RADII, LEVELS_PCT, Evaluation
+from fkp.evaluation.radii import OFF_SET_RADII, multiple, stated_radii
 
 
 def card(
@@ -57,6 +58,13 @@ def card(
     told = own.metrics()
     lines += ["", "The stated error, calibrated on the validation faces:"]
     lines += [f"{told[f'coverage_{level}_pct']:.1f} % of these points lie inside the radius of {level} %." for level in LEVELS_PCT]
+    lines += ["", "These radii, in multiples of the expected error:"]
+    titles = {
+        ERROR_RADII: "faces like the set's",
+        OFF_SET_RADII: "other sources, labelled by another convention, after one constant a landmark",
+    }
+    for key, radii in stated_radii(validation).items():
+        lines.append(f"- {titles[key]}: " + ", ".join(f"{multiple(radii, level / 100):.2f} for {level} %" for level in LEVELS_PCT))
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""What a bundle brings along of its validation faces: the histograms for `fkp.bundle.drift`, and the joint errors for `fkp label`.
+"""What a bundle brings along of its validation faces: the histograms for `fkp.bundle.drift`, the joint errors for `fkp label`, and radii.
 
-Training writes both; `fkp reference --bundle DIR` adds them to a bundle that has none, or none in today's form.
+Training writes them; `fkp reference --bundle DIR` adds them to a bundle that has none, or none in today's form.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fkp.data.face_shape import box_of_label
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import Evaluation, evaluate
 from fkp.evaluation.joint_errors import of_evaluation
+from fkp.evaluation.radii import stated_radii
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 
 
@@ -51,7 +52,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Add both to a bundle: its weights stay, its digest becomes another."""
+    """Add all of it to a bundle: its weights stay, its digest becomes another."""
     parser = argparse.ArgumentParser(prog="fkp reference", description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help="model (default: %(default)s)")
     parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
@@ -68,9 +69,9 @@ def main(argv: list[str] | None = None) -> None:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
     validation = evaluate(predictor, catalog, data, predictor.bundle, subset="val")
     histograms = reference_histograms(predictor, validation)
-    metrics = {**predictor.bundle.metrics, drift.REFERENCE: histograms}
+    metrics = {**predictor.bundle.metrics, **stated_radii(validation), drift.REFERENCE: histograms}
     bundle = update_bundle(arguments.bundle, metrics, predictor.bundle.card, joint_errors=of_evaluation(validation).to_json())
-    added = "histograms" + (" and joint errors" if bundle.joint_errors else "")
+    added = "histograms, radii" + (" and joint errors" if bundle.joint_errors else "")
     print(f"{bundle.path}: {added} of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")
 
 

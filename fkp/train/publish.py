@@ -52,10 +52,10 @@ def publish(
     from fkp.evaluation import detector_calibration
     from fkp.evaluation.card import card
     from fkp.evaluation.drift_reference import reference_histograms
-    from fkp.evaluation.evaluate import ERROR_RADII, SPLITS, evaluate, to_json
+    from fkp.evaluation.evaluate import SPLITS, evaluate, to_json
     from fkp.evaluation.joint_errors import of_evaluation
     from fkp.evaluation.leakage import DESCENT, EXTRA, LABELS_DIGEST
-    from fkp.evaluation.metrics import error_radii
+    from fkp.evaluation.radii import stated_radii
     from fkp.evaluation.report import ced_plot, prediction_grid, write_report
     from fkp.model.calibrate import calibrate_scale
     from fkp.model.lightning_module import Net
@@ -81,7 +81,7 @@ def publish(
         "faces": len(validation),
         "split_digest": split_digest(catalog, run.config.data),
     }
-    known[ERROR_RADII] = error_radii(validation.error_px(), validation.expected_error_px)
+    known |= stated_radii(validation)
     known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
     splits = [run.config.data.under_split(split) for split in SPLITS]

@@ -16,6 +16,7 @@ from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.image import read_image, write_image
+from tests.faces import face
 
 FACES = Path(__file__).resolve().parents[2] / "docs/images/sfhq"
 
@@ -113,3 +114,24 @@ def test_peers_of_other_photographs_are_refused(general: ModuleType, folder: Pat
     (tmp_path / "broken.npz").write_bytes(b"no archive")
     with pytest.raises(FkpError, match="cannot be read"):
         general.peer(tmp_path / "broken.npz", photographs)
+
+
+def test_radii_off_the_set_have_a_row_of_their_own(general: ModuleType, folder: Path) -> None:
+    photographs = general.read([folder])
+    truth = photographs.truth_px
+    expected = np.full(truth.shape[:2], 2.0)
+    narrow, wide = ({"levels": [0.68, 0.95], "ratios": ratios} for ratios in ([0.2, 0.4], [0.2, 1.6]))
+    answers = general.Answers("model", truth + [1.0, 0.0], truth, expected, {"": narrow, ", off the set": wide})
+    lines = general.stated([general.measured(answers, photographs)])
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [["| model", "0.0, 0.0"], ["| model, off the set", "0.0, 100.0"]]
+
+
+def test_the_outlines_are_in_the_frame_of_the_labels() -> None:
+    outlines = importlib.import_module("outlines")
+    shape = face(0, 0, 60).astype(np.float64)
+    turn = np.array([[0.8, 0.6], [-0.6, 0.8]])
+    truth = np.stack([shape, 3 * shape @ turn + [400, 90]])
+    answers, labels = outlines.mean_shapes(truth + 0.1 * np.stack([np.full((68, 2), [1, 0]), np.full((68, 2), [3, 0]) @ turn]), truth)
+    unit = 100 / IBUG68.size_px(shape[None])[0]
+    np.testing.assert_allclose(labels, shape * unit - (shape[36] + shape[45]) / 2 * unit, atol=0.6)
+    np.testing.assert_allclose(answers - labels, np.tile([0.1 * unit, 0], (68, 1)), atol=0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 
 from fkp.errors import FkpError
 from fkp.predict import Predictor
+from fkp.scheme import IBUG68
 from fkp.vision.image import read_image, write_image
+from tests.faces import face
 
 FACES = Path(__file__).resolve().parents[2] / "docs/images/sfhq"
 
@@ -82,6 +85,7 @@ def test_labels_are_what_the_teachers_say_in_our_convention(
     run(monkeypatch, "label", tmp_path / "train", tmp_path / "faces", tmp_path / "out.csv", "--check", tmp_path / "faces")
     told = capsys.readouterr().out
     assert "78 faces; 1 without an answer, 1 by the spread left out" in told
+    assert re.search(r"another convention, % of the eye distance: jaw [\d.]+, .*mouth [\d.]+$", told, re.M)
     assert "both: NME" in told and "on 79 faces" in told
     rows = rows_of(tmp_path / "out.csv")
     assert [row["name"] for row in rows] == [f"{number}.png" for number in range(80) if number not in (5, 7)]
@@ -121,3 +125,14 @@ def test_what_face_api_answers_comes_back_from_its_looks(monkeypatch: pytest.Mon
     found = script.answer(tmp_path, tmp_path, [row], 0)
     wanted = (np.array([200, 150]) + 0.5) * 900 / 384 - 0.5 + [40, -7]
     np.testing.assert_allclose(found[0], np.tile(wanted, (68, 1)), atol=1)
+
+
+def test_two_conventions_lie_apart_by_what_is_left_of_a_constant() -> None:
+    rng = np.random.default_rng(0)
+    ours = np.stack([face(100, 100, 60, seed) for seed in range(50)]).astype(float)
+    ways = rng.normal(0, 1, ours.shape) * 3 + rng.normal(0, 9, (1, 68, 2))
+    ways[:, :17] = 5
+    found = importlib.import_module("label").apart_pct(ours + ways, ours)
+    size = IBUG68.size_px(ours)
+    assert found["jaw"] < 0.6, "a constant but for how the faces are turned and how large they are"
+    assert found["mouth"] == pytest.approx(300 * np.sqrt(2 / size**2).mean(), rel=0.15)

@@ -13,6 +13,8 @@ from fkp.bundle.drift import BRIGHTNESS, ERROR_RATIO, count, reference_counts, s
 from fkp.data.labels import Catalog, load_labels, read_frame
 from fkp.errors import FkpError
 from fkp.evaluation import drift_reference
+from fkp.evaluation.evaluate import ERROR_RADII
+from fkp.evaluation.radii import OFF_SET_RADII
 from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.vision.crop import box_of_points
 
@@ -40,7 +42,9 @@ def test_a_bundle_gets_its_histograms(
     found = open_bundle(copy)
     assert f"its digest is now {found.digest}" in capsys.readouterr().out
     assert found.digest != tiny_bundle.digest
-    assert found.metrics == {**tiny_bundle.metrics, drift.REFERENCE: found.metrics[drift.REFERENCE]}
+    radii = {key: found.metrics[key] for key in (ERROR_RADII, OFF_SET_RADII)}
+    assert all(len(told["ratios"]) == 99 for told in radii.values())
+    assert found.metrics == {**tiny_bundle.metrics, **radii, drift.REFERENCE: found.metrics[drift.REFERENCE]}
     catalog = load_labels(found.config.data)
     rows = catalog.rows("val", found.config.data)
     assert found.metrics[drift.REFERENCE]["faces"] == len(rows)
