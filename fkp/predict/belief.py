@@ -26,8 +26,9 @@ DOUBT, DISBELIEF = 1.5, 1.9
 #: faces 0.8 % are, and their mean error is 2.3 times that of the others; where the lower half of a face is covered, 56 % of the points
 #: there and 10 % of the others: `benchmarks/belief.py`.
 UNSURE = 1.9
-#: Above so many medians a face that is followed is lost. For the shipped model that is 0.030: of 150 YouTube-Faces frames 99 % are
-#: below 0.024 with the right box; 99 % are above 0.030 with one that is half a face off, and above 0.037 with one a face off.
+#: Above so many medians a face that is followed is lost. For the model that it was measured with that was 0.030: of 150 YouTube-Faces
+#: frames 99 % are below 0.024 with the right box; 99 % are above 0.030 with one that is half a face off, and above 0.037 with one a face
+#: off.
 LOST = 1.417
 #: The same as an error ratio, for a bundle that has no median.
 _LOST_RATIO = 0.030
