@@ -99,7 +99,8 @@ class _Measure:
         self.predictor, self.median = predictor, median
         predictor.belief, predictor.min_quality = Belief(0.0, 0.0), 0.0  # One plain search each: the rule is applied below.
         self.low = open_detector(BLAZEFACE, predictor.bundle.face_boxes)
-        self.low.backend = BlazeFace(FLOOR)
+        self.low.backend = BlazeFace()
+        self.low.backend.min_score = FLOOR
 
     def __call__(self, image: Image, truth_px: np.ndarray | None) -> Iterator[Answers]:
         """Answers of each detection; without a truth none can be right."""
