@@ -69,7 +69,8 @@ class Found:
         faces: Best first, or in the order of their boxes.
         left_out_faces: Detections that the network does not believe.
         crops_u8: (N, C, S, S), the first crop of each face.
-        milliseconds: By stage; whoever runs the network adds its own.
+        milliseconds: By stage; whoever runs the network adds its own. Where a large image is decoded in full after all, that counts to the
+            stage that needs it.
         image: The image itself where it was asked for.
     """
 

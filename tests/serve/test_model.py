@@ -216,12 +216,12 @@ def promise(width: int, height: int) -> bytes:
 
 
 def test_a_large_photograph_is_answered_as_offline(model: Model, image: Image) -> None:
-    data = encode_image(cv2.resize(image, (3000, 2200), interpolation=cv2.INTER_LINEAR), ".jpg")
+    data = encode_image(cv2.resize(image, (2400, 2368), interpolation=cv2.INTER_LINEAR), ".jpg")
     found = model.find(data, InferenceOptions())
     file = EncodedImage(data)
     (face,) = Predictor(model.bundle)(file)
     assert file.half is not None and "full" not in vars(file)
-    assert (found.width, found.height) == (3000, 2200)
+    assert (found.width, found.height) == (2400, 2368)
     np.testing.assert_allclose(found.faces[0].points_px, face.points_px, atol=1e-3)
     drawn_on = model.find(data, InferenceOptions(), keep_image=True)
     np.testing.assert_array_equal(drawn_on.faces[0].points_px, found.faces[0].points_px)
@@ -234,7 +234,7 @@ def test_a_large_photograph_that_is_broken_in_full_is_refused(model: Model, imag
     def fail(data: bytes, name: str = "image") -> Image:
         raise FkpError(f"{name} is not an image that can be decoded")
 
-    data = encode_image(cv2.resize(image, (3000, 2200), interpolation=cv2.INTER_LINEAR), ".jpg")
+    data = encode_image(cv2.resize(image, (2400, 2368), interpolation=cv2.INTER_LINEAR), ".jpg")
     monkeypatch.setattr(encoded, "decode_image", fail)
     with pytest.raises(Refusal, match="the image is not an image") as refused:
         model.find(data, InferenceOptions(((500.0, 500.0, 600.0, 600.0),)))
