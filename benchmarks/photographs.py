@@ -1,7 +1,7 @@
 """Whole photographs, as people have them: milliseconds on one core, faces found, and detections that are none.
 
-    python benchmarks/photographs.py [--photographs FOLDER ...] [--yunet FILE] [--environment FOLDER]
-        [--without mediapipe dlib] [--runs 7]
+    python benchmarks/photographs.py [--photographs FOLDER ...] [--megapixels 12] [--every 1] [--yunet FILE]
+        [--environment FOLDER] [--without mediapipe dlib] [--runs 7]
 
 The scenes are put together from the faces of nobody in docs/images/sfhq. FOLDER holds photographs with a `.pts` file beside each, whose
 one labelled face counts; all else that is found there is an "other", which may be a face, too. Rows:
@@ -13,7 +13,9 @@ one labelled face counts; all else that is found there is an "other", which may 
 - mediapipe: Face Mesh of 0.10.21 for up to ten faces, in an environment that this script makes (in --environment, where it stays)
 - yunet: the file of --yunet as fkp's detector, with fkp's landmarks
 
-Time is the processor's (`time.process_time`, the median of the runs), of all threads, without decoding, which has a row of its own.
+Time is the processor's (`time.process_time`, the median of the runs), of all threads, without decoding, which has rows of its own: in full,
+at half the size, and whole ways from a JPEG file to its faces, once decoded in full and once as finely as its faces need.
+With --megapixels each labelled photograph is made as large as that first, and both whole ways are measured on its JPEG file.
 """
 
 from __future__ import annotations
@@ -31,17 +33,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pts import labelled
+from pts import Labelled, labelled
 
 from fkp.errors import FkpError, run_command
 from fkp.predict import Predictor
 from fkp.predict.predictor import given_boxes
+from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import iou
 from fkp.vision.detect.detector import FaceDetector
 from fkp.vision.detect.pyramid import Pyramid
 from fkp.vision.detect.windows import whole
-from fkp.vision.image import Image, decode_image, encode_image, read_image
+from fkp.vision.encoded import EncodedImage
+from fkp.vision.image import Image, decode_half, decode_image, encode_image, read_image
 
 FACES = Path(__file__).resolve().parents[1] / "docs/images/sfhq"
 #: Name, width, height, faces, side of each face's tile (a face is about half of it), and what is asked in ms.
@@ -73,6 +77,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], metavar="FOLDER", help="labelled photographs, see above")
+    parser.add_argument(
+        "--megapixels", type=float, metavar="M", help="make the labelled photographs so large, and measure from their files"
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each Nth labelled photograph (default: all)")
     parser.add_argument("--yunet", type=Path, metavar="FILE", help="weights of YuNet")
     parser.add_argument("--environment", type=Path, metavar="FOLDER", help="where MediaPipe is, or is to be, installed")
     parser.add_argument("--without", nargs="+", choices=("dlib", "mediapipe"), default=[])
@@ -83,9 +91,7 @@ def main() -> None:
     scenes = [make_scene(predictor, number, *row) for number, row in enumerate(SCENES)]
     print(f"{'ms of one core, faces found, others':24}" + "".join(f"{scene.name:>24}" for scene in scenes), flush=True)
     print(f"{'asked':35}" + "".join(f"{f'<= {scene.asked_ms:g}':>24}" for scene in scenes))
-    jpegs = [encode_image(scene.image, ".jpg") for scene in scenes]
-    decoding = [_median_ms(lambda data=data: decode_image(data), 3) for data in jpegs]  # type: ignore[misc]
-    print(f"{'(decoding its JPEG)':35}" + "".join(f"{ms:>24.1f}" for ms in decoding), flush=True)
+    _print_decoding(predictor, [encode_image(scene.image, ".jpg") for scene in scenes])
     rows: list[tuple[str, Find]] = [
         ("fkp", _boxes_by(predictor)),
         ("fkp, coarse", _boxes_by(Predictor(predictor.bundle, detector="blazeface:0.05"))),
@@ -102,8 +108,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             _print_row("mediapipe", scenes, _mediapipe(arguments.environment or Path(folder) / "env", scenes, arguments.runs))
     for folder in arguments.photographs:
-        for name, find in rows:
-            _print_photographs(name, folder, find)
+        if arguments.megapixels:
+            _print_files(predictor, folder, arguments.megapixels, arguments.every)
+        for name, find in rows if not arguments.megapixels else ():
+            _print_photographs(name, folder, find, arguments.every)
 
 
 def make_scene(predictor: Predictor, number: int, name: str, width: int, height: int, count: int, side: int, asked_ms: float) -> Scene:
@@ -122,6 +130,19 @@ def make_scene(predictor: Predictor, number: int, name: str, width: int, height:
         image[y : y + side, x : x + side] = tile
         truth.append(box_of_points(predictor(tile)[0].points_px) + np.array([x, y, x, y]))
     return Scene(name, image, np.array(truth), asked_ms)
+
+
+def _print_decoding(predictor: Predictor, files: Sequence[bytes]) -> None:
+    """Decoding apart, and both whole ways from a file."""
+
+    def row(name: str, work: Callable[[bytes], object]) -> None:
+        times = [_median_ms(lambda data=data: work(data), 3) for data in files]  # type: ignore[misc]
+        print(f"{name:35}" + "".join(f"{ms:>24.1f}" for ms in times), flush=True)
+
+    row("(decoding its JPEG)", decode_image)
+    row("(the same at half its size)", decode_half)
+    row("fkp, decoded in full", lambda data: predictor(decode_image(data)))
+    row("fkp, as finely as its faces need", lambda data: predictor(EncodedImage(data)))
 
 
 def _boxes_by(predictor: Predictor) -> Find:
@@ -211,18 +232,54 @@ print(json.dumps(answers))
 """
 
 
-def _print_photographs(name: str, folder: Path, find: Find) -> None:
+def _print_files(predictor: Predictor, folder: Path, megapixels: float, every: int) -> None:
+    """Labelled photographs as large JPEG files, decoded in full and as finely as their faces need."""
+    names = "decoded in full", "as finely as its faces need"
+    ms, nme, hits, others = ({name: list[float]() for name in names} for _ in range(4))
+    whole = 0
+    for path, points in _labelled(folder, every):
+        image = read_image(path)
+        zoom = (1e6 * megapixels / (image.shape[0] * image.shape[1])) ** 0.5
+        width, height = (2 * round(side * zoom / 2) for side in image.shape[1::-1])
+        data = encode_image(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), ".jpg")
+        truth = (points + 0.5) * (width / image.shape[1], height / image.shape[0]) - 0.5
+        for name, opened in zip(names, (decode_image, EncodedImage), strict=True):
+            began = time.process_time()
+            file = opened(data)
+            faces = predictor(file)
+            ms[name].append(1000 * (time.process_time() - began))
+            whole += isinstance(file, EncodedImage) and "full" in vars(file)
+            boxes = np.array([box_of_points(face.points_px) for face in faces]).reshape(-1, 4)
+            found, more = _count(boxes, box_of_points(truth)[None])
+            hits[name].append(found)
+            others[name].append(more)
+            if found:
+                best = faces[int(iou(boxes, box_of_points(truth)[None]).argmax())]
+                errors_px = np.linalg.norm(best.points_px - truth, axis=-1)
+                nme[name].append(100 * float(errors_px.mean() / IBUG68.size_px(truth)))
+    for name in names:
+        told = f"{sum(hits[name]):.0f} of {len(hits[name])} faces, {sum(others[name]):.0f} others, NME {np.mean(nme[name]):.3f} %"
+        print(f"{folder.name}, {megapixels:g} MP, {name}: {told}, ms: median {np.median(ms[name]):.1f}, mean {np.mean(ms[name]):.1f}")
+    print(f"{folder.name}, {megapixels:g} MP: {whole} had to be decoded in full after all", flush=True)
+
+
+def _labelled(folder: Path, every: int) -> Labelled:
+    found = labelled(folder)[::every]
+    if not found:
+        raise FkpError(f"{folder} holds no photograph with a .pts file beside it: name another folder")
+    return found
+
+
+def _print_photographs(name: str, folder: Path, find: Find, every: int) -> None:
     hits = others = count = 0
     times = []
-    for path, points in labelled(folder):
+    for path, points in _labelled(folder, every):
         image, truth = read_image(path), box_of_points(points)[None]
         began = time.process_time()
         boxes = find(image)
         times.append(1000 * (time.process_time() - began))
         found, more = _count(boxes, truth)
         hits, others, count = hits + found, others + more, count + 1
-    if not count:
-        raise FkpError(f"{folder} holds no photograph with a .pts file beside it: name another folder")
     told = f"{hits} of {count} faces, {others} others, ms: median {np.median(times):.1f}, mean {np.mean(times):.1f}"
     print(f"{folder.name}, {name}: {told}", flush=True)
 

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
+from training_step import fixed_step
 
 from fkp.config import Config, DataConfig, config_from_args
 from fkp.data.crop_cache import open_cache
@@ -36,7 +36,6 @@ from fkp.data.datamodule import FacesDataModule
 from fkp.data.labels import CSV_FILES, load_labels, root_of
 from fkp.errors import FkpError, run_command
 from fkp.model import seed_recipe
-from fkp.model.lightning_module import Net
 from fkp.train import loop
 from fkp.train.pipeline import with_absolute_paths
 from fkp.train.precision import precision
@@ -148,7 +147,7 @@ class _Turns(pl.Callback):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.step_fixed = fixed_step(config)
+        self.step_fixed = fixed_step(config, _faces(config))
         self.loop_s: list[float] = []
         self.fixed_s: list[float] = []
         self._steps = 0
@@ -168,30 +167,6 @@ class _Turns(pl.Callback):
             self.loop_s.append((between - self._began) / _STEPS_A_TURN)
             self.fixed_s.append((time.perf_counter() - between) / _STEPS_A_TURN)
         self._began = time.perf_counter()
-
-
-def fixed_step(config: Config) -> Any:
-    """One training step, by hand, on one batch that never changes: no loader, no augmentation, no Trainer."""
-    data = _faces(config)
-    batch = data.augment(*next(iter(data.train_dataloader())), torch.Generator().manual_seed(0))
-    constant = config.updated({"optim": {"schedule": "constant"}})
-    net = Net(constant.model_dump(mode="json")).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer, optim = net.configure_optimizers(), config.optim
-    average = AveragedModel(net, avg_fn=get_ema_avg_fn(optim.ema_decay), use_buffers=True) if optim.ema_decay else None
-    mixed = precision(config, False) == "bf16-mixed"
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            loss = net.training_step(batch, 0)
-        optimizer.zero_grad()
-        loss.backward()
-        if optim.grad_clip:
-            torch.nn.utils.clip_grad_norm_(net.parameters(), optim.grad_clip)
-        optimizer.step()
-        if average is not None:
-            average.update_parameters(net)
-
-    return step
 
 
 def loop_against_step(config: Config) -> Row:

@@ -30,7 +30,7 @@ def imported_by(statement: str) -> set[str]:
         ("import fkp.vision.crop, fkp.vision.draw, fkp.vision.detect", ("torch", "ray", "mlflow", "pytorch_lightning", "pandas")),
         ("import fkp.predict", ("torch", "ray", "mlflow", "pytorch_lightning", "pandas")),
         ("import fkp; fkp.Predictor", ("torch", "ray", "mlflow", "pytorch_lightning", "pandas")),
-        ("import fkp, fkp.data.crop_cache; fkp.Net", ("ray", "mlflow", "onnxruntime")),
+        ("import fkp, fkp.train.loop, fkp.predict.torch_session; fkp.Net", ("ray", "mlflow", "onnxruntime")),
     ],
 )
 @pytest.mark.over_5s("torch is imported anew")

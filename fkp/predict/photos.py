@@ -20,7 +20,8 @@ from fkp.predict.measures import COLUMNS
 from fkp.predict.predictor import Predictor
 from fkp.scheme import Scheme
 from fkp.vision.align import five_points
-from fkp.vision.image import read_image, shown, write_image
+from fkp.vision.encoded import EncodedImage
+from fkp.vision.image import read_bytes, shown, write_image
 
 _ANNOTATED = ".annotated.png"
 
@@ -66,15 +67,15 @@ def annotate(
 
 
 def _annotate(predictor: Predictor, path: str, target: Path, boxes_xyxy: list[np.ndarray] | None, aligned_px: int | None) -> dict[str, Any]:
-    image = read_image(path)
+    image = EncodedImage(read_bytes(path), path)
     faces, left_out = predictor.find_all(image, boxes_xyxy)
-    write_image(target, draw_faces(image, faces, left_out))
-    own = {"picture": shown(path), "size": list(image.shape[1::-1]), "left_out": len(left_out)}
+    write_image(target, draw_faces(image.full, faces, left_out))
+    own = {"picture": shown(path), "size": list(image.size), "left_out": len(left_out)}
     told = [face.to_json() for face in faces]
     for number, face in enumerate(faces if aligned_px is not None else ()):
         name = f"{target.name.removesuffix(_ANNOTATED)}.aligned-{number}.png"
         try:
-            crop = face.aligned(image, aligned_px or 0)
+            crop = face.aligned(image.full, aligned_px or 0)
         except FkpError as error:  # A network that is hardly trained: the image and its other faces are whole.
             print(f"error: {shown(path)}, face {number}: {error}", file=sys.stderr)
             continue

@@ -18,6 +18,7 @@ from fkp.scheme import Scheme
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.crop import Crop, box_of_points, roll_deg
 from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
+from fkp.vision.encoded import EncodedImage
 from fkp.vision.image import Image
 
 #: A face in a given box that is turned by more than this, or whose points' box overlaps the given one by less (intersection
@@ -84,17 +85,17 @@ class Predictor:
         self.belief = belief_of(self.bundle)
         self.min_quality = self.belief.min_quality if min_quality is None else min_quality
 
-    def __call__(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
+    def __call__(self, image: Image | EncodedImage, boxes_xyxy: Sequence[np.ndarray] | None = None) -> list[Face]:
         """Find the faces of an image, see `find`."""
         return self.find(image, boxes_xyxy)[0]
 
-    def find(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> tuple[list[Face], int]:
+    def find(self, image: Image | EncodedImage, boxes_xyxy: Sequence[np.ndarray] | None = None) -> tuple[list[Face], int]:
         """Find the faces of an image, and count what was left out.
 
         Faces of the detector are refined, and those in given boxes that do not fit; see `search`.
 
         Args:
-            image: (H, W, 3) uint8 RGB, see `vision.image.decode_image`.
+            image: (H, W, 3) uint8 RGB, see `vision.image.decode_image`; or a file, which is decoded only as finely as its faces need.
             boxes_xyxy: Boxes about tight around each face's points; without them the detector looks for faces.
 
         Returns:
@@ -108,7 +109,7 @@ class Predictor:
         kept, left_out = self.find_all(image, boxes_xyxy)
         return kept, len(left_out)
 
-    def find_all(self, image: Image, boxes_xyxy: Sequence[np.ndarray] | None = None) -> tuple[list[Face], list[Face]]:
+    def find_all(self, image: Image | EncodedImage, boxes_xyxy: Sequence[np.ndarray] | None = None) -> tuple[list[Face], list[Face]]:
         """As `find`, with the faces that were left out in place of their number."""
         found = self.detector.detect(image) if boxes_xyxy is None else given_boxes(boxes_xyxy)
         judged = self.judge(image, found, given=boxes_xyxy is not None)
@@ -135,14 +136,14 @@ class Predictor:
         return drive(self._predict_once(image, [self._refined(face, mirrored) for face in faces]), self.run)
 
     def search(
-        self, image: Image, found: Sequence[Detection], given: bool = False, min_quality: float | None = None
+        self, image: Image | EncodedImage, found: Sequence[Detection], given: bool = False, min_quality: float | None = None
     ) -> Search[list[Face | None]]:
         """As `judge`: for each of `found` its face, or None where it is to be left out."""
         judged = yield from self.judge(image, found, given, min_quality)
         return [face if kept else None for face, kept in judged]
 
     def judge(
-        self, image: Image, found: Sequence[Detection], given: bool = False, min_quality: float | None = None
+        self, image: Image | EncodedImage, found: Sequence[Detection], given: bool = False, min_quality: float | None = None
     ) -> Search[list[tuple[Face, bool]]]:
         """Find the points of faces: in the crop of each box, then refined in a mirrored crop around these, and both fused.
 
@@ -152,7 +153,7 @@ class Predictor:
         Who runs the network is left open: a caller here and now, or batches over several requests. All walk this one path.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB, or a file.
             found: The faces.
             given: Whether their boxes are a user's: they stay, only faces that do not fit them are refined, and none is left out.
             min_quality: In place of the predictor's own.
@@ -178,7 +179,7 @@ class Predictor:
         least = self.min_quality if min_quality is None else min_quality
         return [(face, given or face.quality >= least) for face in faces]
 
-    def _turned(self, image: Image, found: Sequence[Detection]) -> Search[list[Face]]:
+    def _turned(self, image: Image | EncodedImage, found: Sequence[Detection]) -> Search[list[Face]]:
         """Look at each face turned, and once more at the turn that is believed most, for a turned box fits less well."""
         turned = [replace(face, roll_deg=face.roll_deg + turn) for face in found for turn in TURNS_DEG]
         first = yield from self._predict_once(image, [self._first(face) for face in turned])
@@ -187,12 +188,12 @@ class Predictor:
         upright = yield from self._predict_once(image, [self._refined(face, mirrored=False) for face in best])
         return (yield from self._fused(image, upright))
 
-    def _fused(self, image: Image, faces: Sequence[Face]) -> Search[list[Face]]:
+    def _fused(self, image: Image | EncodedImage, faces: Sequence[Face]) -> Search[list[Face]]:
         """Refine each face in a mirrored crop, and fuse both answers."""
         refined = yield from self._predict_once(image, [self._refined(face, mirrored=True) for face in faces])
         return [fuse(*both) for both in zip(faces, refined, strict=True)]
 
-    def _predict_once(self, image: Image, places: Sequence[_Place]) -> Search[list[Face]]:
+    def _predict_once(self, image: Image | EncodedImage, places: Sequence[_Place]) -> Search[list[Face]]:
         if not places:
             return []
         answer = yield np.stack([crop.apply(image, self.config.input.channels) for _, _, crop in places])

@@ -14,7 +14,8 @@ from fkp.errors import FkpError
 from fkp.predict.face import Face
 from fkp.predict.measures import COLUMNS, measures
 from fkp.predict.predictor import Predictor
-from fkp.vision.image import decode_image, read_bytes, shown
+from fkp.vision.encoded import EncodedImage
+from fkp.vision.image import read_bytes, shown
 
 #: Lists of free length: Parquet does not give back a fixed-size list that is null in some row.
 BOX = pa.list_(pa.float32())
@@ -78,8 +79,8 @@ def rows_of(predictor: Predictor, root: str, paths: Sequence[str], first: int) -
     found: dict[int, tuple[list[Face], int]] = {}
     for number, path in enumerate(paths, first):
         try:
-            image = decode_image(read_bytes(Path(root) / path), shown(path))
-            sizes[number] = (image.shape[1], image.shape[0])
+            image = EncodedImage(read_bytes(Path(root) / path), shown(path))
+            sizes[number] = image.size
             found[number] = predictor.find(image)
         except FkpError as error:
             errors[number] = shown(str(error))

@@ -22,16 +22,16 @@ from ray import serve
 from fkp.bundle import drift
 from fkp.common.ray_private import listening_host
 from fkp.errors import FkpError
-from fkp.predict.predictor import advance
+from fkp.predict.predictor import Search, advance
 from fkp.serve import TOKEN_VARIABLE
 from fkp.serve.bundle_source import Source, find_bundle
-from fkp.serve.concurrency import ConcurrencyLimiter, pixels_of
+from fkp.serve.concurrency import ConcurrencyLimiter
 from fkp.serve.http.routes import ROUTES, build_api
 from fkp.serve.http.security import check_host, token_digests
 from fkp.serve.ingress import haproxy
 from fkp.serve.limits import LARGE_PIXELS, REQUEST_S
 from fkp.serve.metrics import Metrics, render, total
-from fkp.serve.model import Found, InferenceOptions, Model, load_model
+from fkp.serve.model import Found, InferenceOptions, Model, check_image, load_model
 from fkp.serve.settings import GPU_BATCH_SIZE, Settings, deployment_of, read_config, read_settings
 from fkp.serve.store import Store
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from fkp.serve.http.security import SecurityMiddleware
+    from fkp.serve.http.uploads import Upload
 
 _ACCEPTED = "accepted"
 _NUMBERS = "metrics/"
@@ -156,12 +157,12 @@ class Landmarks:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
+    async def find(self, model: Model, upload: Upload, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded image.
 
         Args:
             model: The one this request began with.
-            data: The file's bytes.
+            upload: As it was sent.
             options: What is asked.
             keep_image: Whether the image is needed afterwards.
 
@@ -169,24 +170,25 @@ class Landmarks:
             Refusal: The image cannot be used.
         """
         asked = time.perf_counter()
+        header = check_image(upload.data, header=upload.header)
+        # Who decodes this image, finds its faces and cuts the crops.
+        images = self._large if header.pixels > LARGE_PIXELS else self._images
         with self.metrics.in_progress.track_inprogress():
             if self._batching:
-                found = await self._find_batched(model, data, options, keep_image)
+                found = await self._find_batched(images, model, model.search(upload.data, options, keep_image, header))
             else:
                 loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(self._thread(data), model.find, data, options, keep_image)
+                found = await loop.run_in_executor(images, model.find, upload.data, options, keep_image, header)
                 worked_ms = sum(found.milliseconds.values())
                 found.milliseconds["queue"] = max(1000 * (time.perf_counter() - asked) - worked_ms, 0.0)
                 self.metrics.batch_crops.observe(len(found.faces))
         self._observe_faces(found)
         return found
 
-    async def _find_batched(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool) -> Found:
+    async def _find_batched(self, images: ThreadPoolExecutor, model: Model, search: Search[Found]) -> Found:
         """As `Model.find`, but the network takes the crops beside those of other requests."""
         loop = asyncio.get_running_loop()
-        search = model.search(data, options, keep_image)
         queue_s = network_s = 0.0
-        images = self._thread(data)
         step = await loop.run_in_executor(images, advance, search)
         while isinstance(step, np.ndarray):
             asked = time.perf_counter()
@@ -196,10 +198,6 @@ class Landmarks:
             step = await loop.run_in_executor(images, advance, search, (np.stack(points_px), np.stack(error_px)))
         step.milliseconds.update(queue=1000 * queue_s, network=1000 * network_s)
         return step
-
-    def _thread(self, data: bytes) -> ThreadPoolExecutor:
-        """Who decodes this image, finds its faces and cuts the crops."""
-        return self._large if pixels_of(data) > LARGE_PIXELS else self._images
 
     @serve.batch(max_batch_size=GPU_BATCH_SIZE, batch_wait_timeout_s=0.0)
     async def _infer(self, jobs: list[tuple[Model, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray, float]]:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from fkp.errors import FkpError
 from fkp.serve.http.security import overloaded
+from fkp.serve.http.uploads import HEADER
 from fkp.serve.limits import BURST, CROWDED_PER_S, LARGE_PIXELS, LARGE_PIXELS_IN_PROGRESS, PIXELS
 from fkp.serve.refusal import Refusal
-from fkp.vision.header import read_header
+from fkp.vision.header import Header, read_header
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,7 +70,10 @@ class ConcurrencyLimiter:
                 return message
             head.extend(message.get("body", b"")[: _HEAD_BYTES - len(head)])
             if not message.get("more_body", False):
-                size = pixels_of(bytes(head))
+                header = header_of(bytes(head))
+                if header is not None and head[:2] != b"--":
+                    scope.setdefault("state", {})[HEADER] = header
+                size = header.pixels if header else 0
                 if LARGE_PIXELS < size <= PIXELS:  # What is above that is refused by its header.
                     if self.large_pixels + size > LARGE_PIXELS_IN_PROGRESS:
                         raise overloaded(f"images of {self.large_pixels / 1e6:.0f} megapixels are in progress")
@@ -92,11 +96,11 @@ class ConcurrencyLimiter:
         return overloaded(f"{self.in_progress} requests are in progress")
 
 
-def pixels_of(body: bytes) -> int:
-    """Pixels of the (first) image of a request, raw or in a form, by its header; 0 where there is none: it is refused without work."""
+def header_of(body: bytes) -> Header | None:
+    """What the (first) image of a request, raw or in a form, says of itself; None where nothing does: it is refused without work."""
     if body[:2] == b"--":
         body = body.partition(b"\r\n\r\n")[2]
     try:
-        return read_header(body).pixels
+        return read_header(body)
     except FkpError:
-        return 0
+        return None

@@ -25,8 +25,9 @@ from fkp.serve.bundle_source import Source
 from fkp.serve.refusal import TEXT, Refusal
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import BLAZEFACE
+from fkp.vision.encoded import EncodedImage
 from fkp.vision.header import Header, is_text, read_header
-from fkp.vision.image import Image, decode_image, read_image
+from fkp.vision.image import Image, read_image
 
 NAME = "fkp"
 _GOLDEN = Path(__file__).with_name("golden")
@@ -68,7 +69,8 @@ class Found:
         faces: Best first, or in the order of their boxes.
         left_out_faces: Detections that the network does not believe.
         crops_u8: (N, C, S, S), the first crop of each face.
-        milliseconds: By stage; whoever runs the network adds its own.
+        milliseconds: By stage; whoever runs the network adds its own. Where a large image is decoded in full after all, that counts to the
+            stage that needs it.
         image: The image itself where it was asked for.
     """
 
@@ -127,12 +129,12 @@ class Model:
             "metrics": self.bundle.metrics,
         }
 
-    def find(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
+    def find(self, data: bytes, options: InferenceOptions, keep_image: bool = False, header: Header | None = None) -> Found:
         """Find the faces of one encoded image, all in the thread that calls: its crops are one batch, with no other's.
 
         See `search`.
         """
-        search = self.search(data, options, keep_image)
+        search = self.search(data, options, keep_image, header)
         step, network_s = advance(search), 0.0
         while isinstance(step, np.ndarray):
             began = time.perf_counter()
@@ -142,23 +144,27 @@ class Model:
         step.milliseconds["network"] = 1000 * network_s
         return step
 
-    def search(self, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Search[Found]:
+    def search(self, data: bytes, options: InferenceOptions, keep_image: bool = False, header: Header | None = None) -> Search[Found]:
         """Find the faces of one encoded image; whoever drives this runs the network, see `Predictor.search`.
 
         Args:
             data: The file's bytes.
             options: With boxes, the detector does not look.
             keep_image: Whether the image is needed afterwards.
+            header: See `check_image`.
 
         Raises:
             Refusal: The image is refused or broken.
         """
-        began = time.perf_counter()
-        check_image(data)
+        checked = check_image(data, header=header)
         try:
-            image = decode_image(data, "the image")
-        except FkpError as error:
+            return (yield from self._search(data, options, keep_image, checked))
+        except FkpError as error:  # Of the decoder: a large image is decoded in full when a small face asks for it.
             raise Refusal(422, "broken_picture", str(error)) from error
+
+    def _search(self, data: bytes, options: InferenceOptions, keep_image: bool, header: Header) -> Search[Found]:
+        began = time.perf_counter()
+        image = EncodedImage(data, "the image", header)
         decoded = time.perf_counter()
         if options.boxes_xyxy:
             found = given_boxes(options.boxes_xyxy)
@@ -190,8 +196,7 @@ class Model:
             looked_at += len(todo)
         stages_s = {"decode": decoded - began, "detect": detected - decoded, "crop": crop_s}
         milliseconds = {stage: 1000 * seconds for stage, seconds in stages_s.items()}
-        height, width = image.shape[:2]
-        return Found(width, height, faces, left_out_faces, np.array(crops_u8), milliseconds, image if keep_image else None)
+        return Found(*image.size, faces, left_out_faces, np.array(crops_u8), milliseconds, image.full if keep_image else None)
 
     def check_golden(self, limit_pct: float) -> None:
         """Let the model find a stored face whose points are known.
@@ -231,7 +236,7 @@ class Model:
             raise FkpError(f"model {self.digest[:12]} answers a crop differently in a batch: it is not served; export it again")
 
 
-def check_image(data: bytes, name: str = "the image") -> Header:
+def check_image(data: bytes, name: str = "the image", header: Header | None = None) -> Header:
     """Refuse what must not be decoded, by its first bytes.
 
     Raises:
@@ -240,7 +245,7 @@ def check_image(data: bytes, name: str = "the image") -> Header:
     if not data:
         raise Refusal(400, "empty_body", f"{name} is empty: send the bytes of a JPEG, PNG or WebP file")
     try:
-        header = read_header(data, name)
+        header = header or read_header(data, name)
     except FkpError as error:
         raise Refusal(415, "unsupported_format", TEXT if is_text(data) else str(error)) from error
     if header.pixels > limits.PIXELS or max(header.width, header.height) > limits.SIDE_PX:

@@ -6,12 +6,13 @@ Pixel coordinates have integers at pixel centres: the first pixel covers [-0.5, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from fkp.scheme import Scheme
+from fkp.vision.encoded import EncodedImage
 from fkp.vision.image import Image
 
 #: Largest factor of supersampling; a face that is shrunk more than this aliases a little.
@@ -127,16 +128,23 @@ class Crop:
             matrix[0] = np.array([0, 0, self.size_px - 1]) - matrix[0]
         return matrix
 
-    def apply(self, image: Image, channels: int) -> np.ndarray:
+    def apply(self, image: Image | EncodedImage, channels: int) -> np.ndarray:
         """Sample the window; what lies outside the image is black.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB, or a file, of which no more is decoded than this window needs.
             channels: 1 for grey (ITU-R BT.601 luma), 3 for RGB.
 
         Returns:
             (channels, size_px, size_px) uint8.
+
+        Raises:
+            FkpError: The file is decoded here for the first time, and cannot be.
         """
+        if isinstance(image, EncodedImage):
+            pixels, step = image.enough_for(self.px_per_crop_px)
+            x, y = ((place + 0.5) / step - 0.5 for place in self.center_px)
+            return replace(self, center_px=(x, y), side_px=self.side_px / step).apply(pixels, channels)
         # Only what the window shows is made grey: 12 megapixels take ten times as long as the crop itself.
         corners = self.undo(np.array([[x, y] for x in (-0.5, self.size_px - 0.5) for y in (-0.5, self.size_px - 0.5)]))
         sides = image.shape[1], image.shape[0]

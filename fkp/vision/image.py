@@ -39,24 +39,45 @@ def decode_image(data: bytes, name: str = "image") -> Image:
     Raises:
         FkpError: The bytes are not an image that can be decoded.
     """
+    view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
+    avif = bool(boxes.brands(view) & {b"avif", b"avis"})
+    # IMREAD_COLOR_RGB drops an alpha channel, reduces 16 bit to 8 and applies the EXIF orientation, which in AVIF counts nothing.
+    image = _decoded(data, name, cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if avif else 0))
+    return _transformed(image, boxes.transforms(view)) if avif else image
+
+
+def decode_half(data: bytes, name: str = "image") -> Image:
+    """Decode a JPEG file at half its size, for less than half of the time from some megapixels on.
+
+    Args:
+        data: The bytes of a JPEG file; other formats would be decoded in full and then made smaller.
+        name: What an error message calls the image.
+
+    Returns:
+        (ceil(H / 2), ceil(W / 2), 3) uint8 RGB, as displayed.
+
+    Raises:
+        FkpError: See `decode_image`.
+    """
+    # Of the two names for this scale the other one is BGR, which OpenCV does not let stand beside RGB.
+    return _decoded(data, name, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2)
+
+
+def _decoded(data: bytes, name: str, flags: int) -> Image:
     if not data:
         raise FkpError(f"{name} is empty: replace it with an image")
     if found := burden(data):
         raise FkpError(f"{name} has {found}: save it anew")
-    view = memoryview(data)  # A column of Arrow hands out buffers, which cannot be compared.
-    avif = bool(boxes.brands(view) & {b"avif", b"avis"})
-    # IMREAD_COLOR_RGB drops an alpha channel, reduces 16 bit to 8 and applies the EXIF orientation, which in AVIF counts nothing.
-    flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if avif else 0)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # Its header promises more pixels than OpenCV allows (2^30 by default).
         raise FkpError(f"{name} has too many pixels to be decoded: make it smaller") from error
-    if image is None and (kind := foreign(view)):
+    if image is None and (kind := foreign(memoryview(data))):
         way = "end the name of --out in .mp4" if kind == "a video" else "convert it to JPEG"
         raise FkpError(f"{name} is {kind}, which is not decoded here: {way}")
     if image is None:
         raise FkpError(f"{name} is not an image that can be decoded: replace it with a whole JPEG, PNG or WebP file")
-    return _transformed(image, boxes.transforms(view)) if avif else image
+    return image
 
 
 def _transformed(image: Image, steps: Sequence[tuple[bytes, memoryview]]) -> Image:

@@ -20,7 +20,10 @@ from fkp.predict.predictor import advance, drive, fuse, given_boxes
 from fkp.scheme import IBUG68, load_scheme
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import iou
-from fkp.vision.image import read_image
+from fkp.vision.encoded import EncodedImage
+from fkp.vision.image import decode_image, encode_image, read_image
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,22 @@ def test_faces_keep_the_order_of_their_boxes(predictor: Predictor, face: tuple[n
     for box, found in zip(boxes, together, strict=True):
         np.testing.assert_array_equal(found.box_xyxy, box)
         np.testing.assert_allclose(found.points_px, predictor(image, [box])[0].points_px, atol=0.05)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_large_file_is_decoded_as_finely_as_its_faces_need(predictor: Predictor, beside: bool) -> None:
+    image = np.full((2000, 3000, 3), 120, np.uint8)
+    faces = [read_image(path) for path in sorted((REPO / "docs/images/sfhq").glob("*.jpg"))[:2]]
+    image[300:1700, 300:1700] = cv2.resize(faces[0], (1400, 1400))
+    if beside:
+        image[900:1100, 2300:2500] = cv2.resize(faces[1], (200, 200), interpolation=cv2.INTER_AREA)
+    data = encode_image(image, ".jpg")
+    file = EncodedImage(data)
+    found, expected = predictor(file), predictor(decode_image(data))
+    assert len(found) == len(expected) == 1 + beside
+    for face, other in zip(found, expected, strict=True):
+        assert np.linalg.norm(face.points_px - other.points_px, axis=-1).mean() < 0.005 * np.ptp(other.points_px, axis=0).max()
+    assert ("full" in vars(file)) == beside, "the large face needs no more than half of its pixels"
 
 
 def test_no_box_is_no_face(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:

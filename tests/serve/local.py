@@ -19,6 +19,7 @@ from fkp.serve.app import _draw
 from fkp.serve.bundle_source import Source
 from fkp.serve.http.routes import build_api
 from fkp.serve.http.security import token_digests
+from fkp.serve.http.uploads import Upload
 from fkp.serve.ingress.proxy_middleware import ProxyMiddleware
 from fkp.serve.metrics import Metrics, render, total
 from fkp.serve.model import Found, InferenceOptions, Model, load_model
@@ -35,9 +36,9 @@ class LocalEngine:
         self.metrics = Metrics()
         self._images = ThreadPoolExecutor(2)
 
-    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
+    async def find(self, model: Model, upload: Upload, options: InferenceOptions, keep_image: bool = False) -> Found:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._images, model.find, data, options, keep_image)
+        return await loop.run_in_executor(self._images, model.find, upload.data, options, keep_image, upload.header)
 
     async def draw(self, found: Found) -> bytes:
         return _draw(found)

@@ -8,9 +8,17 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from fkp.serve.concurrency import ConcurrencyLimiter, pixels_of
+import pytest
+
+from fkp.bundle import Bundle
+from fkp.serve import concurrency, model
+from fkp.serve.concurrency import ConcurrencyLimiter, header_of
+from fkp.serve.http.routes import build_api
 from fkp.serve.http.security import SecurityMiddleware
 from fkp.serve.limits import BURST, CROWDED_PER_S, LARGE_PIXELS_IN_PROGRESS
+from fkp.vision import encoded
+from fkp.vision.header import Header, read_header
+from tests.serve.local import LocalEngine, post
 
 
 class Held:
@@ -148,4 +156,25 @@ def test_large_images_are_limited_by_their_pixels_and_take_nobodys_place() -> No
 
 
 def test_what_has_no_header_counts_as_small() -> None:
-    assert [pixels_of(body) for body in (b"", b"x" * 99, png(0, 5), b"--x\r\nno end", png(30, 20))] == [0, 0, 0, 0, 600]
+    assert [header_of(body) for body in (b"", b"x" * 99, png(0, 5), b"--x\r\nno end")] == 4 * [None]
+    assert header_of(png(30, 20)) == header_of(b"--x\r\nA: b\r\n\r\n" + png(30, 20)) == Header("png", 30, 20)
+
+
+@pytest.mark.parametrize("path", ["/v1/keypoints", "/v1/annotate"])
+def test_the_header_of_a_raw_image_is_read_once(champion: Bundle, photo: bytes, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    read: list[int] = []
+
+    def count(data: bytes, name: str = "image") -> Header:
+        read.append(len(data))
+        return read_header(data, name)
+
+    for module in (concurrency, model, encoded):
+        monkeypatch.setattr(module, "read_header", count)
+    app = build_api(LocalEngine(champion))
+    app.app = ConcurrencyLimiter(app.app, lambda: 8)
+    assert asyncio.run(post(app, path, photo))[0] == 200
+    assert len(read) == 1
+    # A form's first part need not be the image that is answered: its header is read where it is used.
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + photo + b"\r\n--x--\r\n"
+    assert asyncio.run(post(app, path, form, [(b"content-type", b"multipart/form-data; boundary=x")]))[0] == 200
+    assert len(read) == 3

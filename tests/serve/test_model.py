@@ -24,7 +24,9 @@ from fkp.serve.bundle_source import Source, find_bundle
 from fkp.serve.model import InferenceOptions, Model, check_image, face_json, load_model, places
 from fkp.serve.refusal import Refusal
 from fkp.serve.settings import Settings, read_settings
-from fkp.vision.image import Image, encode_image
+from fkp.vision import encoded
+from fkp.vision.encoded import EncodedImage
+from fkp.vision.image import Image, decode_image, encode_image
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +213,32 @@ def test_a_broken_picture_is_refused(model: Model, photo: bytes) -> None:
 
 def promise(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5xI", 13, b"IHDR", width, height, 0) + struct.pack(">I4sI", 0, b"IEND", 0)
+
+
+def test_a_large_photograph_is_answered_as_offline(model: Model, image: Image) -> None:
+    data = encode_image(cv2.resize(image, (2400, 2368), interpolation=cv2.INTER_LINEAR), ".jpg")
+    found = model.find(data, InferenceOptions())
+    file = EncodedImage(data)
+    (face,) = Predictor(model.bundle)(file)
+    assert file.half is not None and "full" not in vars(file)
+    assert (found.width, found.height) == (2400, 2368)
+    np.testing.assert_allclose(found.faces[0].points_px, face.points_px, atol=1e-3)
+    drawn_on = model.find(data, InferenceOptions(), keep_image=True)
+    np.testing.assert_array_equal(drawn_on.faces[0].points_px, found.faces[0].points_px)
+    np.testing.assert_array_equal(drawn_on.image, decode_image(data))
+
+
+def test_a_large_photograph_that_is_broken_in_full_is_refused(model: Model, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sizes come from the same bytes, so the decoder itself has to fail: a small face asks for the full one."""
+
+    def fail(data: bytes, name: str = "image") -> Image:
+        raise FkpError(f"{name} is not an image that can be decoded")
+
+    data = encode_image(cv2.resize(image, (2400, 2368), interpolation=cv2.INTER_LINEAR), ".jpg")
+    monkeypatch.setattr(encoded, "decode_image", fail)
+    with pytest.raises(Refusal, match="the image is not an image") as refused:
+        model.find(data, InferenceOptions(((500.0, 500.0, 600.0, 600.0),)))
+    assert (refused.value.status, refused.value.code) == (422, "broken_picture")
 
 
 def test_size_is_checked_before_decoding() -> None:

@@ -86,7 +86,7 @@ class Engine(Protocol):
 
     model: Model | None
 
-    async def find(self, model: Model, data: bytes, options: InferenceOptions, keep_image: bool = False) -> Found:
+    async def find(self, model: Model, upload: Upload, options: InferenceOptions, keep_image: bool = False) -> Found:
         """Find the faces of one encoded image."""
         ...
 
@@ -185,7 +185,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         read = time.perf_counter()
         model = _model(engine)
         chosen = places(model.predictor.scheme, options.points)
-        found = await engine.find(model, upload.data, options)
+        found = await engine.find(model, upload, options)
         answer = {
             "request_id": request.state.request_id,
             **_found_json(found, chosen),
@@ -205,7 +205,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
         options = _options(params, params.box)
         (upload,) = await read_uploads(request)
         model = _model(engine)
-        found = await engine.find(model, upload.data, options, keep_image=True)
+        found = await engine.find(model, upload, options, keep_image=True)
         drawn = await engine.draw(found)
         counts = {"X-Faces": str(len(found.faces)), "X-Faces-Left-Out": str(found.left_out)}
         return Response(drawn, media_type="image/png", headers={"X-Model-Digest": model.digest, **counts})
@@ -239,7 +239,7 @@ def _add_images(api: FastAPI, engine: Engine) -> Keypoints:
 
 async def _entry(engine: Engine, model: Model, upload: Upload, options: InferenceOptions, request_id: str) -> dict[str, Any]:
     try:
-        found = await engine.find(model, upload.data, options)
+        found = await engine.find(model, upload, options)
     except Refusal as refusal:
         engine.count_error(refusal.code)
         return {"name": upload.name, "error": refusal.envelope(request_id)}

@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING
 
 from fkp.serve import limits
 from fkp.serve.refusal import TEXT, Refusal
-from fkp.vision.header import is_text
+from fkp.vision.header import Header, is_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 FIELD = "file"
+#: Where a request's state keeps the header of an image that is its raw body, so that it is read once.
+HEADER = "header"
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One image as it was sent; nothing is known of it yet.
+    """One image as it was sent; nothing more is known of it yet.
 
     Attributes:
         name: The client's file name, for the answer only: nothing is opened by it.
         data: The bytes.
+        header: Where the limiter has read it already.
     """
 
     name: str
     data: bytes
+    header: Header | None = None
 
 
 async def read_uploads(request: Request, most: int = 1) -> list[Upload]:
@@ -46,7 +50,7 @@ async def read_uploads(request: Request, most: int = 1) -> list[Upload]:
         # `curl -d @photo.jpg` takes these three bytes out; an image's header holds one of them at least.
         if data and kind == "application/x-www-form-urlencoded" and not any(byte in data for byte in b"\0\r\n"):
             raise Refusal(415, "unsupported_format", "the image was sent as text and lost bytes: with curl, say --data-binary and not -d")
-        return [Upload("", data)]
+        return [Upload("", data, getattr(request.state, HEADER, None))]
     uploads = await _read_form(request, most)
     if not uploads:
         raise Refusal(400, "empty_body", f"the form has no part named `{FIELD}`: send the image in one")

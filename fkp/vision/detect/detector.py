@@ -11,6 +11,7 @@ from fkp.vision.detect.box_map import BoxMap
 from fkp.vision.detect.candidates import Candidates, iou, merge
 from fkp.vision.detect.pyramid import Pyramid
 from fkp.vision.detect.windows import OF_WINDOW, OVERLAP_PX, Window, close, padded, tiles, whole
+from fkp.vision.encoded import EncodedImage
 from fkp.vision.image import Image
 
 #: A face longer than this part of the backend's `size_px` is left to a window with surroundings. On 196 training frames cut to the
@@ -125,25 +126,27 @@ class FaceDetector:
         self._box_map = backend.box_map if box_map is None else box_map
         self._tiles, self.smallest_face = tiles, smallest_face
 
-    def detect(self, image: Image) -> list[Detection]:
+    def detect(self, image: Image | EncodedImage) -> list[Detection]:
         """Find the faces of an image, best first; no face is an empty list.
 
         Args:
-            image: (H, W, 3) uint8 RGB of any size and shape.
+            image: (H, W, 3) uint8 RGB of any size and shape, or a file.
 
         Raises:
             ValueError: The array is of another shape or type, or has no pixels.
+            FkpError: The file is decoded in full here for the first time, and cannot be.
         """
         found = self.find(image)
         roll_deg = self._roll_deg(found.shapes_px)
         boxes_xyxy = self._boxes(found.shapes_px, roll_deg).astype(np.float32)
         return [Detection(*face) for face in zip(boxes_xyxy, found.scores.tolist(), roll_deg.tolist(), strict=True)]
 
-    def find(self, image: Image) -> Candidates:
+    def find(self, image: Image | EncodedImage) -> Candidates:
         """Like `detect`, as the network tells it: in image pixels, before the calibration."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0):
             raise ValueError(f"an image is (H, W, 3) uint8 with some pixels, got {image.shape} {image.dtype}")
-        pyramid, (height, width) = Pyramid(image), image.shape[:2]
+        pyramid = Pyramid(image)
+        width, height = pyramid.size
         window = whole(width, height, self._first_px(max(width, height)))
         seen = self._look(pyramid, window)
         found, large_px = self._sure(seen), _LARGE * self.backend.size_px * window.zoom
