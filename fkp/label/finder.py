@@ -20,6 +20,8 @@ from fkp.vision.fingerprint import fingerprint
 from fkp.vision.image import decode_image, read_bytes
 
 Box = tuple[float, float, float, float]
+#: Priority (niceness) of the search while somebody labels.
+_BEHIND = 10
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,13 @@ class Finder:
         return self._keep(face, answer.points_px, answer.expected_error_px)
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # There a thread has a priority of its own: whoever labels is not to wait for the next photographs.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        behind = sys.platform != "linux"  # Elsewhere a thread has no priority of its own.
         for name, path in self.photos.paths.items():
             if self._ended.is_set():
                 return
+            if self._guesses.rows and not behind:  # Whoever labels waits for the first face, but not for the next photographs.
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
+                behind = True
             try:
                 self._look(name, path)
             except FkpError as error:

@@ -162,16 +162,27 @@ class Queue:
         """Place of a face; None where it is in no order yet."""
         return self._place.get(face)
 
-    def next_open(self, after: str | None, step: int = 1) -> str | None:
-        """The next face that is neither finished nor removed, from the start again at the end; None where all are finished."""
+    def next_open(self, after: str | None, step: int = 1, coming: str | None = None) -> str | None:
+        """The next face that is neither finished nor removed, from the start again at the end; None where all are finished.
+
+        Args:
+            after: From here.
+            step: 1 or -1.
+            coming: Taken if it is open, wherever it stands now: the page has its photograph already.
+        """
         with self._lock:
             names, here = [*self._order], -1 if after is None else self._place.get(after, -1)
-        faces = self._session.log.faces
+        if coming in self._place and coming != after and self._is_open(coming):
+            return coming
         for turn in range(1, len(names) + 1):
             name = names[(here + step * turn) % len(names)]
-            if name != after and not ((face := faces.get(name)) and (face.done or face.removed)):
+            if name != after and self._is_open(name):
                 return name
         return None
+
+    def _is_open(self, name: str) -> bool:
+        face = self._session.log.faces.get(name)
+        return not (face and (face.done or face.removed))
 
     def without(self) -> list[str]:
         """Photographs on which no face was found, or each was removed."""

@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from fkp.data import label_set
+from fkp.label import order
 from fkp.label.session import Session
 from fkp.scheme import IBUG68
 from tests.processes import Process
@@ -100,6 +101,18 @@ def test_the_keyboard_alone_suffices(browser: Browser, tmp_path: Path) -> None:
     until(lambda: sum(face.done for face in browser.session.log.faces.values()) == 3)
     browser.session.write()
     assert len(label_set.read(tmp_path / "set")) == len(faces) == 3
+
+
+def test_the_next_face_is_the_one_whose_photograph_is_there_whatever_the_order_has_become(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until(lambda: browser.ask("({ page }) => page.coming"))
+    coming = browser.ask("({ page }) => page.coming")
+    monkeypatch.setattr(order, "rank", lambda faces, scheme, labelled=(): [*reversed(range(len(faces)))])
+    browser.session.queue.rank()
+    assert browser.session.queue.next_open(browser.face()["id"]) != coming
+    browser.press("n")
+    until(lambda: browser.face()["id"] == coming)
 
 
 @pytest.mark.slow("a browser; a drag is tested fast")

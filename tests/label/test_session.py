@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fkp.bundle import open_bundle
 from fkp.data import label_set, labels
 from fkp.data.exporter import export_set
 from fkp.data.face_shape import mean_points
@@ -16,12 +20,13 @@ from fkp.data.formats import Source, recognise
 from fkp.errors import FkpError
 from fkp.label import doubts, statistics, worth
 from fkp.label.changes import MAX_OUTSIDE
-from fkp.label.finder import Guess
+from fkp.label.finder import Finder, Guess
 from fkp.label.imported import Imported
 from fkp.label.log import Conflict
 from fkp.label.photos import Photos, share_of
 from fkp.label.session import Session
 from fkp.scheme import IBUG68
+from fkp.shipped import DEFAULT_BUNDLE
 
 from .browser import until
 from .conftest import first
@@ -217,6 +222,33 @@ def test_a_far_move_is_asked_about_by_what_fits_better(kind: str) -> None:
     found = doubts.question([36], {36: (x, y)}, expected, IBUG68)
     assert found is not None and found["kind"] == kind and found["text"].startswith("left eye outer")
     assert doubts.question([36], {36: (points[36][0] + 1, points[36][1])}, expected, IBUG68) is None
+
+
+def test_the_next_face_is_the_one_that_the_page_has_fetched_ahead(label: Callable[..., Session]) -> None:
+    session = label()
+    here, following, third = [row["id"] for row in session.queue.window(0, 9)]
+    assert session.queue.next_open(here) == following
+    assert session.queue.next_open(here, coming=third) == third
+    for coming in ("nobody", here):
+        assert session.queue.next_open(here, coming=coming) == following
+    session.tell(third, 0, "tell", {"removed": True})
+    assert session.queue.next_open(here, coming=third) == following
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux")
+def test_the_first_face_is_looked_for_at_full_speed_and_the_others_behind_who_labels(photos: Path, looked: Path, tmp_path: Path) -> None:
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    for cached, at_first in (False, here), (True, max(here, 10)):
+        out = tmp_path / str(cached)
+        shutil.copytree(looked, out) if cached else out.mkdir()
+        (out / "found.jsonl").unlink(missing_ok=True)
+        finder = Finder(Photos.of([str(photos)]), out, open_bundle(DEFAULT_BUNDLE), lambda photo: {})
+        seen: list[int] = []
+        finder.told = lambda photo, seen=seen: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))  # type: ignore[misc]
+        finder.start()
+        until(lambda finder=finder: finder.ready)
+        finder.stop()
+        assert seen == [at_first, max(here, 10), max(here, 10)]
 
 
 def test_photographs_are_named_below_their_folder(photos: Path, tmp_path: Path) -> None:
