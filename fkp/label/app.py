@@ -159,6 +159,11 @@ def _add_reading(api: FastAPI, session: Session) -> None:
         """The next face that is open."""
         return {"face": session.queue.next_open(after, step, coming)}
 
+    @api.get("/api/changed")
+    def changed() -> list[dict[str, Any]]:
+        """The faces that the last adaptation has changed most."""
+        return session.changed()
+
     @api.get("/api/without")
     def without() -> list[dict[str, str]]:
         """Photographs on which no face was found."""

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.by import By
 
 from fkp.bundle import open_bundle
 from fkp.data.synthetic import render
@@ -53,6 +54,15 @@ def test_adapt_from_the_page_to_an_endpoint_that_answers_with_the_new_points(
         until(lambda: "Done: the guesses" in page.find("#adapting").text)
         assert "gain" in page.find("#outcome").text and "fkp serve --bundle" in page.find("#serve").text
         until(lambda: session.finder.ready)
+        changed = session.changed()
+        assert len(changed) == 5 and [face["pct"] for face in changed] == sorted((face["pct"] for face in changed), reverse=True)
+        assert all(1 < face["pct"] < 100 * SHIFT and len(face["before"]) == len(face["after"]) == len(IBUG68) for face in changed)
+        until(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#changed canvas")) == 5)
+        *_, last = page.driver.find_elements(By.CSS_SELECTOR, "#changed button")
+        name, pct = last.text.removesuffix(" %").split(", ")
+        last.click()
+        until(lambda: page.find("#face-heading").text.startswith(name))
+        assert float(pct) == pytest.approx(changed[-1]["pct"], abs=0.06) and name == changed[-1]["photo"]
         after = session.face(kept)
         page.driver.get(page.url)
         until(lambda: "set-model-1" in page.find("#model").text)

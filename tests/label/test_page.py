@@ -108,7 +108,7 @@ def test_the_next_face_is_the_one_whose_photograph_is_there_whatever_the_order_h
 ) -> None:
     until(lambda: browser.ask("({ page }) => page.coming"))
     coming = browser.ask("({ page }) => page.coming")
-    monkeypatch.setattr(order, "rank", lambda faces, scheme, labelled=(): [*reversed(range(len(faces)))])
+    monkeypatch.setattr(order, "rank", lambda faces, *_: [*reversed(range(len(faces)))])
     browser.session.queue.rank()
     assert browser.session.queue.next_open(browser.face()["id"]) != coming
     browser.press("n")
