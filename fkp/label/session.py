@@ -25,7 +25,6 @@ from fkp.label.queue import Queue
 from fkp.label.set_writer import Writer
 from fkp.scheme import Scheme
 
-
 #: Faces of which those that changed most are shown: of more an even part, for the page waits.
 _COMPARED = 5000
 
@@ -305,7 +304,7 @@ class Session:
         if self._before is None:
             return []
         names = self.queue.some(_COMPARED)
-        faces = [face for face in map(self.known, names) if not face.removed and (face.done or not self.is_blind(face))]
+        faces = [face for face in map(self.known, names) if not face.removed and not (self.is_blind(face) and not face.done)]
         return most_changed(faces, self._before, self.guessing)
 
     def summary(self) -> dict[str, Any]:

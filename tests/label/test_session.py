@@ -303,7 +303,7 @@ def test_an_accepted_point_counts_by_its_error_and_one_that_was_set_in_full(labe
     lines = (tmp_path / "set" / label_set.LABELS).read_text()
     for wrong in ('"weights":{"horn":0.5}', '"weights":{"chin":0}', '"weights":{"chin":"much"}', '"weights":[1]'):
         (tmp_path / "set" / label_set.LABELS).write_text(re.sub(r'"weights":\{.*?\}', wrong, lines))
-        with pytest.raises(FkpError, match="line 1: .*weigh"):
+        with pytest.raises(FkpError, match=r"line 1: .*weigh"):
             label_set.read(tmp_path / "set")
 
 

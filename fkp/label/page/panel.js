@@ -73,8 +73,10 @@ export class Panel {
     if (now === this.compared) return;
     this.compared = now;
     const faces = now ? await get("changed") : [];
-    find("changed").hidden = !faces.length;
-    find("changed").querySelector("ul").replaceChildren(...(await changedFaces(faces, this.open)));
+    const items = await changedFaces(faces, this.open);
+    if (now !== this.compared) return;
+    find("changed").hidden = !items.length;
+    find("changed").querySelector("ul").replaceChildren(...items);
   }
 
   #adapting({ adapting, serve }) {
