@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import threading
@@ -300,11 +299,6 @@ def test_an_accepted_point_counts_by_its_error_and_one_that_was_set_in_full(labe
     assert weight == pytest.approx(1 / (1 + error_pct**2), abs=1e-3) and 0 < weight < 1
     catalog = labels.load_labels(DataConfig(source="folder", root=str(tmp_path / "set"), scheme="ibug51"))
     np.testing.assert_array_equal(catalog.weights, written.weights[:, 17:])
-    lines = (tmp_path / "set" / label_set.LABELS).read_text()
-    for wrong in ('"weights":{"horn":0.5}', '"weights":{"chin":0}', '"weights":{"chin":"much"}', '"weights":[1]'):
-        (tmp_path / "set" / label_set.LABELS).write_text(re.sub(r'"weights":\{.*?\}', wrong, lines))
-        with pytest.raises(FkpError, match=r"line 1: .*weigh"):
-            label_set.read(tmp_path / "set")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux")
