@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -140,11 +141,16 @@ def write_set(out: Path, labels: LabelSet, photos: Photos) -> list[str]:
 
 def chosen(labels: LabelSet, rows: list[int]) -> LabelSet:
     """Some faces of a set."""
-    lists = ([some[row] for row in rows] for some in (labels.images, labels.groups, labels.subsets))
-    images, groups, subsets = lists
-    arrays = (some[rows] for some in (labels.boxes_px, labels.points_px, labels.visible))
-    weights = None if labels.weights is None else labels.weights[rows]
-    return LabelSet(labels.root, labels.scheme, images, groups, subsets, *arrays, weights=weights)  # type: ignore[arg-type]
+    return replace(
+        labels,
+        images=[labels.images[row] for row in rows],
+        groups=[labels.groups[row] for row in rows],
+        subsets=[labels.subsets[row] for row in rows],
+        boxes_px=labels.boxes_px[rows],
+        points_px=labels.points_px[rows],
+        visible=labels.visible[rows],
+        weights=None if labels.weights is None else labels.weights[rows],
+    )
 
 
 def write_labels(folder: Path, labels: LabelSet) -> None:
