@@ -202,8 +202,10 @@ def large(faces: Labelled, count: int, model: str, ways: Sequence[str]) -> None:
         print("  " + ", ".join(f"{step} {minutes:.2f}" for step, minutes in summary["minutes_of"].items()))
 
 
-def write_set(root: Path, faces: Labelled, scheme: Scheme = IBUG68, missing: np.ndarray | None = None) -> Path:
-    """Write a set as `fkp data import` does, each photograph a group of its own; the photographs are links."""
+def write_set(
+    root: Path, faces: Labelled, scheme: Scheme = IBUG68, missing: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> Path:
+    """Write a set as `fkp data import` does, each photograph a group of its own; the photographs are links. `weights`: see `LabelSet`."""
     (root / label_set.IMAGES).mkdir(parents=True)
     images = []
     for number, (path, _) in enumerate(faces):
@@ -214,7 +216,7 @@ def write_set(root: Path, faces: Labelled, scheme: Scheme = IBUG68, missing: np.
         points[missing] = np.nan
     groups = [f"photo{number}" for number in range(len(faces))]
     boxes = np.full((len(faces), 4), np.nan, np.float32)
-    labels = LabelSet(root, scheme, images, groups, [None] * len(faces), boxes, points, np.isfinite(points).all(-1))
+    labels = LabelSet(root, scheme, images, groups, [None] * len(faces), boxes, points, np.isfinite(points).all(-1), weights=weights)
     label_set.write(root, labels, {})
     return root
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import cv2
 import figures
 import numpy as np
+import psutil
 
 from fkp.bundle import open_bundle
 from fkp.errors import FkpError, run_command
@@ -33,6 +34,21 @@ from fkp.predict import DEFAULT_BUNDLE, Predictor
 from fkp.vision.image import read_image, write_image
 
 _SHOWN = "import('/page/main.js').then(({ store, page }) => arguments[0](store.face && page.picture ? store.face.id : null))"
+#: From the key to the frame that shows the next face, in milliseconds, and how much of that the server's answers took.
+_NEXT = """
+const done = arguments[0];
+import('/page/main.js').then(async ({ store, page }) => {
+  performance.clearResourceTimings();
+  const [before, began] = [store.face.id, performance.now()];
+  document.querySelector('[data-do=next]').click();
+  while (store.face.id === before || !page.picture) await new Promise((resolve) => setTimeout(resolve, 1));
+  await new Promise(requestAnimationFrame);
+  await new Promise(requestAnimationFrame); // Ours was asked for before this one, and has been drawn by now.
+  const ended = performance.now();
+  const waited = performance.getEntriesByType("resource").filter(({ name }) => /api\\/(next\\?step|faces)/.test(name)).slice(0, 2);
+  done([ended - began, waited.reduce((sum, { duration }) => sum + duration, 0)]);
+});
+"""
 _DRAG = """
 const done = arguments[0];
 import('/page/main.js').then(async ({ store, view }) => {
@@ -81,41 +97,37 @@ def page(work: Path, count: int) -> None:
         os.link(kinds[place % len(kinds)], folder / f"{place:05}.jpg")
     with figures.browser(1400, 1000) as driver:
         began = time.monotonic()
-        with started(folder, work / "set") as address:
+        with started(folder, work / "set") as (address, process):
             ready = time.monotonic()
             driver.get(address)
-            first = shown(driver, None)
+            wait_for_face(driver)
+            first_s, used = time.monotonic() - ready, spent(process)
             print(
-                f"{count} photographs of 12 MP: address after {ready - began:.2f} s, first face {time.monotonic() - ready:.2f} s after that"
+                f"{count} photographs of 12 MP: address after {ready - began:.2f} s, first face {first_s:.2f} s after that; "
+                f"processor time of the server {used:.2f} s until then, load {os.getloadavg()[0]:.1f}"
             )
-            took = []
-            for _ in range(5):
+            pairs = []
+            for _ in range(12):
                 time.sleep(1.5)  # Somebody looks at it.
-                before = time.monotonic()
-                driver.execute_script("document.querySelector('[data-do=next]').click()")
-                first = shown(driver, first)
-                took.append(1000 * (time.monotonic() - before))
-            print(f"next face: {np.median(took):.0f} ms, at most {max(took):.0f}, the driver's own {asking(driver):.0f} ms included")
+                pairs.append(driver.execute_async_script(_NEXT))
+            took, server = zip(*pairs, strict=True)
+            print(f"next face: {np.median(took):.0f} ms, at most {max(took):.0f}; of these for the server {np.median(server):.0f}")
             frames = driver.execute_async_script(_DRAG)
             print(f"drag: frame {np.median(frames):.1f} ms after the move, 95 % within {np.percentile(frames, 95):.1f} ms")
 
 
-def shown(driver: object, before: str | None) -> str:
-    """Wait for another face than the one before."""
+def wait_for_face(driver: object) -> None:
+    """Wait until the page shows a face."""
     end = time.monotonic() + 60
-    while time.monotonic() < end:
-        found = driver.execute_async_script(_SHOWN)  # type: ignore[attr-defined]
-        if found and found != before:
-            return str(found)
-    raise FkpError("the page shows no face")
+    while not driver.execute_async_script(_SHOWN):  # type: ignore[attr-defined]
+        if time.monotonic() > end:
+            raise FkpError("the page shows no face")
 
 
-def asking(driver: object) -> float:
-    """Milliseconds of one question to the page."""
-    began = time.monotonic()
-    for _ in range(5):
-        driver.execute_async_script(_SHOWN)  # type: ignore[attr-defined]
-    return 200 * (time.monotonic() - began)
+def spent(process: subprocess.Popen[str]) -> float:
+    """Seconds of a processor that a process has used."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def edits(work: Path, faces: int) -> None:
@@ -140,7 +152,7 @@ def edits(work: Path, faces: int) -> None:
             text = base64.b64encode(np.column_stack([face.points_px, error]).astype("<f4").tobytes()).decode()
             file.write(json.dumps([one, text]) + "\n")
     Log(out, bundle.config.scheme).close()
-    with started(folder, out) as address:
+    with started(folder, out) as (address, _):
         base, token = address.split("#")
         while not ranked(base, token, faces // 2):
             time.sleep(0.2)
@@ -167,15 +179,15 @@ def ranked(base: str, token: str, place: int) -> bool:
 
 
 @contextmanager
-def started(photos: Path, out: Path) -> Iterator[str]:
-    """`fkp label` as a process; the address that it prints."""
+def started(photos: Path, out: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`fkp label` as a process: the address that it prints, and the process."""
     command = [sys.executable, "-m", "fkp", "label", str(photos), "--out", str(out), "--blind", "0"]
     with figures.running(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         address = next((line.split()[-1] for line in iter(process.stdout.readline, "") if line.startswith("open ")), None)
         if address is None:
             raise FkpError("the page did not start: `fkp label` says why")
-        yield address
+        yield address, process
 
 
 if __name__ == "__main__":

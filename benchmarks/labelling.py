@@ -6,7 +6,9 @@ Both folders hold photographs, each beside a `.pts` file of 68 points, see `benc
 labelled in the queue's order and in a random one; after each number of faces the model is adapted (`fkp adapt`) and the queue ordered
 anew. Error and points to touch are measured on photographs of the second folder, the forecast against the photographs of the draw that are
 not labelled. The labeller corrects what is off by more than 3 % of the eye distance, the farthest point first, or in the order in which
-points are offered. Each line is printed as it is known.
+points are offered. `--accepted` says what the adaptation is given of the points that were not touched: the `truth` (a labeller who sets
+each point), or where they were left: with `full` weight, by their `error` (as `fkp label` does), or `none`, masked. Each line is printed as
+it is known.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from fkp.evaluation.metrics import nme_pct
 from fkp.label.forecast import forecast
 from fkp.label.order import Guess, expected_pct, rank
 from fkp.label.posterior import Errors
+from fkp.label.set_writer import weight_of
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68
 from fkp.shipped import DEFAULT_BUNDLE
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--orders", nargs="+", choices=("queue", "random", "unsure"), default=["queue", "random"])
     parser.add_argument("--most-test", type=int, default=400, help="measure on so many photographs, evenly spread")
     parser.add_argument("--most-touched", type=int, default=60, help="correct so many of these")
+    parser.add_argument("--accepted", nargs="+", choices=("truth", "full", "error", "none"), default=["truth"], help="points not touched")
     parser.add_argument("--model", default=str(DEFAULT_BUNDLE))
     arguments = parser.parse_args()
     every, test = labelled(arguments.pool), labelled(arguments.test)
@@ -62,11 +66,13 @@ def main() -> None:
         drawn = np.random.default_rng(seed).permutation(len(every))[: len(every) // 2]
         pool = [every[place] for place in drawn]
         for order in arguments.orders:
-            one_draw(base, pool, test, order, seed, arguments)
+            for accepted in arguments.accepted:
+                one_draw(base, pool, test, order, accepted, seed, arguments)
 
 
-def one_draw(base: Bundle, pool: Labelled, test: Labelled, order: str, seed: int, arguments: argparse.Namespace) -> None:
+def one_draw(base: Bundle, pool: Labelled, test: Labelled, order: str, accepted: str, seed: int, arguments: argparse.Namespace) -> None:
     """Label a pool step by step."""
+    given, weights = list[tuple[Path, np.ndarray]](), list[np.ndarray]()
     bundle, done, history, foretold = base, np.zeros(0, int), list[tuple[int, float]](), float("nan")
     found = guesses(Predictor(base), pool)
     for count in arguments.faces:
@@ -85,8 +91,13 @@ def one_draw(base: Bundle, pool: Labelled, test: Labelled, order: str, seed: int
             foretold = told.after[0][1]
             print(f"  forecast after {count} faces, seed {seed}: now {told.now_pct:.2f} % ({came:.2f} came)", flush=True)
         done = np.concatenate([done, new])
+        errors = Errors.of(bundle)
+        for i in new:
+            points, weight = labels_of(errors, found[i], pool[i][1], accepted)
+            given.append((pool[i][0], points))
+            weights.append(weight)
         with tempfile.TemporaryDirectory() as folder:
-            root = write_set(Path(folder) / "set", [pool[i] for i in done])
+            root = write_set(Path(folder) / "set", given, weights=np.stack(weights))
             out = Path(folder) / "model"
             adapted = adapt(DataConfig(source="folder", root=str(root)), arguments.model, out, arguments.ways, seed=seed, force=True)
             assert adapted.bundle is not None
@@ -97,7 +108,7 @@ def one_draw(base: Bundle, pool: Labelled, test: Labelled, order: str, seed: int
         if not history:
             history.append((0, adapted.summary["before"]["nme_pct"]))
         history.append((len(done), adapted.summary["after"]["nme_pct"]))
-        said = f"{count} labels, {order}, seed {seed}: error {nmes(after, test).mean():.3f} %"
+        said = f"{count} labels, {order}, untouched: {accepted}, seed {seed}: error {nmes(after, test).mean():.3f} %"
         if order == "queue":
             came = nmes([found[i] for i in rest], [pool[i] for i in rest]).mean()
             stated = expected_pct([found[i] for i in rest]).mean()
@@ -124,22 +135,43 @@ def touched(bundle: Bundle, found: Sequence[Guess], faces: Labelled, most: int) 
     chosen = np.linspace(0, len(faces) - 1, min(most, len(faces))).astype(int)
     pairs = [(found[i], np.asarray(faces[i][1], np.float64)) for i in chosen]
     alone = np.mean([off(guess.points_px, truth).sum() for guess, truth in pairs])
-    farthest, offered = (np.mean([corrected(errors, *pair, by_offer) for pair in pairs]) for by_offer in (False, True))
+    farthest, offered = (np.mean([len(corrected(errors, *pair, by_offer)[0]) for pair in pairs]) for by_offer in (False, True))
     return (
         f"points to touch {alone:.1f}; where one fix informs the rest {farthest:.1f} ({100 * farthest / alone - 100:+.0f} %), "
         f"in the order of the offers {offered:.1f}"
     )
 
 
-def corrected(errors: Errors, guess: Guess, truth_px: np.ndarray, by_offer: bool) -> int:
-    """How many points a person sets. Offers that are not off are accepted, which tells something of the others, too."""
+def labels_of(errors: Errors, guess: Guess, truth_px: np.ndarray, accepted: str) -> tuple[np.ndarray, np.ndarray]:
+    """(K, 2) points and (K,) weights that a person leaves."""
+    if accepted == "truth":
+        return truth_px, np.ones(len(truth_px))
+    touched, points = corrected(errors, guess, np.asarray(truth_px, np.float64), by_offer=False)
+    points = points.copy()
+    points[[*touched]] = truth_px[[*touched]]
+    left = np.setdiff1d(np.arange(len(points)), [*touched])
+    weights = np.ones(len(points))
+    if accepted == "none" and len(touched):
+        points[left] = np.nan
+        corners = list(IBUG68.between or ())  # Without them the face has no size, and no set takes it.
+        points[corners] = truth_px[corners]
+    if accepted == "error":
+        weights[left] = [weight_of(100 * error / float(IBUG68.size_px(points))) for error in guess.expected_error_px[left]]
+    return points.astype(np.float32), weights
+
+
+def corrected(errors: Errors, guess: Guess, truth_px: np.ndarray, by_offer: bool) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """The points that a person sets, and (K, 2) where all are then.
+
+    Offers that are not off are accepted, which tells something of the others, too.
+    """
     set_px: dict[int, np.ndarray] = {}
     accepted: dict[int, np.ndarray] = {}
     size, points = float(IBUG68.size_px(guess.points_px)), guess.points_px
     while True:
         wrong = [place for place in np.flatnonzero(off(points, truth_px)) if place not in set_px]
         if not wrong:
-            return len(set_px)
+            return set_px, points
         if by_offer:
             place = errors.next_point(guess.scale_px, {**accepted, **set_px}, guess.points_px, size)
             if place is None:  # All were seen, and some accepted ones were moved since.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from fkp.errors import run_command
 def main(argv: list[str] | None = None) -> None:
     """Adapt a model to a labelled set, say whether it helps, and how to use what was written."""
     arguments = _parser().parse_args(argv)
+    # Before numpy is loaded: the map's matrices are small, and on a busy machine threads that wait for each other take longer than one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fkp.adapt.pipeline import adapt
     from fkp.adapt.report import lines
     from fkp.adapt.ways import TRIED

@@ -30,6 +30,7 @@ class Faces:
         wide_px: (N, K, 2) float32 labels in their pixels, NaN where a point is not labelled.
         plain_u8: (N, C, S, S) uint8, as the network sees a face.
         plain_px: (N, K, 2) float32 labels in their pixels.
+        weights: (N, K) float32, how much each label counts in training; what is measured counts all the same.
     """
 
     rows: np.ndarray
@@ -38,6 +39,7 @@ class Faces:
     wide_px: np.ndarray
     plain_u8: np.ndarray
     plain_px: np.ndarray
+    weights: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,7 +85,8 @@ def read_faces(catalog: Catalog, config: Config, rows: np.ndarray) -> Faces:
         for wide in (True, False):
             crops[wide][place], points[wide][place] = crop_face(config.input, frame, catalog.points_px[row], catalog.scheme, wide)
     groups = catalog.table["identity"].to_numpy()[rows]
-    return Faces(rows, groups, crops[True], points[True], crops[False], points[False])
+    weights = np.ones(points[True].shape[:2], np.float32) if catalog.weights is None else catalog.weights[rows]
+    return Faces(rows, groups, crops[True], points[True], crops[False], points[False], weights)
 
 
 def folds_of(groups: np.ndarray, count: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -71,12 +72,14 @@ def finetune(network: Network, config: Config, faces: Faces, recipe: Recipe, see
     schedule = OneCycleLR(optimizer, recipe.lr, steps, pct_start=0.2, cycle_momentum=False)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay(len(faces))), use_buffers=True)
     size_px, weight = config.input.size_px, config.loss.heatmap_weight
+    labels = torch.from_numpy(np.concatenate([faces.wide_px, faces.weights[..., None]], -1))
     for chosen in shown(_batches(len(faces), recipe.batch, steps, draw), about, steps):
-        crops, truth = augment(torch.from_numpy(faces.wide_u8[chosen]), torch.from_numpy(faces.wide_px[chosen]), draw)
+        crops, changed = augment(torch.from_numpy(faces.wide_u8[chosen]), labels[chosen], draw)
+        truth, counts = changed[..., :2], changed[..., 2]
         points, scale, encoding = network.with_encoding(crops)
-        loss = losses.landmark_loss(config.loss.kind, points, scale, truth, size_px)
+        loss = losses.landmark_loss(config.loss.kind, points, scale, truth, size_px, counts)
         if weight:
-            loss = loss + weight * network.heatmap_loss(encoding, points, truth)
+            loss = loss + weight * network.heatmap_loss(encoding, points, truth, counts)
         if not torch.isfinite(loss):
             raise FkpError(f"the loss of {about} became {float(loss)}: use --ways map, or look at the labels")
         optimizer.zero_grad()

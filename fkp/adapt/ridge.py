@@ -34,7 +34,15 @@ def mirrored(points_px: np.ndarray, scheme: Scheme, size_px: int) -> np.ndarray:
     return out
 
 
-def fit_map(looks_px: np.ndarray, truth_px: np.ndarray, inner: Scheme, outer: Scheme, size_px: int, penalty: float) -> ShapeMap:
+def fit_map(
+    looks_px: np.ndarray,
+    truth_px: np.ndarray,
+    inner: Scheme,
+    outer: Scheme,
+    size_px: int,
+    penalty: float,
+    weights: np.ndarray | None = None,
+) -> ShapeMap:
     """Fit a map to labelled faces, to both looks at each of them and to all mirrored copies: so it is mirror-symmetric.
 
     Args:
@@ -44,6 +52,7 @@ def fit_map(looks_px: np.ndarray, truth_px: np.ndarray, inner: Scheme, outer: Sc
         outer: Scheme of the second.
         size_px: Side of the crops.
         penalty: One of `PENALTIES`.
+        weights: (N, K) how much each label counts; None: all the same.
     """
     flipped = mirrored(truth_px, outer, size_px)
     points = np.concatenate([looks_px[0], mirrored(looks_px[1], inner, size_px), looks_px[1], mirrored(looks_px[0], inner, size_px)])
@@ -56,14 +65,16 @@ def fit_map(looks_px: np.ndarray, truth_px: np.ndarray, inner: Scheme, outer: Sc
     missing = ((wanted - fitted.anchors(given, middle)) / size) @ turn.mT
     x = (shape - fitted.mean).flatten(1).double().numpy()
     y = missing.double().numpy()
-    known = np.isfinite(y).all(-1)
-    for pattern in np.unique(known, axis=1).T:  # Landmarks that are labelled on the same faces are solved for at once.
-        landmarks = np.flatnonzero((known == pattern[:, None]).all(0))
-        if not pattern.any():
+    each = np.ones(truth_px.shape[:2]) if weights is None else weights.astype(np.float64)
+    turned = each[:, list(outer.mirror)]
+    counts = np.where(np.isfinite(y).all(-1), np.concatenate([each, each, turned, turned]), 0.0)
+    for pattern in np.unique(counts, axis=1).T:  # Landmarks whose labels count the same on all faces are solved for at once.
+        landmarks, known = np.flatnonzero((counts == pattern[:, None]).all(0)), pattern > 0
+        if not known.any():
             continue
         columns = (2 * landmarks[:, None] + (0, 1)).ravel()
-        weights, offset = _ridge(x[pattern], y[pattern][:, landmarks].reshape(pattern.sum(), -1), penalty)
-        fitted.matrix[columns], fitted.offset[columns] = torch.from_numpy(weights.T).float(), torch.from_numpy(offset).float()
+        matrix, offset = _ridge(x[known], y[known][:, landmarks].reshape(known.sum(), -1), penalty, pattern[known])
+        fitted.matrix[columns], fitted.offset[columns] = torch.from_numpy(matrix.T).float(), torch.from_numpy(offset).float()
     return fitted
 
 
@@ -73,10 +84,11 @@ def put_map(network: Network, fitted: ShapeMap) -> None:
     network.shape_map.load_state_dict(fitted.state_dict())
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (D, M) and offset (M,) of y = x W + o; the offset is not shrunk."""
-    middle, target = x.mean(0), y.mean(0)
-    x, y = x - middle, y - target
+def _ridge(x: np.ndarray, y: np.ndarray, penalty: float, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (D, M) and offset (M,) of y = x W + o; the offset is not shrunk, and a row's square counts by `counts`."""
+    middle, target = np.average(x, 0, counts), np.average(y, 0, counts)
+    root = np.sqrt(counts)[:, None]
+    x, y = (x - middle) * root, (y - target) * root
     if len(x) > x.shape[1]:
         weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
     else:

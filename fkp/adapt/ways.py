@@ -92,7 +92,8 @@ class Adapter:
 
     def _map(self, faces: Faces, penalty: float) -> ShapeMap:
         size_px = self.config.input.size_px
-        return fit_map(self._looks_at(faces), faces.plain_px, self.config.inner_scheme, self.config.scheme, size_px, penalty)
+        schemes = self.config.inner_scheme, self.config.scheme
+        return fit_map(self._looks_at(faces), faces.plain_px, *schemes, size_px, penalty, faces.weights)
 
     def _looks_at(self, faces: Faces) -> np.ndarray:
         """(2, N, K', 2) what the base's head answers; each face is looked at once."""

@@ -11,6 +11,10 @@ A line of labels.jsonl is {"image": "images/a.jpg", "group": "Ada", "subset": nu
 identity split. `subset` is train, val or test where the labels say so (`--data.split published`), `box` is [x0, y0, x1, y1] where they have
 one; training does not use it. Points are in the scheme's order, in pixels of the image as it is displayed, the first pixel's centre at
 (0, 0); null is a point that is not labelled, and one that is labelled and covered by something has `visible` false.
+
+A line may also have "weights": {"chin": 0.2, ...}: how much a label counts beside one of weight 1, by the name of its landmark, more than 0
+and at most 1; a landmark that is not named there has 1. `fkp label` writes them for points that were accepted; `fkp adapt` heeds them, no
+other command does.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ KIND = "fkp set 1"
 
 #: Decimals of a coordinate in the file: a thousandth of a pixel.
 _DECIMALS = 3
-_KEYS = {"image", "group", "subset", "box", "points", "visible"}
+_KEYS, _WEIGHTS = {"image", "group", "subset", "box", "points", "visible"}, "weights"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class LabelSet:
         points_px: (N, K, 2) float32, NaN where a point is not labelled.
         visible: (N, K) bool; False where a point is covered or not labelled.
         digest: Hex sha256 over labels and scheme.
+        weights: (N, K) float32 in (0, 1], how much each label counts; None: all the same.
     """
 
     root: Path
@@ -62,6 +67,7 @@ class LabelSet:
     points_px: np.ndarray
     visible: np.ndarray
     digest: str = ""
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.points_px)
@@ -139,7 +145,14 @@ def write(folder: Path, labels: LabelSet, about: dict[str, Any]) -> None:
                 "points": [place if known else None for place, known in zip(points[face].tolist(), there[face].tolist(), strict=True)],
                 "visible": labels.visible[face].tolist(),
             }
+            if labels.weights is not None and (own := _named(labels.weights[face], there[face], scheme)):
+                line[_WEIGHTS] = own
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def _named(weights: np.ndarray, there: np.ndarray, scheme: Scheme) -> dict[str, float]:
+    told = zip(scheme.landmarks, np.round(weights.astype(np.float64), _DECIMALS).tolist(), there.tolist(), strict=True)
+    return {name: max(weight, 10**-_DECIMALS) for name, weight, known in told if known and weight != 1}
 
 
 def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
@@ -159,7 +172,7 @@ def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
     except OSError as error:
         raise FkpError(f"cannot read {path}: {error.strerror or error}: import the set again") from error
     rows: list[dict[str, Any]] = []
-    points, visible, boxes = [], [], []
+    points, visible, boxes, weights = [], [], [], []
     for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
@@ -170,6 +183,7 @@ def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
             place_px = _array(whole, (len(scheme), 2), "points")
             box_px = np.full(4, np.nan, np.float32) if row["box"] is None else _array(row["box"], (4,), "box")
             seen = np.array(row["visible"], bool)
+            weight = _weights(row.get(_WEIGHTS, {}), scheme)
         except (ValueError, TypeError) as error:
             if faults is None:
                 raise FkpError(f"{path}, line {number}: {error}: correct or remove the line") from error
@@ -179,6 +193,7 @@ def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
         points.append(place_px)
         visible.append(seen)
         boxes.append(box_px)
+        weights.append(weight)
     if not rows:
         raise FkpError(f"{path} labels no face that can be used: import the set again")
     return LabelSet(
@@ -191,6 +206,7 @@ def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
         np.stack(points),
         np.stack(visible),
         hashlib.sha256(json.dumps(scheme.landmarks).encode() + content).hexdigest(),
+        np.stack(weights) if any(_WEIGHTS in row for row in rows) else None,
     )
 
 
@@ -219,8 +235,8 @@ def _scheme(root: Path) -> Scheme:
 
 
 def _check(row: Any, scheme: Scheme) -> None:
-    if not isinstance(row, dict) or row.keys() != _KEYS:
-        raise ValueError(f"it needs {', '.join(sorted(_KEYS))} and nothing else")
+    if not isinstance(row, dict) or row.keys() - {_WEIGHTS} != _KEYS:
+        raise ValueError(f"it needs {', '.join(sorted(_KEYS))}, may have {_WEIGHTS}, and nothing else")
     name = row["image"]
     # A set is copied between machines: it names no file outside its folder.
     if not isinstance(name, str) or not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -233,6 +249,19 @@ def _check(row: Any, scheme: Scheme) -> None:
         if not isinstance(row[key], list) or len(row[key]) != len(scheme):
             count = len(row[key]) if isinstance(row[key], list) else "no list of"
             raise ValueError(f"{count} {key} and not the {len(scheme)} of {scheme.name}")
+
+
+def _weights(named: Any, scheme: Scheme) -> np.ndarray:
+    if not isinstance(named, dict):
+        raise ValueError("weights are no object of names and numbers")
+    found = np.ones(len(scheme), np.float32)
+    for name, weight in named.items():
+        if name not in scheme.landmarks:
+            raise ValueError(f"{scheme.name} has no {name!r} to weigh")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
+            raise ValueError(f"the weight of {name} is {weight!r} and not a number above 0 and up to 1")
+        found[scheme.landmarks.index(name)] = weight
+    return found
 
 
 def _array(values: Sequence[Any], shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -75,6 +75,7 @@ class Catalog:
         sha256: (N,) then: of each frame's bytes.
         imported: Whether it is a `LabelSet`: `file` is then a path below the folder, and `part` the subset that the labels name, or
             "training".
+        weights: (N, K) float32, how much each label counts, see `LabelSet`; None: all the same.
     """
 
     root: Path
@@ -87,6 +88,7 @@ class Catalog:
     shard_index: np.ndarray | None = None
     sha256: np.ndarray | None = None
     imported: bool = False
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -171,7 +173,9 @@ def _load_set(labels: LabelSet, shift: np.ndarray, scheme: Scheme) -> Catalog:
     points_px = in_scheme(labels.points_px, labels.scheme, scheme, labels.root, flag)
     if fault := first_fault(points_px, scheme):
         raise FkpError(f"{labels.root / label_set.LABELS}, face {fault[0] + 1}: {fault[1]}")
-    return Catalog(labels.root, table_of(labels), points_px, shift, labels.digest, scheme, imported=True)
+    own = labels.scheme.landmarks
+    weights = None if labels.weights is None else labels.weights[:, [own.index(name) for name in scheme.landmarks]]
+    return Catalog(labels.root, table_of(labels), points_px, shift, labels.digest, scheme, imported=True, weights=weights)
 
 
 def table_of(labels: LabelSet) -> pd.DataFrame:

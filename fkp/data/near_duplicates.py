@@ -9,7 +9,7 @@ a thousand that are the same still form one chain.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -26,14 +26,20 @@ LEAST_ALIKE = 0.95
 _WINDOW = 32
 
 
-def clusters_of(prints: Sequence[Fingerprint]) -> np.ndarray:
-    """(N,) number of the cluster of each image: equal for images that are nearly the same, or mirrored, over any chain of such."""
+def clusters_of(prints: Sequence[Fingerprint], went: Callable[[float], None] = lambda part: None) -> np.ndarray:
+    """(N,) number of the cluster of each image: equal for images that are nearly the same, or mirrored, over any chain of such.
+
+    Args:
+        prints: Of the images.
+        went: Is told the part that is done, from time to time; what it raises ends the comparison.
+    """
     count = len(prints)
     grey = np.array([one.grey_u8 for one in prints], np.uint8)
     # The hashes of the images, and then those of their mirror images.
     words = np.array([[one.hash_u16 for one in prints], [one.mirrored_u16 for one in prints]], "<u2").reshape(2 * count, 8)
     cluster = np.arange(count)
-    for first, second in itertools.combinations(range(8), 2):
+    for turn, (first, second) in enumerate(pairs := [*itertools.combinations(range(8), 2)]):
+        went(turn / len(pairs))
         third, fourth = [word for word in range(8) if word not in (first, second)][:2]  # So that equal hashes stand side by side.
         code = np.ascontiguousarray(words[:, [fourth, third, second, first]]).view("<u8").ravel()
         order = np.argsort(code)

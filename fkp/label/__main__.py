@@ -24,6 +24,9 @@ BLIND, SURE_PCT = 0.05, 3.0
 def main(argv: list[str] | None = None) -> None:
     """Serve the page until interrupted."""
     arguments = parse(argv)
+    # Before numpy is loaded. Its matrices are small here, and on a busy machine threads that wait for each other make a hundred
+    # milliseconds of each of the few that an answer takes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fkp.common.files import exclusive
     from fkp.data.label_set import is_label_set
     from fkp.label.imported import Imported
@@ -42,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
         if imported.photos.paths and Path(arguments.photos[0]).resolve() == out:
             raise FkpError(f"{arguments.photos[0]} is --out itself: name the folder of the photographs")
     photos = imported.photos if imported else Photos.of(arguments.photos)
+    if not (out / LOG).is_file() and not any(path.is_file() for path in photos.paths.values()):
+        raise FkpError(f"{arguments.photos[0]} is not there: name a folder of photographs, or some of them")
     with listening(arguments.host, arguments.port) as server, exclusive(out, f"set {arguments.out}", "labelled", "choose another --out"):
         _serve(arguments, photos, out, imported, server)
 

@@ -155,9 +155,14 @@ def _add_reading(api: FastAPI, session: Session) -> None:
         return {"faces": session.queue.window(start, count), "start": max(start, 0)}
 
     @api.get("/api/next")
-    def following(after: str | None = None, step: Annotated[int, Field(ge=-1, le=1)] = 1) -> dict[str, Any]:
+    def following(after: str | None = None, step: Annotated[int, Field(ge=-1, le=1)] = 1, coming: str | None = None) -> dict[str, Any]:
         """The next face that is open."""
-        return {"face": session.queue.next_open(after, step)}
+        return {"face": session.queue.next_open(after, step, coming)}
+
+    @api.get("/api/changed")
+    def changed() -> list[dict[str, Any]]:
+        """The faces that the last adaptation has changed most."""
+        return session.changed()
 
     @api.get("/api/without")
     def without() -> list[dict[str, str]]:

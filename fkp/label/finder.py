@@ -6,7 +6,7 @@ import base64
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,17 @@ import numpy as np
 
 from fkp.bundle import Bundle
 from fkp.errors import FkpError
-from fkp.label.photos import Cache, Found, Photos, face_id, stamp_of
-from fkp.predict import Predictor
+from fkp.label.photos import Cache, Found, Photos, around, face_id, stamp_of
+from fkp.predict import Face, Predictor
+from fkp.vision.detect import iou
 from fkp.vision.fingerprint import fingerprint
-from fkp.vision.image import decode_image, read_bytes
+from fkp.vision.image import Image, decode_image, read_bytes
 
 Box = tuple[float, float, float, float]
+#: Boxes of one face overlap at least so much (intersection over union), also around the points of schemes with and without a jaw.
+_SAME_FACE = 0.2
+#: Priority (niceness) of the search while somebody labels.
+_BEHIND = 10
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Finder:
         photos: What to look at.
         out: Where to keep what was found.
         bundle: The model.
-        boxes: Further faces, by photograph: those that people have drawn, and those of an imported set.
+        boxes: Further faces of a photograph: those that people have drawn, and those of an imported set.
         detect: Whether to look for faces; else those of `boxes` are all.
 
     Attributes:
@@ -77,6 +82,11 @@ class Finder:
             self._thread.join()
 
     @property
+    def ending(self) -> bool:
+        """Whether it was told to stop."""
+        return self._ended.is_set()
+
+    @property
     def ready(self) -> bool:
         """Whether all photographs were looked at."""
         return self.looked >= len(self.photos.paths)
@@ -90,23 +100,39 @@ class Finder:
         told = np.frombuffer(base64.b64decode(row), "<f4").reshape(-1, 3).astype(np.float64)
         return Guess(told[:, :2], told[:, 2])
 
-    def look_at(self, photo: str, face: str, box: Box, data: bytes) -> Guess:
-        """Ask the model about a face in a box.
+    def look_at(self, photo: str, face: str, data: bytes, box: Box | None = None) -> Guess:
+        """Ask the model about a face.
+
+        Args:
+            photo: Its photograph.
+            face: Its name.
+            data: Of the photograph.
+            box: Where a person has just drawn it; by default where it is known to be.
 
         Raises:
             FkpError: The photograph cannot be decoded.
+            KeyError: There is no such face on it.
         """
         image = decode_image(data, photo)
+        known = self.found.get(photo)
+        if box is None and known is not None and self._is_moved(known):
+            self._find(photo, image, known.stamp, known.boxes)
+            if found := self.guess(face):
+                return found
+        if box is None:
+            box = self._given(photo)[face]
         with self._lock:
             (answer,) = self._predictor(image, [np.array(box, np.float32)])
         return self._keep(face, answer.points_px, answer.expected_error_px)
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # There a thread has a priority of its own: whoever labels is not to wait for the next photographs.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        behind = sys.platform != "linux"  # Elsewhere a thread has no priority of its own.
         for name, path in self.photos.paths.items():
             if self._ended.is_set():
                 return
+            if self._guesses.rows and not behind:  # Whoever labels waits for the first face, but not for the next photographs.
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
+                behind = True
             try:
                 self._look(name, path)
             except FkpError as error:
@@ -120,34 +146,53 @@ class Finder:
     def _look(self, name: str, path: Path) -> None:
         stamp, known = stamp_of(path), self.found.get(name)
         fresh = known is None or known.stamp != stamp
-        given = dict(self._boxes(name))
-        if not fresh and known is not None:
-            given |= known.boxes
-            if known.fault or all(self.guess(face) is not None for face in given):
-                return
+        if (
+            known is not None
+            and not fresh
+            and (known.fault or (not self._is_moved(known) and all(self.guess(face) is not None for face in self._given(name))))
+        ):
+            return
         try:
             image = decode_image(read_bytes(path), name)
         except FkpError as error:
             self.found[name] = Found(stamp, fault=str(error))
             self._found.put(name, self.found[name].to_json())
             return
-        if fresh:
-            boxes: dict[str, Box] = {}
-            if self._detect:
-                with self._lock:
-                    faces = self._predictor(image)
-                for number, face in enumerate(faces):
-                    boxes[face_id(name, number)] = _box(face.box_xyxy)
-                    self._keep(face_id(name, number), face.points_px, face.expected_error_px)
-            own = Found(stamp, (image.shape[1], image.shape[0]), fingerprint(image), boxes)
-            self._found.put(name, own.to_json())
-            self.found[name] = own
-        missing = {face: box for face, box in given.items() if self.guess(face) is None}
+        if known is None or fresh:
+            self._find(name, image, stamp, {})
+        elif self._is_moved(known):
+            self._find(name, image, stamp, known.boxes)
+        missing = {face: box for face, box in self._given(name).items() if self.guess(face) is None}
         if missing:
             with self._lock:
                 faces = self._predictor(image, [np.array(box, np.float32) for box in missing.values()])
             for name_of, answer in zip(missing, faces, strict=True):
                 self._keep(name_of, answer.points_px, answer.expected_error_px)
+
+    def _is_moved(self, known: Found) -> bool:
+        """Whether the boxes are tight around landmarks that are not this model's: it would see another part of each face."""
+        return self._detect and not known.fault and known.around not in ("", around(self.scheme))
+
+    def _given(self, photo: str) -> dict[str, Box]:
+        """All faces of a photograph: what a person has drawn counts more than what was found."""
+        known = self.found.get(photo)
+        return {**(known.boxes if known else {}), **self._boxes(photo)}
+
+    def _find(self, name: str, image: Image, stamp: tuple[int, int], known: Mapping[str, Box]) -> None:
+        """Look for the faces of a photograph; those that are known already keep their names, and are not lost where they are missed."""
+        faces: list[Face] = []
+        if self._detect:
+            with self._lock:
+                faces = self._predictor(image)
+        names = _names(name, [face.box_xyxy for face in faces], known)
+        boxes = {**known} | {one: _box(face.box_xyxy) for one, face in zip(names, faces, strict=True)}
+        own = Found(stamp, (image.shape[1], image.shape[0]), fingerprint(image), boxes, around=around(self.scheme))
+        self.found[name] = own
+        drawn = self._boxes(name)
+        for one, face in zip(names, faces, strict=True):
+            if one not in drawn:
+                self._keep(one, face.points_px, face.expected_error_px)
+        self._found.put(name, own.to_json())
 
     def _keep(self, face: str, points_px: np.ndarray, error_px: np.ndarray) -> Guess:
         told = np.column_stack([points_px, error_px]).astype("<f4")
@@ -155,6 +200,20 @@ class Finder:
         guess = self.guess(face)
         assert guess is not None
         return guess
+
+
+def _names(photo: str, found: Sequence[np.ndarray], known: Mapping[str, Box]) -> list[str]:
+    """A name of each box that was found: that of the known one which it overlaps most, or a new one."""
+    left, names = dict(known), []
+    number = 1 + max((int(name.rpartition("-")[2]) for name in known), default=-1)
+    for box in found:
+        overlap = {name: float(iou(box, np.array(other, np.float32))) for name, other in left.items()}
+        best = max(overlap, key=lambda name: overlap[name], default=None)
+        if best is None or overlap[best] < _SAME_FACE:
+            best, number = face_id(photo, number), number + 1
+        left.pop(best, None)
+        names.append(best)
+    return names
 
 
 def _box(box_xyxy: np.ndarray) -> Box:

@@ -9,7 +9,7 @@ others, and after 50 of them a map is worse than after 50 random ones: `benchmar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +66,16 @@ def expected_pct(faces: Sequence[Guess], scheme: Scheme = IBUG68) -> np.ndarray:
     return np.asarray(100 * expected / np.maximum(size, 1e-6))
 
 
-def rank(faces: Sequence[Guess], scheme: Scheme = IBUG68, labelled: Sequence[Guess] = ()) -> list[int]:
+def rank(
+    faces: Sequence[Guess], scheme: Scheme = IBUG68, labelled: Sequence[Guess] = (), went: Callable[[float], None] = lambda part: None
+) -> list[int]:
     """In which order to label faces; the same for the same faces.
 
     Args:
         faces: All that are not labelled.
         scheme: Of their points.
         labelled: What the model says of faces that are labelled: nothing that they tell is asked again.
+        went: Is told the part that is done, from time to time; what it raises ends the ranking.
 
     Returns:
         Their places, each once.
@@ -82,12 +85,14 @@ def rank(faces: Sequence[Guess], scheme: Scheme = IBUG68, labelled: Sequence[Gue
     unsure = expected_pct(faces, scheme)
     by_doubt = np.argsort(-unsure, kind="stable")
     compared = by_doubt[np.unique(np.linspace(0, len(faces) - 1, min(_COMPARED, len(faces))).astype(int))]
-    chosen = compared[_design([faces[place] for place in compared], unsure[compared], scheme, labelled)].tolist()
+    chosen = compared[_design([faces[place] for place in compared], unsure[compared], scheme, labelled, went)].tolist()
     taken = set(chosen)
     return [*chosen, *_apart([place for place in by_doubt.tolist() if place not in taken], faces)]
 
 
-def _design(faces: Sequence[Guess], unsure: np.ndarray, scheme: Scheme, labelled: Sequence[Guess]) -> list[int]:
+def _design(
+    faces: Sequence[Guess], unsure: np.ndarray, scheme: Scheme, labelled: Sequence[Guess], went: Callable[[float], None]
+) -> list[int]:
     """Places of the first `_CHOSEN` faces."""
     every = [*faces, *labelled]
     looks = _features(every, scheme)
@@ -108,7 +113,8 @@ def _design(faces: Sequence[Guess], unsure: np.ndarray, scheme: Scheme, labelled
     for place in range(len(faces), len(every)):
         tell(place)
     candidates = looks[0, : len(faces)]
-    for _ in range(min(_CHOSEN, len(faces))):
+    for turn in range(count := min(_CHOSEN, len(faces))):
+        went(turn / count)
         seen = candidates @ unknown
         gain = ((seen @ wanted) * seen).sum(1) / (noise[: len(faces)] + (seen * candidates).sum(1))
         place = int(np.argmax(np.where(free, gain * worth[each[: len(faces)]], -1.0)))

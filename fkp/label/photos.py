@@ -22,6 +22,7 @@ import numpy as np
 
 from fkp.errors import FkpError
 from fkp.predict.inputs import list_images
+from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint
 from fkp.vision.image import decode_image, encode_image, read_bytes, shown, spelled
 
@@ -97,6 +98,7 @@ class Found:
         print: Its fingerprint.
         boxes: (x0, y0, x1, y1) of each face by its id.
         fault: Why it cannot be used.
+        around: What the boxes are tight around, see `around`; empty: not known.
     """
 
     stamp: tuple[int, int]
@@ -104,11 +106,12 @@ class Found:
     print: Fingerprint | None = None
     boxes: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
     fault: str = ""
+    around: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file."""
         told = self.print and [_text(value) for value in (self.print.hash_u16, self.print.mirrored_u16, self.print.grey_u8)]
-        return {"stamp": self.stamp, "size": self.size, "print": told, "boxes": self.boxes, "fault": self.fault}
+        return {"stamp": self.stamp, "size": self.size, "print": told, "boxes": self.boxes, "fault": self.fault, "around": self.around}
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Found:
@@ -117,7 +120,7 @@ class Found:
         parts = told and [np.frombuffer(base64.b64decode(text), kind) for text, kind in zip(told, kinds, strict=True)]
         own = Fingerprint(parts[0], parts[1], parts[2].reshape(16, 16)) if parts else None
         boxes = {name: tuple(box) for name, box in row["boxes"].items()}
-        return cls(tuple(row["stamp"]), tuple(row["size"]), own, boxes, row["fault"])
+        return cls(tuple(row["stamp"]), tuple(row["size"]), own, boxes, row["fault"], row.get("around", ""))
 
 
 class Cache:
@@ -147,6 +150,11 @@ class Cache:
         self.rows[key] = value
         with self.path.open("ab") as file:
             file.write(b"\n" * bool(file.tell() and not _ends(self.path)) + json.dumps([key, value], ensure_ascii=False).encode() + b"\n")
+
+
+def around(scheme: Scheme) -> str:
+    """Names the landmarks that a model's boxes are tight around: those of another scheme are of another size."""
+    return hashlib.sha256(json.dumps(scheme.landmarks).encode()).hexdigest()[:12]
 
 
 def stamp_of(path: Path) -> tuple[int, int]:

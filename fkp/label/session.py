@@ -14,6 +14,7 @@ from fkp.data import label_set
 from fkp.errors import FkpError, missing_extra
 from fkp.label import changes, set_writer, statistics, worth
 from fkp.label.adapting import Adapting
+from fkp.label.changed import most_changed
 from fkp.label.face import Face
 from fkp.label.finder import Box, Finder
 from fkp.label.guessing import SURE_PCT, Guessing
@@ -23,6 +24,9 @@ from fkp.label.photos import Photos, face_id, is_second, photo_id, second_id, sh
 from fkp.label.queue import Queue
 from fkp.label.set_writer import Writer
 from fkp.scheme import Scheme
+
+#: Faces of which those that changed most are shown: of more an even part, for the page waits.
+_COMPARED = 5000
 
 
 class Session:
@@ -51,6 +55,7 @@ class Session:
         self.photos, self.out, self.log, self.model, self.imported, self.sure_pct = photos, out, log, model, imported, sure_pct
         self.scheme: Scheme = log.scheme
         self.adapting = Adapting()
+        self._before: Guessing | None = None
         self._lock = threading.RLock()
         self._lost: list[str] = []
         self._unusable: list[str] = []
@@ -84,9 +89,14 @@ class Session:
     # --- faces
 
     def _boxes_of(self, photo: str) -> Mapping[str, Box]:
-        """Faces of a photograph that the model is told of, by their boxes."""
+        """Faces of a photograph that the model is told of, by their boxes: not those that it finds itself, for what the log has seen
+        may be tight around the landmarks of another model.
+        """
+        found = self.finder.found.get(photo)
+        itself = found.boxes if found else {}
         with self._lock:
-            own = {face.id: face.box or face.seen for face in self.log.faces.values() if face.photo == photo}
+            faces = [face for face in self.log.faces.values() if face.photo == photo]
+        own = {face.id: face.box or face.seen for face in faces if face.box or face.id not in itself}
         return {**(self.imported.boxes.get(photo, {}) if self.imported else {}), **own}
 
     def known(self, face: str) -> Face:
@@ -102,6 +112,11 @@ class Session:
             return self.imported.faces[face]
         photo = self.queue.photo_of(face)
         return Face(face, photo, self.finder.found[photo].boxes[face])
+
+    def _found_box(self, face: Face) -> Box:
+        """Where the model of now has found a face; what the log has seen where it has not."""
+        found = self.finder.found.get(face.photo)
+        return (found.boxes if found else {}).get(face.id, face.seen)
 
     def is_blind(self, face: Face) -> bool:
         """Whether a face is labelled without guesses."""
@@ -121,12 +136,12 @@ class Session:
         face = self.known(name)
         if self.finder.guess(name) is None:
             with contextlib.suppress(FkpError):  # It can be labelled all the same, and the photograph's own request says what is wrong.
-                self.finder.look_at(face.photo, name, face.box or face.seen, self.photos.read(face.photo, self.out))
+                self.finder.look_at(face.photo, name, self.photos.read(face.photo, self.out))
         blind = self.is_blind(face)
         own = {
             "id": face.id,
             "photo": face.photo,
-            "box": face.box or face.seen,
+            "box": face.box or self._found_box(face),
             "group": face.group or "",
             "done": face.done,
             "removed": face.removed,
@@ -171,7 +186,7 @@ class Session:
             return answer
         face = self.known(name)
         with contextlib.suppress(FkpError):
-            self.finder.look_at(face.photo, name, face.box or face.seen, self.photos.read(face.photo, self.out))
+            self.finder.look_at(face.photo, name, self.photos.read(face.photo, self.out), face.box)
         return self.face(name)
 
     def add(self, photo: str, box: Box) -> dict[str, Any]:
@@ -276,14 +291,21 @@ class Session:
     def _adapted(self) -> None:
         place = self.adapting.out
         assert place is not None
-        old = self.finder
-        old.stop()
+        self.finder.stop()
         report = self.adapting.report or {}
         before = report["before"] and report["before"]["nme_pct"]
         with self._lock:
             self.log.take_model(Taken(str(place), report["faces"], before, report["after"]["nme_pct"]))
-            self.model = str(place)
+            self.model, self._before = str(place), self.guessing
             self._take(open_bundle(place))
+
+    def changed(self) -> list[dict[str, Any]]:
+        """The faces that the last adaptation has changed most, as far as the new model has looked at them; see `most_changed`."""
+        if self._before is None:
+            return []
+        names = self.queue.some(_COMPARED)
+        faces = [face for face in map(self.known, names) if not face.removed and not (self.is_blind(face) and not face.done)]
+        return most_changed(faces, self._before, self.guessing)
 
     def summary(self) -> dict[str, Any]:
         """What the page says of the whole."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fkp.config import InputConfig, ModelConfig
 from fkp.errors import FkpError
+from fkp.model.losses import weighted_mean
 
 if TYPE_CHECKING:
     from fkp.model.registry import Backbone
@@ -67,7 +68,7 @@ class DirectHead(nn.Module):
         """Parameters that hold something for each landmark -> their rows for each, the first landmark's first."""
         return {"points.weight": 2, "points.bias": 2, "log_scale.weight": 1, "log_scale.bias": 1}
 
-    def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
+    def heatmap_loss(self, encoding: Tensor, truth_px: Tensor, weights: Tensor | None = None) -> Tensor:
         """Nothing: the encoding of a regression is the points themselves."""
         return encoding.new_zeros(())
 
@@ -162,15 +163,16 @@ class HeatmapHead(nn.Module):
         """See `DirectHead.landmark_rows`."""
         return {"maps.weight": self.split**2, "temperature": 1, "log_scale.weight": 1, "log_scale.bias": 1, "spread_gain": 1}
 
-    def heatmap_loss(self, encoding: Tensor, truth_px: Tensor) -> Tensor:
+    def heatmap_loss(self, encoding: Tensor, truth_px: Tensor, weights: Tensor | None = None) -> Tensor:
         """Cross-entropy of the marginals against a Gaussian around the truth: where the map should lie, cell by cell.
 
         The expectation alone leaves a map's shape free. Coordinate classification: Li et al., "SimCC", ECCV 2022.
+        `weights`: (N, K) how much each label counts; None: all the same.
         """
         known = torch.isfinite(truth_px).all(-1)
         distance = (truth_px[known][..., None] - self._places(encoding)) / self.TARGET_SIGMA_PX
         target = (-0.5 * distance**2).softmax(-1)
-        return -(target * torch.log(encoding[known] + 1e-6)).sum(-1).mean()
+        return weighted_mean(-(target * torch.log(encoding[known] + 1e-6)).sum(-1), None if weights is None else weights[known])
 
     def _places(self, like: Tensor) -> Tensor:
         """Middles of the cells in crop pixels."""

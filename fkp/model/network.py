@@ -59,15 +59,17 @@ class Network(nn.Module):
         points_px, scale_px, encoding = self.head(self.backbone(crops))
         return points_px, scale_px, encoding
 
-    def heatmap_loss(self, encoding: Tensor, points_px: Tensor, truth_px: Tensor) -> Tensor:
+    def heatmap_loss(self, encoding: Tensor, points_px: Tensor, truth_px: Tensor, weights: Tensor | None = None) -> Tensor:
         """Loss of the head's encoding, see there.
 
         Args:
             encoding: See `with_encoding`.
             points_px: (N, K, 2) its points.
             truth_px: (N, K, 2).
+            weights: (N, K) how much each label counts; None: all the same.
         """
         if self.shape_map is not None and isinstance(self.head, heads.HeatmapHead):
             inner_px = self.head.expectation(encoding)[0].detach()
             truth_px = self.shape_map.inner_truth(inner_px, points_px.detach(), truth_px)
-        return self.head.heatmap_loss(encoding, truth_px)
+            weights = weights if weights is None else self.shape_map.inner_weights(weights, inner_px.shape[1])
+        return self.head.heatmap_loss(encoding, truth_px, weights)

@@ -83,7 +83,18 @@ class ShapeMap(nn.Module):
             truth_px: (N, K, 2), NaN where a point is not labelled.
         """
         inner = torch.full_like(points_px, torch.nan)
-        named = [place for place, source in enumerate(self._places) if source < points_px.shape[1]]
-        sources = [self._places[place] for place in named]
+        named, sources = self._named(points_px.shape[1])
         inner[:, sources] = points_px[:, sources] + (truth_px - mapped_px)[:, named]
         return inner
+
+    def inner_weights(self, weights: Tensor, landmarks: int) -> Tensor:
+        """(N, K) weights of labels as (N, `landmarks`) of the inner landmarks, 1 for those without a name."""
+        inner = weights.new_ones(len(weights), landmarks)
+        named, sources = self._named(landmarks)
+        inner[:, sources] = weights[:, named]
+        return inner
+
+    def _named(self, landmarks: int) -> tuple[list[int], list[int]]:
+        """Places of the mapped landmarks that are also inner ones, and of these."""
+        named = [place for place, source in enumerate(self._places) if source < landmarks]
+        return named, [self._places[place] for place in named]

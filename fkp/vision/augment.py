@@ -60,15 +60,16 @@ class Augment:
 
         Args:
             wide_u8: (N, C, W, W) uint8, W = `wide_size_px(size_px)`.
-            points_wide_px: (N, K, 2) float32 in pixels of the wide crops.
+            points_wide_px: (N, K, 2) float32 in pixels of the wide crops; further columns, such as weights, stay with their landmarks.
             generator: Source of all randomness, on the CPU, so that one seed gives one result on every device.
 
         Returns:
-            (N, C, size_px, size_px) uint8 crops and (N, K, 2) float32 points in their pixels.
+            (N, C, size_px, size_px) uint8 crops and (N, K, 2 or more) float32 points in their pixels.
         """
         matrix, flipped = self._affine(len(wide_u8), wide_u8.shape[-1], generator)
         crops = warp(wide_u8, matrix.to(wide_u8.device), self.size_px)
-        points = points_wide_px @ matrix[:, :, :2].mT.to(points_wide_px) + matrix[:, None, :, 2].to(points_wide_px)
+        points = points_wide_px[..., :2] @ matrix[:, :, :2].mT.to(points_wide_px) + matrix[:, None, :, 2].to(points_wide_px)
+        points = torch.cat([points, points_wide_px[..., 2:]], -1)
         flipped = flipped.to(points.device)
         points = torch.where(flipped[:, None, None], points[:, self._mirror], points)
         if self.config.strength > 0:

@@ -72,6 +72,25 @@ def test_points_that_are_not_labelled_are_left_out(count: int) -> None:
     assert error(found, convention(unseen)) < 0.3
 
 
+@pytest.mark.parametrize("count", [12, 100])
+def test_a_label_counts_by_its_weight(count: int) -> None:
+    """A face of weight 1/2 twice is one of weight 1; of two conventions the heavier one holds, also for the mirrored points."""
+    looks, unseen = answers(count, 0), answers(20, 1)[0]
+    labels = convention(looks[0])
+    once = apply(fit_map(looks, labels, IBUG68, IBUG68, SIZE, 2.0), unseen)
+    doubled = np.concatenate([looks, looks], 1), np.concatenate([labels, labels])
+    half = np.full((2 * count, 68), 0.5, np.float32)
+    np.testing.assert_allclose(apply(fit_map(*doubled, IBUG68, IBUG68, SIZE, 2.0, half), unseen), once, atol=1e-3)
+    mixed = np.concatenate([labels, looks[0]])
+    light = np.repeat([1.0, 1e-3], count).astype(np.float32)[:, None] * np.where(np.arange(68) == 5, 0.7, 1).astype(np.float32)
+    found = apply(fit_map(doubled[0], mixed, IBUG68, IBUG68, SIZE, 2.0, light), unseen)
+    assert (
+        error(found, convention(unseen))
+        < 0.25
+        < error(apply(fit_map(doubled[0], mixed, IBUG68, IBUG68, SIZE, 2.0), unseen), convention(unseen))
+    )
+
+
 def test_a_landmark_of_another_name_is_placed_by_the_others() -> None:
     scheme: Scheme = load_scheme('{"name": "two", "landmarks": ["left_pupil", "right_pupil"]}')
     assert not scheme.places_in(IBUG68)

@@ -398,7 +398,11 @@ def test_a_line_that_is_broken_is_named(imported: Path, tmp_path: Path) -> None:
             ({"box": [1, 2, 3, None]}, "box is not four numbers"),
             ({"subset": "holdout"}, "subset 'holdout' is not train, val, test or null"),
             ({"group": ""}, "group is no name"),
-            ({"colour": 1}, "it needs box, group, image, points, subset, visible and nothing else"),
+            ({"colour": 1}, "it needs box, group, image, points, subset, visible, may have weights, and nothing else"),
+            ({"weights": {"horn": 0.5}}, "ibug68 has no 'horn' to weigh"),
+            ({"weights": {"chin": 0}}, "the weight of chin is 0 and not a number above 0 and up to 1"),
+            ({"weights": {"chin": "much"}}, "the weight of chin is 'much' and not a number above 0 and up to 1"),
+            ({"weights": [1]}, "weights are no object of names and numbers"),
         )
     ):
         root = tmp_path / str(number)

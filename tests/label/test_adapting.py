@@ -53,6 +53,13 @@ def test_adapt_from_the_page_to_an_endpoint_that_answers_with_the_new_points(
         until(lambda: "Done: the guesses" in page.find("#adapting").text)
         assert "gain" in page.find("#outcome").text and "fkp serve --bundle" in page.find("#serve").text
         until(lambda: session.finder.ready)
+        changed = session.changed()
+        assert len(changed) == 5 and [face["pct"] for face in changed] == sorted((face["pct"] for face in changed), reverse=True)
+        assert all(1 < face["pct"] < 100 * SHIFT and len(face["before"]) == len(face["after"]) == len(IBUG68) for face in changed)
+        shown_there = "return [...document.querySelectorAll('#changed button')].map((button) => button.textContent.split(',')[0])"
+        until(lambda: page.driver.execute_script(shown_there) == [face["photo"] for face in changed])
+        page.driver.execute_script("document.querySelector('#changed li:last-child button').click()")
+        until(lambda: page.face()["id"] == changed[-1]["id"])
         after = session.face(kept)
         page.driver.get(page.url)
         until(lambda: "set-model-1" in page.find("#model").text)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,7 @@ def test_a_box_without_area_is_refused(asked: Callable[..., tuple[int, Any]]) ->
     ("arguments", "sentence"),
     [
         (["{empty}", "--out", "{out}"], "holds no images"),
+        (["{empty}/a.jpg", "--out", "{out}"], "a.jpg is not there"),
         (["{photos}", "--out", "{out}", "--host", "0.0.0.0"], "0.0.0.0 is no loopback address"),
         (["{photos}", "--out", "{photos}"], "was not made by `fkp label`"),
         (["{photos}", "--out", "{out}", "--scheme", "{scheme}"], "no landmark's name in common"),
@@ -113,9 +117,12 @@ def test_a_box_without_area_is_refused(asked: Callable[..., tuple[int, Any]]) ->
         (["{photos}", "--out", "{out}", "--port", "{taken}"], "cannot listen on 127.0.0.1"),
     ],
 )
-def test_bad_input_is_one_sentence(photos: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_bad_input_is_one_sentence(
+    photos: Path, tmp_path: Path, arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fkp.label.__main__ import listening
 
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # As the command sets it for its own process.
     (tmp_path / "empty").mkdir()
     (tmp_path / "other.yaml").write_text("name: other\nlandmarks: [ear, horn]\n")
     with listening("127.0.0.1", 0) as taken:
@@ -124,6 +131,22 @@ def test_bad_input_is_one_sentence(photos: Path, tmp_path: Path, arguments: list
         with pytest.raises(FkpError, match=sentence):
             main(words)
     assert not (tmp_path / "out/log.jsonl").exists()
+
+
+def test_small_matrices_wait_for_no_other_core(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from fkp.errors import FkpError
+from fkp.label.__main__ import main
+assert "numpy" not in sys.modules, "it reads the number of threads when it is loaded"
+try:
+    main([".", "--out", "out"])
+except FkpError as error:
+    print(error, os.environ["OPENBLAS_NUM_THREADS"], "numpy" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=60)
+    assert done.stdout.endswith(" 1 True\n"), done
 
 
 def test_a_photograph_that_cannot_be_read_is_told_and_costs_the_others_nothing(

@@ -16,9 +16,15 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from fkp.bundle import open_bundle
 from fkp.data import label_set
+from fkp.label import order
+from fkp.label.changed import most_changed
+from fkp.label.finder import Finder
+from fkp.label.guessing import Guessing
 from fkp.label.session import Session
 from fkp.scheme import IBUG68
+from fkp.shipped import shipped
 from tests.processes import Process
 
 from .browser import Browser, shown, until
@@ -100,6 +106,45 @@ def test_the_keyboard_alone_suffices(browser: Browser, tmp_path: Path) -> None:
     until(lambda: sum(face.done for face in browser.session.log.faces.values()) == 3)
     browser.session.write()
     assert len(label_set.read(tmp_path / "set")) == len(faces) == 3
+
+
+def test_the_next_face_is_the_one_whose_photograph_is_there_whatever_the_order_has_become(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until(lambda: browser.ask("({ page }) => page.coming"))
+    coming = browser.ask("({ page }) => page.coming")
+    monkeypatch.setattr(order, "rank", lambda faces, *_: [*reversed(range(len(faces)))])
+    browser.session.queue.rank()
+    assert browser.session.queue.next_open(browser.face()["id"]) != coming
+    browser.press("n")
+    until(lambda: browser.face()["id"] == coming)
+
+
+def test_faces_that_changed_most_are_shown_with_the_points_of_both_models(browser: Browser, tmp_path: Path) -> None:
+    session, out = browser.session, tmp_path / "other"
+    out.mkdir()
+    other = open_bundle(shipped("saved_models/tiny"))
+    finder = Finder(session.photos, out, other, lambda photo: session.finder.found[photo].boxes, detect=False)
+    finder.start()
+    until(lambda: finder.ready)
+    faces = [session.known(name) for name in session.queue.some(9)]
+    rows = most_changed(faces, session.guessing, Guessing(session.scheme, other, finder, 3.0))
+    assert len(rows) == 3 and 0 < rows[2]["pct"] <= rows[1]["pct"] <= rows[0]["pct"] < 20 and len(session.queue.some(2)) == 2
+    script = """
+      const [rows, done] = arguments;
+      import('/page/changed.js').then(async ({ changedFaces }) => {
+        let opened = null;
+        const items = await changedFaces(rows, (id) => { opened = id; });
+        items[1].querySelector("button").click();
+        const canvas = items[1].querySelector("canvas");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const is = (at, ...colour) => at % 4 === 0 && colour.every((value, channel) => data[at + channel] === value);
+        const count = (...colour) => [...data.keys()].filter((at) => is(at, ...colour)).length;
+        done([items.map((item) => item.textContent), opened, count(255, 159, 28), count(46, 196, 182), data[3]]);
+      });"""
+    texts, opened, before, after, opaque = browser.driver.execute_async_script(script, rows)
+    assert [text.split(",")[0] for text in texts] == [row["photo"] for row in rows] and opened == rows[1]["id"]
+    assert before > 100 and after > 1000 and opaque == 255
 
 
 @pytest.mark.slow("a browser; a drag is tested fast")

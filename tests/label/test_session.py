@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fkp.bundle import open_bundle
+from fkp.config import DataConfig
 from fkp.data import label_set, labels
 from fkp.data.exporter import export_set
 from fkp.data.face_shape import mean_points
 from fkp.data.formats import Source, recognise
 from fkp.errors import FkpError
-from fkp.label import doubts, statistics, worth
+from fkp.label import doubts, order, statistics, worth
 from fkp.label.changes import MAX_OUTSIDE
-from fkp.label.finder import Guess
+from fkp.label.finder import Finder, Guess
 from fkp.label.imported import Imported
 from fkp.label.log import Conflict
 from fkp.label.photos import Photos, share_of
 from fkp.label.session import Session
-from fkp.scheme import IBUG68
+from fkp.scheme import IBUG68, Scheme
+from fkp.shipped import DEFAULT_BUNDLE
 
 from .browser import until
 from .conftest import first
@@ -217,6 +225,96 @@ def test_a_far_move_is_asked_about_by_what_fits_better(kind: str) -> None:
     found = doubts.question([36], {36: (x, y)}, expected, IBUG68)
     assert found is not None and found["kind"] == kind and found["text"].startswith("left eye outer")
     assert doubts.question([36], {36: (points[36][0] + 1, points[36][1])}, expected, IBUG68) is None
+
+
+def test_the_next_face_is_the_one_that_the_page_has_fetched_ahead(label: Callable[..., Session]) -> None:
+    session = label()
+    here, following, third = [row["id"] for row in session.queue.window(0, 9)]
+    assert session.queue.next_open(here) == following
+    assert session.queue.next_open(here, coming=third) == third
+    for coming in ("nobody", here):
+        assert session.queue.next_open(here, coming=coming) == following
+    session.tell(third, 0, "tell", {"removed": True})
+    assert session.queue.next_open(here, coming=third) == following
+
+
+def test_a_ranking_tells_how_far_it_is_and_ends_with_the_finder(label: Callable[..., Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = label()
+    before, told = [row["id"] for row in session.queue.window(0, 9)], []
+
+    def backwards(faces: list[Any], scheme: Scheme, labelled: Any = (), went: Callable[[float], None] = print) -> list[int]:
+        went(0.5)
+        told.append(session.summary()["ordering_pct"])
+        return [*reversed(range(len(faces)))]
+
+    monkeypatch.setattr(order, "rank", backwards)
+    session.queue.rank()
+    after = [row["id"] for row in session.queue.window(0, 9)]
+    assert after == before[::-1] and 70 < told[0] < 95 and session.summary()["ordering_pct"] is None
+    session.finder.stop()
+    session.queue.rank()
+    assert [row["id"] for row in session.queue.window(0, 9)] == after and len(told) == 1
+
+
+def test_boxes_around_other_landmarks_are_found_anew_under_their_names(label: Callable[..., Session], tmp_path: Path) -> None:
+    session = label()
+    before = {row["id"]: session.face(row["id"]) for row in session.queue.window(0, 9)}
+    drawn, accepted, _ = before
+    x0, y0, x1, y1 = before[drawn]["box"]
+    own = [x0 - 20.0, y0 - 30.0, x1 + 40.0, y1 + 30.0]
+    session.tell(drawn, 0, "tell", {"box": own})
+    session.set_points(accepted, 0, "accept", {}, True)
+    session.close()
+    found = tmp_path / "set/found.jsonl"
+    rows = [json.loads(line) for line in found.read_text().splitlines()]
+    for _, row in rows:  # As a model without a jaw has left it.
+        row["around"] = "others"
+        row["boxes"] = {
+            n: [a + 0.15 * (c - a), b + 0.1 * (d - b), c - 0.15 * (c - a), d - 0.2 * (d - b)] for n, (a, b, c, d) in row["boxes"].items()
+        }
+    found.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for path in found.parent.glob("guesses-*.jsonl"):
+        path.unlink()
+    again = label()
+    assert {row["id"] for row in again.queue.window(0, 9)} == {*before}
+    for name, face in before.items():
+        assert again.face(name)["box"] == pytest.approx(own if name == drawn else face["box"], abs=0.5)
+    guess = again.finder.guess(drawn)
+    asked = again.finder.look_at(before[drawn]["photo"], drawn, again.photos.read(before[drawn]["photo"], again.out), tuple(own))
+    assert guess is not None
+    np.testing.assert_allclose(guess.points_px, asked.points_px, atol=1e-3)
+
+
+def test_an_accepted_point_counts_by_its_error_and_one_that_was_set_in_full(label: Callable[..., Session], tmp_path: Path) -> None:
+    session = label()
+    face = first(session)
+    session.set_points(face["id"], 0, "move", {CHIN: (100.25, 200.5, "visible")}, True)
+    session.write()
+    written = label_set.read(tmp_path / "set")
+    assert written.weights is not None and written.weights[0, CHIN] == 1
+    point = session.known(face["id"]).points["nose_tip"]
+    assert point.guess is not None
+    error_pct = 100 * point.guess[2] / statistics.size_px(session.known(face["id"]), IBUG68)
+    weight = written.weights[0, IBUG68.landmarks.index("nose_tip")]
+    assert weight == pytest.approx(1 / (1 + error_pct**2), abs=1e-3) and 0 < weight < 1
+    catalog = labels.load_labels(DataConfig(source="folder", root=str(tmp_path / "set"), scheme="ibug51"))
+    np.testing.assert_array_equal(catalog.weights, written.weights[:, 17:])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux")
+def test_the_first_face_is_looked_for_at_full_speed_and_the_others_behind_who_labels(photos: Path, looked: Path, tmp_path: Path) -> None:
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    for cached, at_first in (False, here), (True, max(here, 10)):
+        out = tmp_path / str(cached)
+        shutil.copytree(looked, out) if cached else out.mkdir()
+        (out / "found.jsonl").unlink(missing_ok=True)
+        finder = Finder(Photos.of([str(photos)]), out, open_bundle(DEFAULT_BUNDLE), lambda photo: {})
+        seen: list[int] = []
+        finder.told = lambda photo, seen=seen: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))  # type: ignore[misc]
+        finder.start()
+        until(lambda finder=finder: finder.ready)
+        finder.stop()
+        assert seen == [at_first, max(here, 10), max(here, 10)]
 
 
 def test_photographs_are_named_below_their_folder(photos: Path, tmp_path: Path) -> None:

@@ -117,3 +117,19 @@ def test_a_point_that_is_not_labelled_counts_nothing(name: str) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     for gradient in (points_px.grad, scale_px.grad):
         assert gradient is not None and gradient.isfinite().all() and not gradient[:, :17].any() and gradient[:, 17:].any()
+
+
+@pytest.mark.parametrize("name", [*losses.POINT_LOSSES, "laplace"])
+def test_a_label_counts_by_its_weight(name: str) -> None:
+    """A point of weight 3 counts as three points; equal weights change nothing, and points without a label count nothing."""
+    draw = torch.Generator().manual_seed(0)
+    truth_px, scale_px = 64 * torch.rand(2, 5, 2, generator=draw), 1 + torch.rand(2, 5, generator=draw)
+    points_px = truth_px + torch.randn(2, 5, 2, generator=draw)
+    truth_px[0, 4] = torch.nan
+    weights = torch.ones(2, 5)
+    plain = losses.landmark_loss(name, points_px, scale_px, truth_px, 64)
+    torch.testing.assert_close(losses.landmark_loss(name, points_px, scale_px, truth_px, 64, 0.2 * weights), plain)
+    weights[:, 1] = 3
+    again = [0, 1, 1, 1, 2, 3, 4]
+    repeated = losses.landmark_loss(name, points_px[:, again], scale_px[:, again], truth_px[:, again], 64)
+    torch.testing.assert_close(losses.landmark_loss(name, points_px, scale_px, truth_px, 64, weights), repeated)

@@ -185,7 +185,8 @@ const actions = {
   },
   async next(step = 1) {
     flush();
-    const { face } = await get(`next?step=${step}${store.face ? `&after=${encodeURIComponent(store.face.id)}` : ""}`);
+    const from = Object.entries({ step, after: store.face?.id, coming: step > 0 ? page.coming : null }).filter(([, value]) => value);
+    const { face } = await get(`next?${new URLSearchParams(from)}`);
     if (face) return open(face);
     say("All faces are finished.");
     return panel.around(store.face);

@@ -107,7 +107,7 @@ async function begin() {
       break;
     }
     say("The model looks at the first photographs.");
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
   setInterval(() => panel.summary().catch(fail), 1500);
 }

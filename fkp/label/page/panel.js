@@ -1,6 +1,7 @@
 // What stands beside the photograph: the queue, what the labels are worth, and the adaptation.
 
 import { get, post, remove } from "./api.js";
+import { changedFaces } from "./changed.js";
 
 const find = (id) => document.getElementById(id);
 const PAGE = 40;
@@ -12,6 +13,7 @@ export class Panel {
     this.start = 0;
     this.shown = null;
     this.running = false;
+    this.compared = ""; // Of which adaptation, and of which quarter of the photographs, the changed faces are shown.
     find("earlier").addEventListener("click", () => this.list(this.start - PAGE));
     find("later").addEventListener("click", () => this.list(this.start + PAGE));
     find("adapt").addEventListener("click", () => this.#ask(() => post("adapt", { ways: find("ways").value ? [find("ways").value] : [] })));
@@ -52,7 +54,8 @@ export class Panel {
   async summary() {
     const told = await get("summary");
     const looking = told.looked < told.photos ? `; the model has looked at ${told.looked} of ${told.photos} photographs` : "";
-    find("progress").textContent = `${told.done} of ${told.faces} faces are finished${looking}. Set: ${told.out}`;
+    const ordering = told.ordering_pct === null ? "" : `; they are put in order, ${told.ordering_pct} %`;
+    find("progress").textContent = `${told.done} of ${told.faces} faces are finished${looking}${ordering}. Set: ${told.out}`;
     find("model").textContent = `Guesses: ${told.model}`;
     find("forecast").textContent = told.forecast;
     find("blind").textContent = blindText(told.statistics.blind);
@@ -61,7 +64,19 @@ export class Panel {
     find("without").hidden = !told.without;
     find("without").textContent = `${told.without} photographs without a face`;
     this.#adapting(told);
+    this.#compare(told).catch(() => {}); // Asked again after the next quarter; what the server has to say stands in the summary.
     return told;
+  }
+
+  async #compare({ adapting, looked, photos }) {
+    const now = adapting.written ? `${adapting.out} ${Math.floor((4 * looked) / photos)}` : "";
+    if (now === this.compared) return;
+    this.compared = now;
+    const faces = now ? await get("changed") : [];
+    const items = await changedFaces(faces, this.open);
+    if (now !== this.compared) return;
+    find("changed").hidden = !items.length;
+    find("changed").querySelector("ul").replaceChildren(...items);
   }
 
   #adapting({ adapting, serve }) {

@@ -23,6 +23,7 @@ export const page = {
   looked: [],
   under: [],
   dismissed: new Set(),
+  coming: null, // The face whose photograph was fetched ahead: it is the next one, though the order may change meanwhile.
   leaving: () => {},
 };
 let frame = 0;
@@ -123,7 +124,7 @@ export async function open(id, focus = true) {
 
 /** Work on a face from now on. */
 export function show(face, focus = true) {
-  Object.assign(page, { selected: null, group: null, mode: null, box: null, looked: [] });
+  Object.assign(page, { selected: null, group: null, mode: null, box: null, looked: [], coming: null });
   store.adopt(face);
   remember(face.id);
   fitFace();
@@ -133,7 +134,11 @@ export function show(face, focus = true) {
   if (focus) view.canvas.focus({ preventScroll: true });
   get(`next?after=${encodeURIComponent(face.id)}`)
     .then(({ face: next }) => next && get(`faces/${next}`))
-    .then((next) => next && picture(next.photo_id))
+    .then((next) => {
+      if (!next || store.face?.id !== face.id) return undefined;
+      page.coming = next.id;
+      return picture(next.photo_id);
+    })
     .catch(() => {}); // It is asked for again, and then said.
 }
 
