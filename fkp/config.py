@@ -54,6 +54,9 @@ class DataConfig(_Section):
     root: str | None = Field(
         None, description="folder of the set, or place of a packed one (also s3:// or gs://); by default data/synthetic or data/ytfaces"
     )
+    extra: tuple[str, ...] = Field(
+        (), description="folders of further label sets (`fkp data import`) whose faces all train and never validate or test"
+    )
     backend: Literal["memory", "stream"] = Field(
         "memory",
         description="memory: decoded once into cache_dir; stream: a packed set (`fkp data pack`), decoded anew in each epoch",

@@ -38,7 +38,7 @@ def _section(name: str, field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.default is None else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+    return "" if field.default in (None, ()) else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 
 
 def _values(field: FieldInfo) -> Iterator[str]:
@@ -48,7 +48,9 @@ def _values(field: FieldInfo) -> Iterator[str]:
     if get_origin(kind) is Literal:
         yield ", ".join(f"`{value}`" for value in get_args(kind))
     else:
-        yield {bool: "true, false", int: "a whole number", float: "a number", str: "text"}.get(kind, "two numbers")
+        yield {bool: "true, false", int: "a whole number", float: "a number", str: "text", tuple[str, ...]: "texts, commas between"}.get(
+            kind, "two numbers"
+        )
     for bound in field.metadata:
         for name, text in _BOUNDS.items():
             if (value := getattr(bound, name, None)) is not None:

@@ -17,6 +17,8 @@ SAME = [
     ("model.width", "16", "16", 16),
     ("data.label_bias_px", "1.15,0.8", "[1.15, 0.8]", (1.15, 0.8)),
     ("data.label_bias_px", "null", "null", None),
+    ("data.extra", "data/sfhq,my_set", "[data/sfhq, my_set]", ("data/sfhq", "my_set")),
+    ("data.extra", "data/sfhq", "[data/sfhq]", ("data/sfhq",)),
     ("train.max_minutes", "2.5", "2.5", 2.5),
     ("train.max_minutes", "null", "null", None),
     ("data.limit", "7", "7", 7),

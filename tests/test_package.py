@@ -17,6 +17,7 @@ from fkp import __version__
 from fkp.shipped import here_or_shipped, shipped
 
 REPO = Path(__file__).resolve().parents[1]
+MANIFESTS = ("data/manifest.csv", "data/sfhq_manifest.csv.gz")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_the_wheel_is_one_package_with_what_a_checkout_has_at_its_top(wheel: zip
     assert {name.partition("/")[0] for name in names} == {"fkp", f"fkp-{__version__}.dist-info"}
     assert {"fkp/py.typed", "fkp/cli.py", "fkp/tune/search.py", "fkp/serve/app.py", "fkp/serve/page/index.html"} <= names
     assert {path.name for path in REPO.rglob("fkp/**/*.j2")} == {Path(name).name for name in names if name.endswith(".j2")} != set()
-    for name in ("saved_models/champion", "saved_models/tiny", "configs", "tune/space.yaml", "serve/config.yaml", "data/manifest.csv"):
+    for name in ("saved_models/champion", "saved_models/tiny", "configs", "tune/space.yaml", "serve/config.yaml", *MANIFESTS):
         files = [REPO / name] if (REPO / name).is_file() else [path for path in (REPO / name).iterdir() if path.is_file()]
         for path in files:
             assert wheel.read(f"fkp/_shipped/{path.relative_to(REPO)}") == path.read_bytes()
@@ -89,7 +90,7 @@ def test_shipped_files_are_found_from_every_folder(monkeypatch: pytest.MonkeyPat
     assert (shipped("saved_models/champion") / "SHA256SUMS").is_file()
     assert here_or_shipped("configs/ytfaces.yaml") == shipped("configs/ytfaces.yaml")
     assert here_or_shipped("saved_models/tiny") == shipped("saved_models/tiny")
-    assert here_or_shipped("data/manifest.csv") == shipped("data/manifest.csv")
+    assert [here_or_shipped(name) for name in MANIFESTS] == [shipped(name) for name in MANIFESTS]
     for name in ("", "data/other.csv", "configs/none.yaml", "README.md", "configs/../README.md"):
         assert here_or_shipped(name) == Path(name), "what is not shipped stays as it was named"
     (tmp_path / "configs").mkdir()

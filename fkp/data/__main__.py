@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ROOT = Path("data/ytfaces")
 MANIFEST = Path("data/manifest.csv")
+#: Of each set that can be fetched.
+_MANIFESTS = {"ytfaces": str(MANIFEST), "sfhq": "data/sfhq_manifest.csv.gz"}
 
 _FORMATS = """formats:
   pts          300-W: a .pts file beside each image, with or without its header; counted from 1
@@ -51,12 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fkp data", description="Bring, check and describe sets of labelled faces.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    fetch = _command(commands, "fetch", _fetch, "download the YouTube-Faces keypoint set, or copy it from a folder")
-    fetch.add_argument("--root", type=Path, default=ROOT, help="where the set goes (default: %(default)s)")
-    fetch.add_argument("--source", type=Path, metavar="DIR", help="use the set in this folder instead of a download")
+    fetch = _command(commands, "fetch", _fetch, "download a set, or take it from a copy on this machine")
+    fetch.add_argument(
+        "--set",
+        choices=_MANIFESTS,
+        default="ytfaces",
+        help="ytfaces: the YouTube-Faces keypoints; sfhq: faces of nobody, for data.extra (default: %(default)s)",
+    )
+    fetch.add_argument("--root", type=Path, help="where the set goes (default: data/ and the set's name)")
+    fetch.add_argument("--source", type=Path, metavar="DIR", help="use this folder, of sfhq also a zip archive, instead of a download")
     fetch.add_argument("--url", help="address of the archive (default: upstream's at its pinned commit)")
     fetch.add_argument("--retries", type=_count, help="further tries when the download breaks (default: 4)")
-    _add_manifest(fetch)
+    fetch.add_argument("--manifest", help=f"what the set must be (default: {', '.join(_MANIFESTS.values())})")
 
     verify = _command(commands, "verify", _verify, "compare every labelled frame with the manifest, or a packed set with its own")
     verify.add_argument("--root", default=str(ROOT), help="folder of the set, or place of a packed one (default: %(default)s)")
@@ -136,21 +144,28 @@ def _size(text: str) -> float:
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    from fkp.data import fetch
+    from fkp.data import fetch, mosaics
 
-    if args.source is not None:
-        if args.url is not None:
-            raise FkpError("--source and --url exclude each other: name the one the set comes from")
-        frames, differing = fetch.adopt(args.source, args.root, args.manifest)
-        print(f"{args.root}: {frames} labelled frames copied from {args.source}, all decode; {differing} differ from upstream's bytes")
+    if args.source is not None and args.url is not None:
+        raise FkpError("--source and --url exclude each other: name the one the set comes from")
+    root, manifest = args.root or Path("data") / args.set, here_or_shipped(args.manifest or _MANIFESTS[args.set])
+    if args.set == "ytfaces" and args.source is not None:
+        frames, differing = fetch.adopt(args.source, root, manifest)
+        print(f"{root}: {frames} labelled frames copied from {args.source}, all decode; {differing} differ from upstream's bytes")
         return
-    url = args.url or fetch.UPSTREAM_URL
-    print(f"fetching {url}", file=sys.stderr)
+    url = args.url or (fetch if args.set == "ytfaces" else mosaics).UPSTREAM_URL
+    print(f"fetching {args.source or url}", file=sys.stderr)
     retries = fetch.RETRIES if args.retries is None else args.retries
     with stopping.hint("what has come is kept; the same command continues"):
-        fetched = fetch.fetch(args.root, args.manifest, url, retries)
+        if args.set == "sfhq":
+            faces, fetched = mosaics.fetch_faces(root, manifest, args.source, url, retries)
+        else:
+            fetched = fetch.fetch(root, manifest, url, retries)
     how = "" if fetched else "; it was whole already, nothing was downloaded"
-    print(f"{args.root}: every labelled frame is as in {args.manifest}{how}")
+    if args.set == "sfhq":
+        print(f"{root}: {faces} faces, cut and labelled as in {manifest}{how}; train with them: --data.extra {root}")
+    else:
+        print(f"{root}: every labelled frame is as in {manifest}{how}")
 
 
 def _verify(args: argparse.Namespace) -> None:

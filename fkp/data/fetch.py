@@ -49,20 +49,14 @@ def fetch(root: Path, manifest: Path, url: str = UPSTREAM_URL, retries: int = RE
             or (`BadArchive`) the archive is no zip, has unsafe entries, or differs from the manifest.
     """
     listed = verify.read_manifest(manifest)
-    with _workplace(root) as (target, new):
+    with workplace(root) as (target, new):
         if _check_target(target, set(listed)) and not verify.check(target, listed):
             return False
-        part = target.with_name(f"{target.name}.zip.part")
-        download(url, part, retries, pause_s)
-        try:
-            damaged = unpack(part, new)
+        with downloaded(url, target, retries, pause_s) as archive:
+            damaged = unpack(archive, new)
             _refuse_faults(_faults_of(new, listed), damaged)
-        except BadArchive:
-            part.unlink()
-            raise
-        with clear_disk_errors(target):
-            install_dir(new, target)
-        part.unlink()
+            with clear_disk_errors(target):
+                install_dir(new, target)
     return True
 
 
@@ -89,7 +83,7 @@ def adopt(source: Path, root: Path, manifest: Path) -> tuple[int, int]:
         raise FkpError(f"{folder} lies in the target {root} itself: name another --root, or use the set where it is")
     faces = load_labels(DataConfig(source="ytfaces", root=str(folder)))
     names = [f"{part}/{file}" for part, file in zip(faces.table["part"], faces.table["file"], strict=True)]
-    with _workplace(root) as (target, new):
+    with workplace(root) as (target, new):
         _check_target(target, {*listed, *names})
         with clear_disk_errors(new):
             _copy_checked(faces, names, new)
@@ -98,6 +92,23 @@ def adopt(source: Path, root: Path, manifest: Path) -> tuple[int, int]:
             differing = sum(verify.sha256_of(new / name) != listed.get(name) for name in names)
             install_dir(new, target)
     return len(names), differing
+
+
+@contextlib.contextmanager
+def downloaded(url: str, target: Path, retries: int, pause_s: float) -> Iterator[Path]:
+    """The archive at an address, beside the target. It goes when the block ends well or finds that it is bad, and otherwise stays.
+
+    Raises:
+        FkpError: See `fkp.data.download.download`.
+    """
+    part = target.with_name(f"{target.name}.zip.part")
+    download(url, part, retries, pause_s)
+    try:
+        yield part
+    except BadArchive:
+        part.unlink()
+        raise
+    part.unlink()
 
 
 # --- check what was downloaded ----------------------------------------------------------------------------------
@@ -153,7 +164,7 @@ def _copy_checked(faces: Catalog, names: list[str], new: Path) -> None:
 
 
 @contextlib.contextmanager
-def _workplace(root: Path) -> Iterator[tuple[Path, Path]]:
+def workplace(root: Path) -> Iterator[tuple[Path, Path]]:
     """The absolute target and an empty folder beside it (same disk, so that a rename installs it), for one user."""
     target = Path(os.path.abspath(root))
     new, lock = target.with_name(f".{target.name}.fetching"), target.with_name(f".{target.name}.lock")

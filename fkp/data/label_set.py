@@ -194,17 +194,27 @@ def read(root: Path, faults: dict[int, str] | None = None) -> LabelSet:
     )
 
 
-def _scheme(root: Path) -> Scheme:
+def read_head(root: Path) -> dict[str, Any]:
+    """What set.json says.
+
+    Raises:
+        FkpError: It is missing or no such file.
+    """
     path = root / SET
     try:
-        head = json.loads(path.read_bytes())
+        head: dict[str, Any] = json.loads(path.read_bytes())
         if head["kind"] != KIND:
             raise ValueError(f"its kind is {head['kind']!r} and not {KIND!r}")
-        name = str(head["scheme"])
+        head["scheme"] = str(head["scheme"])
     except OSError as error:
         raise FkpError(f"cannot read {path}: {error.strerror or error}: `fkp data import` makes a set") from error
     except (ValueError, TypeError, KeyError) as error:
         raise FkpError(f"{path} cannot be used ({error}): import the set again") from error
+    return head
+
+
+def _scheme(root: Path) -> Scheme:
+    name = read_head(root)["scheme"]
     return load_scheme(name if name in built_in() else str(root / SCHEME))
 
 

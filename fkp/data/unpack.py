@@ -15,26 +15,27 @@ from fkp.data.download import MAX_BYTES, BadArchive, clear_disk_errors
 from fkp.errors import FkpError
 
 
-def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> list[str]:
-    """Unpack the `data/` folder that lies in an archive's top folder into an empty folder.
+def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, inner: str = "data") -> list[str]:
+    """Unpack a folder that lies in an archive's top folder into an empty folder.
 
     Args:
         archive: Zip file. Nothing of it is written if any of its entries is unsafe.
-        folder: Takes what is in `data/`.
+        folder: Takes what is in the inner one.
         max_bytes: Bound of the unpacked size.
+        inner: Name of the inner folder.
 
     Returns:
         Paths, relative to `folder`, of entries whose bytes fail the archive's own checksum; they are left out.
 
     Raises:
         BadArchive: An entry would leave the folder, is a link or encrypted, the unpacked size is beyond the bound, or
-            there is no `data/`.
+            there is no such folder.
         FkpError: The disk is full.
     """
     damaged = []
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = _entries_of_data(opened)
+            entries = _entries_of(opened, inner)
             # zipfile never gives more bytes than the directory declares, so the declared sizes are a bound.
             size = sum(info.file_size for info, _ in entries)
             if size > max_bytes:
@@ -48,13 +49,13 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> list[str]
     return damaged
 
 
-def _entries_of_data(opened: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
+def _entries_of(opened: zipfile.ZipFile, inner: str) -> list[tuple[zipfile.ZipInfo, str]]:
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in opened.infolist():
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in info.filename or re.match("[A-Za-z]:", info.filename):
             raise BadArchive(f"the archive has an entry that would leave its folder, {info.filename!r}: it is not upstream's, check --url")
-        if path.parts[1:2] != ("data",) or info.is_dir():
+        if path.parts[1:2] != (inner,) or info.is_dir():
             continue
         name = "/".join(path.parts[2:])
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) or info.flag_bits & 1:
@@ -65,7 +66,7 @@ def _entries_of_data(opened: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str
     if not folders.isdisjoint(entries):
         raise BadArchive("the archive has one name as a file and as a folder: it is not upstream's, check --url")
     if not entries:
-        raise BadArchive("the archive has no folder data/ in its top folder: it is not upstream's, check --url")
+        raise BadArchive(f"the archive has no folder {inner}/ in its top folder: it is not upstream's, check --url")
     return [(info, name) for name, info in entries.items()]
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fkp.config import Config
 from fkp.evaluation.evaluate import ERROR_RADII, LEVELS_PCT, Evaluation
 from fkp.evaluation.radii import OFF_SET_RADII, multiple, stated_radii
 
 
-def card(config: Config, data_digest: str, validation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
-    """What a reader of the bundle must know, with the metrics as measured."""
+def card(
+    config: Config,
+    data_digest: str,
+    validation: Evaluation,
+    evaluations: Sequence[Evaluation],
+    extra: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """What a reader of the bundle must know, with the metrics as measured; `extra` as under `leakage.EXTRA` in the bundle's metrics."""
     scheme = config.scheme
     colour = "grey" if config.input.channels == 1 else "RGB"
     lines = [
@@ -22,6 +29,7 @@ def card(config: Config, data_digest: str, validation: Evaluation, evaluations: 
         f"- architecture: {config.model.arch}, width {config.model.width}, depth {config.model.depth}, {config.model.head} head",
         f"- crop: {config.input.size_px} px, {colour}, {config.input.crop_scale} x the box of the points",
         f"- trained on: {config.data.source}, {config.data.split} split, data digest {data_digest[:16]}",
+        *(f"- and, for training alone, on {_extra_set(some)}" for some in extra),
         "- trained again by: `fkp train --config config.json --track.run_name NEW_NAME`",
         "",
         f"Validation NME, by which models of this split are compared: {validation.metrics()[scheme.nme_key]:.3f} %",
@@ -58,3 +66,8 @@ def card(config: Config, data_digest: str, validation: Evaluation, evaluations: 
     for key, radii in stated_radii(validation).items():
         lines.append(f"- {titles[key]}: " + ", ".join(f"{multiple(radii, level / 100):.2f} for {level} %" for level in LEVELS_PCT))
     return "\n".join(lines) + "\n"
+
+
+def _extra_set(some: Mapping[str, Any]) -> str:
+    told = [f"{some['faces']} faces", *(f"{key} {some[key]}" for key in ("license", "source") if key in some)]
+    return f"{some['root']}: {', '.join(told)}, labels digest {some['labels_sha256'][:16]}"

@@ -20,6 +20,10 @@ DESCENT = "descends_from"
 #: Key of whether a training used all faces of its set, whatever its folds say; in a bundle's metrics and in an entry of `DESCENT`.
 ALL_TRAIN = "trained_on_all"
 
+#: Key of the label sets that only trained (`data.extra`), each with `root`, `faces` and `LABELS_DIGEST`; in a bundle's metrics and in
+#: an entry of `DESCENT`.
+EXTRA = "extra_sets"
+
 
 @dataclass(frozen=True)
 class Leakage:
@@ -48,12 +52,16 @@ def leakage(bundle: Bundle | None, catalog: Catalog, data: DataConfig, subset: s
     if bundle is None:
         return Leakage("unknown: nothing says what the model was trained on")
     used = _trainings(bundle, catalog, data)
-    others = len(bundle.metrics.get(DESCENT, [])) + 1 - len(used)
+    extra = _extra_sets(bundle)
+    apart_sets = sum(digest != catalog.digest for digest in extra)
+    others = len(bundle.metrics.get(DESCENT, [])) + 1 + len(extra) - apart_sets - len(used)
     apart = (
         f"; of {others} other training{'s' * (others > 1)} on the way to it, on other labels, shared persons are not known"
         if others
         else ""
     )
+    if apart_sets:
+        apart += f"; it was also trained on {apart_sets} extra set{'s' * (apart_sets > 1)}, of which shared persons are not known"
     if not used:
         source = bundle.config.data.source
         return Leakage(f"another set: the bundle was trained on {source}, on other labels; whether persons are shared is not known")
@@ -87,8 +95,14 @@ def held_out(rows: np.ndarray, bundle: Bundle, catalog: Catalog, data: DataConfi
 def _trainings(bundle: Bundle, catalog: Catalog, data: DataConfig) -> list[tuple[DataConfig, bool]]:
     """The trainings of a bundle and of those it began from that were on this very set, and whether on all of it."""
     own = [(bundle.config.data, bool(bundle.metrics.get(ALL_TRAIN)))] if _same_set(bundle, catalog, data) else []
+    own += [(bundle.config.data, True) for digest in _extra_sets(bundle) if digest == catalog.digest]
     before = [entry for entry in bundle.metrics.get(DESCENT, []) if entry[LABELS_DIGEST] == catalog.digest]
     return own + [(build_config({"data": entry["data"]}).data, bool(entry.get(ALL_TRAIN))) for entry in before]
+
+
+def _extra_sets(bundle: Bundle) -> list[str]:
+    """Digests of the sets of `data.extra` of a bundle's training and of those it began from."""
+    return [some[LABELS_DIGEST] for entry in (bundle.metrics, *bundle.metrics.get(DESCENT, [])) for some in entry.get(EXTRA, [])]
 
 
 def _rows(catalog: Catalog, subset: str, trained: DataConfig, everything: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST
+from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, EXTRA, LABELS_DIGEST
 from fkp.track import ALIAS
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read_ancestor(bundle: Bundle, address: str) -> Ancestor:
         "run_name": bundle.config.track.run_name,
         LABELS_DIGEST: bundle.metrics.get(LABELS_DIGEST),
         "data": bundle.config.data.model_dump(mode="json"),
-        **({ALL_TRAIN: True} if bundle.metrics.get(ALL_TRAIN) else {}),
+        **{key: bundle.metrics[key] for key in (ALL_TRAIN, EXTRA) if bundle.metrics.get(key)},
     }
     config = bundle.config.model_dump(mode="json")
     return Ancestor(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fkp.common import storage
 from fkp.config import Config
 from fkp.data import labels
+from fkp.data.extra import about_extra
 from fkp.data.labels import place_of, root_of
 from fkp.errors import FkpError, stopping
 from fkp.train.publish import Outcome, publish
@@ -46,8 +47,10 @@ def train(config: Config) -> Outcome:
         with track.recording(run.config, tags, run.mlflow_run_id) as record:
             run.mlflow_run_id = record.run_id
             run.save()
-            faces = None if cache.train is None else len(cache.train.rows)
+            faces = None if cache.train is None else int((cache.train.rows >= 0).sum())
             record.log_dataset(config.data.source, cache.digest, str(absolute.data.root), faces)
+            for root, extra in zip(absolute.data.extra, about_extra(absolute.data), strict=True):
+                record.log_dataset(Path(root).name, extra["labels_sha256"], root, extra["faces"])
             began = time.monotonic()
             best = _fit(run, record, ancestor)
             minutes = (time.monotonic() - began) / 60
@@ -83,6 +86,7 @@ def with_absolute_paths(config: Config) -> Config:
     """The same run for processes that start in another folder."""
     changes = {
         "data.root": storage.absolute(place_of(config.data)),
+        "data.extra": [str(Path(root).absolute()) for root in config.data.extra],
         "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
         "track.storage": storage.absolute(config.track.storage),
     }

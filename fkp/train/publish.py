@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fkp.common.files import write
 from fkp.config import Config
+from fkp.data.extra import about_extra
 from fkp.data.labels import load_labels, split_digest
 from fkp.train.run_dir import REPORT_FILES, Run
 
@@ -53,7 +54,7 @@ def publish(
     from fkp.evaluation.drift_reference import reference_histograms
     from fkp.evaluation.evaluate import SPLITS, evaluate, to_json
     from fkp.evaluation.joint_errors import of_evaluation
-    from fkp.evaluation.leakage import DESCENT, LABELS_DIGEST
+    from fkp.evaluation.leakage import DESCENT, EXTRA, LABELS_DIGEST
     from fkp.evaluation.radii import stated_radii
     from fkp.evaluation.report import ced_plot, prediction_grid, write_report
     from fkp.model.calibrate import calibrate_scale
@@ -66,6 +67,8 @@ def publish(
     known: dict[str, Any] = {"data_digest": cache.digest, LABELS_DIGEST: catalog.digest, "training_minutes": round(minutes, 2)}
     if ancestor is not None:
         known[DESCENT] = ancestor.descent
+    if given.data.extra:  # By the names that were given: the bundle may travel.
+        known[EXTRA] = [{"root": root, **told} for root, told in zip(given.data.extra, about_extra(run.config.data), strict=True)]
     boxes = detector_calibration.calibrate(catalog, run.config.data)
     calibrate_scale(net.network, cache.val.crops_u8, cache.val.points_px)
     calibration_u8 = plain_crops(catalog, run.config, "train", CALIBRATION_CROPS)[0] if given.export.int8 else None
@@ -85,7 +88,7 @@ def publish(
     # A set of one's own may have nothing in one of its CSV files, and so no test subset of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
     measured = to_json(evaluations, bundle)
-    told = card(given, cache.digest, validation, evaluations)
+    told = card(given, cache.digest, validation, evaluations, known.get(EXTRA, []))
     joint = of_evaluation(validation).to_json()
     bundle = update_bundle(run.bundle_path, {**known, "test": measured["splits"]}, told, joint_errors=joint)
     report_path = write_report(run.folder / "report.html", evaluations, bundle)

@@ -371,7 +371,7 @@ def test_too_long_a_download_is_stopped(server: Server, root: Path, manifest: Pa
 
 
 def test_two_fetches_at_once(server: Server, root: Path, manifest: Path) -> None:
-    with fetch._workplace(root), pytest.raises(FkpError, match="another fetch is writing"):
+    with fetch.workplace(root), pytest.raises(FkpError, match="another fetch is writing"):
         get(server, root, manifest)
 
 

@@ -26,7 +26,7 @@ from fkp.evaluation import __main__ as command
 from fkp.evaluation import metrics
 from fkp.evaluation.__main__ import main
 from fkp.evaluation.evaluate import evaluate, format_table, to_json
-from fkp.evaluation.leakage import LABELS_DIGEST, held_out, leakage
+from fkp.evaluation.leakage import DESCENT, EXTRA, LABELS_DIGEST, held_out, leakage
 from fkp.evaluation.report import write_report
 from fkp.predict import Face, Predictor
 from fkp.scheme import IBUG68
@@ -170,6 +170,22 @@ def test_another_set_is_said_to_be_another(bundle: Bundle, catalog: Catalog, tmp
     same = replace(bundle, metrics={LABELS_DIGEST: catalog.digest})
     assert leakage(same, catalog, bundle.config.data).held_out
     assert leakage(None, catalog, folder).note.startswith("unknown")
+
+
+def test_extra_sets_count_as_training(bundle: Bundle, catalog: Catalog) -> None:
+    data = _split(bundle, "identity")
+    beside = {LABELS_DIGEST: catalog.digest, EXTRA: [{LABELS_DIGEST: "of other labels"}]}
+    seen = leakage(replace(bundle, metrics=beside), catalog, data)
+    assert seen.held_out and seen.note.endswith("; it was also trained on 1 extra set, of which shared persons are not known")
+    itself = {LABELS_DIGEST: "of other labels", EXTRA: [{LABELS_DIGEST: catalog.digest}]}
+    before = {LABELS_DIGEST: "of other labels", DESCENT: [{**itself, "data": {}}]}
+    everybody = np.arange(len(catalog))
+    for told, others in ((itself, 1), (before, 2)):
+        of_extra = replace(bundle, metrics=told)
+        seen = leakage(of_extra, catalog, data)
+        assert (seen.frames_trained, seen.persons_trained, seen.held_out) == (3, 1, False)
+        assert f"; of {others} other training" in seen.note and "extra set" not in seen.note
+        assert not len(held_out(everybody, of_extra, catalog, data))
 
 
 def test_faces_of_persons_that_trained_are_not_held_out(bundle: Bundle, catalog: Catalog) -> None:

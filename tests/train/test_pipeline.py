@@ -20,12 +20,23 @@ from fkp.evaluation import detector_calibration
 from fkp.evaluation.evaluate import evaluate
 from fkp.predict import Predictor
 from fkp.train.pipeline import train
+from tests.faces import write_label_set
 
 
 @pytest.mark.over_5s("a training with all that follows it")
-def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..., Config]) -> None:
-    outcome = train(small_run(train__epochs=2))
+def test_a_training_leaves_a_bundle_a_report_and_a_record(
+    small_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_label_set(tmp_path / "more", 5, license="MIT", source="drawn by a test")
+    config = small_run(train__epochs=2).updated({"data.extra": ["more"]})
+    outcome = train(config)
     bundle = open_bundle(outcome.bundle_path)
+    (extra,) = bundle.metrics["extra_sets"]
+    assert (extra["root"], extra["faces"], extra["license"]) == ("more", 5, "MIT")
+    assert "- and, for training alone, on more: 5 faces, license MIT, source drawn by a test, labels digest" in bundle.card
+    assert "also trained on 1 extra set" in bundle.card
+    assert bundle.config.data.extra == ("more",), "no path of this machine travels with a model"
     assert bundle.metrics["test"]["identity"]["corrected"]["nme_interocular_pct"] > 0
     assert bundle.metrics["test"]["published"]["leakage"]["frames_trained"] > 0, "the published split shares persons"
     validation = bundle.metrics["validation"]
@@ -52,7 +63,8 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
     assert once.metrics()["nme_interocular_pct"] == pytest.approx(best, rel=0.02)
     assert any(key.startswith("lr-") for key in run.data.metrics)
     assert run.data.tags["data_digest"] == bundle.metrics["data_digest"]
-    (trained_on,) = run.inputs.dataset_inputs
+    trained_on, beside = sorted(run.inputs.dataset_inputs, key=lambda given: given.dataset.name == "more")
+    assert (beside.dataset.name, beside.dataset.digest) == ("more", extra["labels_sha256"][:36])
     assert (trained_on.dataset.name, trained_on.dataset.digest) == ("synthetic", bundle.metrics["data_digest"][:36])
     assert json.loads(trained_on.dataset.profile) == {"num_rows": len(catalog.rows("train", bundle.config.data))}
     assert {item.path for item in store.list_artifacts(run.info.run_id, "bundle")} >= {"bundle/model.onnx", "bundle/SHA256SUMS"}
@@ -61,7 +73,7 @@ def test_a_training_leaves_a_bundle_a_report_and_a_record(small_run: Callable[..
         "evaluation/predictions.png",
     }
     with pytest.raises(FkpError, match="is finished"):
-        train(small_run(train__epochs=2))
+        train(config)
 
 
 @pytest.mark.slow("a training with all that follows it")
@@ -87,6 +99,7 @@ def test_what_is_wrong_is_found_before_anything_begins(small_run: Callable[..., 
         ({"model__arch": "resnett"}, "unknown architecture 'resnett': model.arch is one of convnext, mobile, resnet, seed_cnn"),
         ({"model__arch": "seed_cnn"}, "input.size_px=224"),
         ({"data__source": "folder", "data__root": str(tmp_path / "none")}, "is missing"),
+        ({"data__extra": [str(tmp_path / "none")]}, r"none of data\.extra holds no set"),
     ):
         with pytest.raises(FkpError, match=sentence):
             train(small_run(**change))

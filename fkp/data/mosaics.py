@@ -1,0 +1,232 @@
+"""Bring the set `sfhq`: faces of nobody, cut out of the mosaics that a repository shows, as a label set for `data.extra`.
+
+The manifest (`data/sfhq_manifest.csv.gz`) says which squares of which mosaics, and the landmarks in them. A line `# SHA256  NAME` before
+its header names each mosaic; the columns are `name, mosaic, x, y, side, spread_pct, x0, y0, ... x67, y67`. A face is the square
+[x, x + side) x [y, y + side) of the mosaic's pixels, black beyond its border, and its landmarks are in pixels of that square;
+`spread_pct` is how far apart the networks that labelled it were, in percent of the distance of the outer eye corners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from fkp.common.files import install_dir, remove
+from fkp.data import label_set
+from fkp.data.download import BadArchive, clear_disk_errors
+from fkp.data.face_shape import first_fault
+from fkp.data.fetch import PAUSE_S, RETRIES, downloaded, workplace
+from fkp.data.label_set import LabelSet
+from fkp.data.unpack import unpack
+from fkp.data.verify import sha256_of
+from fkp.errors import FkpError
+from fkp.scheme import IBUG68
+from fkp.vision.image import Image, read_image, write_image
+
+REPOSITORY = "https://github.com/SelfishGene/SFHQ-T2I-dataset"
+COMMIT = "a8064474a09cbcec27a498f5bf51ad08298ba47c"
+UPSTREAM_URL = f"{REPOSITORY}/archive/{COMMIT}.zip"
+LICENSE = "MIT"
+
+#: Folder of the mosaics in the repository.
+FIGURES = "figures"
+#: In the set: the sha256 of its other files, as `sha256sum` writes them.
+SUMS = "SHA256SUMS"
+
+_PLACE = ["x", "y", "side"]
+_COLUMNS = ["name", "mosaic", *_PLACE, "spread_pct", *(f"{axis}{point}" for point in range(len(IBUG68)) for axis in "xy")]
+_SHA256 = re.compile(r"# ([0-9a-f]{64})  (\S.*)")
+_MANIFEST_KEY = "manifest_sha256"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Which faces are cut.
+
+    Attributes:
+        mosaics: sha256 of each, by its name.
+        faces: One row a face, see the module.
+        sha256: Of the manifest's text.
+    """
+
+    mosaics: dict[str, str]
+    faces: pd.DataFrame
+    sha256: str
+
+    @property
+    def points_px(self) -> np.ndarray:
+        """(N, 68, 2) float32 in pixels of the cut images."""
+        return self.faces[_COLUMNS[-2 * len(IBUG68) :]].to_numpy(np.float32).reshape(-1, len(IBUG68), 2)
+
+
+def fetch_faces(
+    root: Path, manifest: Path, source: Path | None = None, url: str = UPSTREAM_URL, retries: int = RETRIES, pause_s: float = PAUSE_S
+) -> tuple[int, bool]:
+    """Cut the faces that a manifest names and install them as a label set at `root`.
+
+    Args:
+        root: Folder of the set. An older or damaged copy there is replaced, any other content is refused.
+        manifest: See `read_manifest`.
+        source: Folder of the mosaics, or the one above it, or a zip archive like the one at `url`; None: download that.
+        url: Zip archive with one top folder that has the mosaics in its `figures/`.
+        retries: Tries after the first one when the transfer breaks.
+        pause_s: Seconds before the first retry; doubles each time.
+
+    Returns:
+        How many faces, and False if the set at `root` was whole already and nothing was done.
+
+    Raises:
+        FkpError: The manifest cannot be used, `root` holds something else, the mosaics are missing or not those of the manifest, the
+            server cannot be reached, or the disk is full.
+    """
+    listed = read_manifest(manifest)
+    with workplace(root) as (target, new):
+        if _check_target(target) and _is_whole(target, listed):
+            return len(listed.faces), False
+        with _mosaics(source, url, target, new, retries, pause_s) as (figures, where):
+            _refuse_others(figures, where, listed, BadArchive if source is None else FkpError)
+            with clear_disk_errors(target):
+                _cut_all(listed, figures, new)
+                _write_labels(listed, new)
+                remove(new / FIGURES)
+                install_dir(new, target)
+    return len(listed.faces), True
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, plain or gzipped.
+
+    Raises:
+        FkpError: It is missing, unreadable, has other columns, or a row that cannot be used.
+    """
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        lines = text.splitlines(keepends=True)
+        head = [line for line in lines if line.startswith("#")]
+        faces = pd.read_csv(io.StringIO("".join(lines[len(head) :])), dtype={"name": str, "mosaic": str})
+    except FileNotFoundError as error:
+        raise FkpError(f"manifest {path} is missing: run this in the project's folder, or name the manifest with --manifest") from error
+    except (OSError, EOFError, ValueError) as error:
+        raise FkpError(f"cannot read manifest {path}: {getattr(error, 'strerror', None) or error}") from error
+    if list(faces.columns) != _COLUMNS or not len(faces):
+        raise FkpError(f"{path} is not a manifest of cut faces: its header must be {','.join(_COLUMNS[:8])} and so on, and rows follow")
+    mosaics = {match[2]: match[1] for line in head if (match := _SHA256.fullmatch(line.strip()))}
+    found = Manifest(mosaics, faces, hashlib.sha256(text.encode()).hexdigest())
+    if fault := _first_fault(found):
+        raise FkpError(f"{path}: {fault}: restore it from the repository")
+    return found
+
+
+def _first_fault(found: Manifest) -> str | None:
+    faces = found.faces
+    numbers = faces[[name for name in _COLUMNS if name not in ("name", "mosaic")]]
+    if not all(np.issubdtype(kind, np.number) for kind in numbers.dtypes) or not np.isfinite(numbers.to_numpy()).all():
+        return "a cell is not a finite number"
+    if not all(np.issubdtype(faces[name].dtype, np.integer) for name in _PLACE) or (faces["side"] < 1).any():
+        return "a place is not in whole pixels"
+    if faces[["name", "mosaic"]].isna().any(axis=None):
+        return "a name is missing"
+    for column in ("name", "mosaic"):
+        if odd := [name for name in faces[column] if Path(name).name != name or "\\" in name]:
+            return f"{column} {odd[0]!r} is no plain file name"
+    if faces["name"].duplicated().any():
+        return "a name stands twice"
+    if unknown := sorted({*faces["mosaic"]} - {*found.mosaics}):
+        return f"no line before the header has the sha256 of {unknown[0]}"
+    fault = first_fault(found.points_px)
+    return None if fault is None else f"{faces['name'].iat[fault[0]]}: {fault[1]}"
+
+
+def _check_target(target: Path) -> bool:
+    """Whether a set of an earlier fetch lies at the target; False if nothing does.
+
+    Raises:
+        FkpError: Something else is there that installing would destroy.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if not label_set.is_label_set(target) or _MANIFEST_KEY not in label_set.read_head(target):
+        raise FkpError(f"{target} exists and holds something else: move it away or name another --root")
+    return True
+
+
+def _is_whole(target: Path, listed: Manifest) -> bool:
+    try:
+        sums = dict(line.split("  ", 1)[::-1] for line in (target / SUMS).read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError):
+        return False  # Not as it was written: it is made again.
+    whole = {label_set.SET, label_set.LABELS, *_image_names(listed)} == sums.keys()
+    return (
+        whole
+        and label_set.read_head(target)[_MANIFEST_KEY] == listed.sha256
+        and all(sha256_of(target / name) == sha256 for name, sha256 in sums.items())
+    )
+
+
+@contextlib.contextmanager
+def _mosaics(source: Path | None, url: str, target: Path, new: Path, retries: int, pause_s: float) -> Iterator[tuple[Path, str]]:
+    """The folder of the mosaics, and what names it in an error."""
+    if source is not None and source.is_dir():
+        yield (source / FIGURES if (source / FIGURES).is_dir() else source), str(source)
+        return
+    if source is not None and not source.is_file():
+        raise FkpError(f"there is no {source}: --source is the folder of the mosaics, or a zip archive of their repository")
+    figures = new / FIGURES
+    figures.mkdir()
+    with contextlib.ExitStack() as stack:
+        archive = source or stack.enter_context(downloaded(url, target, retries, pause_s))
+        unpack(archive, figures, inner=FIGURES)  # What is damaged is left out, and missed by its name.
+        yield figures, "the download" if source is None else str(source)
+
+
+def _refuse_others(figures: Path, where: str, listed: Manifest, error: type[FkpError]) -> None:
+    names = [name for name, sha256 in listed.mosaics.items() if sha256_of(figures / name) != sha256]
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        told = f"these are damaged, missing or other ones: {shown}; nothing was installed"
+        raise error(f"{where} has not the mosaics of the manifest, {told}")
+
+
+def _cut_all(listed: Manifest, figures: Path, new: Path) -> None:
+    (new / label_set.IMAGES).mkdir()
+    with tqdm(total=len(listed.faces), desc="cut", unit="face", disable=None) as bar:
+        for mosaic, rows in listed.faces.groupby("mosaic"):
+            image = read_image(figures / str(mosaic))
+            for name, x, y, side in rows[["name", *_PLACE]].itertuples(index=False):
+                write_image(new / label_set.IMAGES / name, cut(image, x, y, side))
+                bar.update()
+
+
+def cut(image: Image, x: int, y: int, side: int) -> Image:
+    """The square [x, x + side) x [y, y + side) of an image's pixels, black beyond its border: (side, side, 3)."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
+    out = np.zeros((side, side, 3), np.uint8)
+    if left < right and top < bottom:
+        out[top - y : bottom - y, left - x : right - x] = image[top:bottom, left:right]
+    return out
+
+
+def _image_names(listed: Manifest) -> list[str]:
+    return [f"{label_set.IMAGES}/{name}" for name in listed.faces["name"]]
+
+
+def _write_labels(listed: Manifest, new: Path) -> None:
+    count, names = len(listed.faces), _image_names(listed)
+    boxes, visible = np.full((count, 4), np.nan, np.float32), np.ones((count, len(IBUG68)), bool)
+    labels = LabelSet(new, IBUG68, names, list(listed.faces["name"]), [None for _ in names], boxes, listed.points_px, visible)
+    about = {"license": LICENSE, "source": f"{REPOSITORY} at {COMMIT[:12]}", _MANIFEST_KEY: listed.sha256}
+    label_set.write(new, labels, about)
+    sums = "".join(f"{sha256_of(new / name)}  {name}\n" for name in [label_set.SET, label_set.LABELS, *names])
+    (new / SUMS).write_text(sums, encoding="utf-8")
