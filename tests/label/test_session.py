@@ -153,7 +153,7 @@ def test_a_face_that_is_labelled_twice_tells_how_sure_a_person_is(label: Callabl
     second = session.again(face["id"])
     assert second["blind"] and all(point["x"] is None for point in second["points"])
     size = statistics.size_px(session.known(face["id"]), IBUG68)
-    for x, said in ((0.02, "(2.0 %)"), (0.2, "(20.0 %)")):
+    for x, said in ((0.005, "(0.5 %)"), (0.2, "(20.0 %)")):
         places = {place: (point["x"] + x * size, point["y"], "visible") for place, point in enumerate(face["points"])}
         session.set_points(second["id"], session.known(second["id"]).version, "place", places, True)
         assert worth.twice_pct(session.log.faces, IBUG68) == pytest.approx([100 * x], rel=1e-2)

@@ -163,7 +163,7 @@ def test_real_faces_upside_down_are_right_or_left_out(predictor: Predictor, real
 
 
 def test_true_faces_are_kept_and_cost_nothing_more(predictor: Predictor, real_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No validation face is left out, and those that are not doubted are exactly what they were, for as many crops."""
+    """No validation face is left out, and they are exactly what they were; one in twenty may be doubted, which costs crops."""
     catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     plain = Predictor(predictor.bundle, min_quality=0)
     plain.belief = Belief(0.0, 0.0)
@@ -180,7 +180,7 @@ def test_true_faces_are_kept_and_cost_nothing_more(predictor: Predictor, real_ro
         assert left_out == 0
         for face, before in zip(faces, plain(image), strict=True):
             np.testing.assert_array_equal(face.points_px, before.points_px)
-    assert looked[predictor] == looked[plain] > len(rows)
+    assert len(rows) < looked[plain] <= looked[predictor] <= 1.25 * looked[plain]
 
 
 # --- detections that are none -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from fkp.bundle import Bundle
 from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.predict.__main__ import main
+from fkp.predict.belief import belief_of
 from fkp.scheme import IBUG68
 from fkp.vision.align import ARCFACE_PX, aligned_crop, five_points
 from fkp.vision.crop import box_of_points
@@ -68,7 +69,8 @@ def test_what_is_not_believed_is_left_out_and_counted(
 ) -> None:
     write_image(tmp_path / "doubtful.png", unbelieved)
     assert command(champion, tmp_path / "out", tmp_path / "doubtful.png") == 0
-    assert "0 faces in 1 images, 1 detections below quality 0.45 left out (--min-quality 0 keeps them):" in capsys.readouterr().out
+    limit = belief_of(champion).min_quality
+    assert f"0 faces in 1 images, 1 detections below quality {limit:.2f} left out (--min-quality 0 keeps them):" in capsys.readouterr().out
     (image,) = json.loads((tmp_path / "out/faces.json").read_text())["pictures"]
     assert (image["faces"], image["left_out"]) == ([], 1)
     # The image says so, too: a dashed box with a name, and no point.
