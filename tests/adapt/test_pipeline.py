@@ -105,7 +105,7 @@ def test_a_convention_is_found_by_the_map(make_set: Callable[[int, Label], Path]
         old, new = before(image, [box])[0].points_px, after(image, [box])[0].points_px
         moved.append((new - old)[:, 1] / np.linalg.norm(old[36] - old[45]))
     mean = np.mean(moved, axis=0)
-    assert mean[6:11] == pytest.approx(LOWER, abs=0.05)
+    assert mean[6:11] == pytest.approx(LOWER, abs=0.08), "what the model errs on drawn faces is mended, too"
     assert np.abs(mean[27:36]).max() < 0.06
 
     # What stands in the bundle: from whom it descends, that it has seen all of the set, and an error that is stated well.

@@ -101,7 +101,7 @@ def test_a_bundle_without_a_histogram_doubts_nothing(tiny_bundle: Bundle) -> Non
 
 def test_the_shipped_bundles_bring_their_limits(predictor: Predictor) -> None:
     assert predictor.min_quality == predictor.belief.min_quality
-    assert 0.4 < predictor.belief.min_quality < 0.5 < predictor.belief.doubt < 0.55
+    assert 0.38 < predictor.belief.min_quality < 0.5 < predictor.belief.doubt < 0.55
     assert Predictor(predictor.bundle, min_quality=0).min_quality == 0
 
 
