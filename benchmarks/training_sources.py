@@ -1,10 +1,10 @@
 """What else than its labels could teach the shipped network: each source alone, same budget, validation faces only.
 
-python benchmarks/supervision.py [--epochs 24] [--only NAME ...] [--with NAME=SET,SET ...] [--photographs FOLDER ...] [--root DIR]
+python benchmarks/training_sources.py [--epochs 24] [--only NAME ...] [--with NAME=SET,SET ...] [--photographs FOLDER ...] [--root DIR]
 
 The labels are machine-made and noisy, so a second opinion may be worth more than another epoch. It comes from networks of the
 same recipe, one for each training fold, which has not seen that fold: an out-of-fold answer knows the face no better than a
-validation answer does. Networks and answers are kept in `runs/supervision`, so that the command goes on where it was ended,
+validation answer does. Networks and answers are kept in `runs/training_sources`, so that the command goes on where it was ended,
 and two of them may share the list by `--only`. The validation labels are never changed, and the test fold is not read.
 
 `--with sfhq=data/sfhq` is a row of the labels and all faces of a label set, or of several, as `data.extra` trains them. Every row sees as
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--with", nargs="+", default=[], metavar="NAME=SET,SET", dest="sets", help="rows with label sets beside the labels")
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], metavar="FOLDER", help="with .pts files, measured on as well")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
-    parser.add_argument("--out", type=Path, default=Path("runs/supervision"), help="where the networks are kept (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/training_sources"), help="for the networks (default: %(default)s)")
     parser.add_argument("--cores", type=int, default=1, help="threads of a training (default: %(default)s)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
