@@ -75,7 +75,7 @@ def landmark_loss(name: str, points_px: Tensor, scale_px: Tensor, truth_px: Tens
     to_pct = 100 / size_px
     known = torch.isfinite(truth_px).all(-1)
     error_pct, scale_px = ((points_px - truth_px) * to_pct)[known], scale_px[known]
-    given = () if weights is None else (weights[known],)
+    counts = None if weights is None else weights[known]
     if name == "laplace":
-        return radial_laplace_nll(error_pct, scale_px * to_pct, *given)
-    return POINT_LOSSES[name](error_pct, *given) + radial_laplace_nll(error_pct.detach(), scale_px * to_pct, *given)
+        return radial_laplace_nll(error_pct, scale_px * to_pct, counts)
+    return POINT_LOSSES[name](error_pct, counts) + radial_laplace_nll(error_pct.detach(), scale_px * to_pct, counts)

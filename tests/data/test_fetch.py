@@ -14,6 +14,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -135,14 +136,20 @@ def files() -> dict[str, bytes]:
     return set_files()
 
 
-@pytest.fixture
-def server(files: dict[str, bytes]) -> Iterator[Server]:
-    with Server(zipped(files)) as site:
+@contextmanager
+def serving(archive: bytes) -> Iterator[Server]:
+    with Server(archive) as site:
         thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield site
         site.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(files: dict[str, bytes]) -> Iterator[Server]:
+    with serving(zipped(files)) as site:
+        yield site
 
 
 @pytest.fixture

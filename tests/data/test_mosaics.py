@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import subprocess
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from fkp.data.extra import load_extra
 from fkp.errors import FkpError
 from fkp.shipped import shipped
 from fkp.vision.image import encode_image, read_image
-from tests.data.test_fetch import Server
+from tests.data.test_fetch import Server, serving
 from tests.faces import face
 
 #: Name, mosaic, x, y, side; the last one reaches over the left and the upper border.
@@ -62,12 +61,8 @@ def archive_of(files: dict[str, bytes], path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, files: dict[str, bytes]) -> Iterator[Server]:
-    with Server(archive_of(files, tmp_path / "served.zip").read_bytes()) as site:
-        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(archive_of(files, tmp_path / "served.zip").read_bytes()) as site:
         yield site
-        site.shutdown()
-        thread.join()
 
 
 @pytest.fixture
