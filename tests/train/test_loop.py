@@ -75,7 +75,7 @@ def test_training_stops_when_its_time_is_over(small_run: Callable[..., Config], 
 
 
 def test_a_lost_loss_is_one_sentence(small_run: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(losses.POINT_LOSSES, "mse", lambda error_pct: error_pct.sum() * float("nan"))
+    monkeypatch.setitem(losses.POINT_LOSSES, "mse", lambda error_pct, weights: error_pct.sum() * float("nan"))
     with pytest.raises(FkpError, match=r"the training loss became nan in epoch 0: lower optim\.lr"):
         fit(small_run(loss__kind="mse", optim__ema_decay=0), tmp_path / "checkpoints")
 
