@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help install demo champion figures test test-all cluster-test package-test coverage docs lint constraints clean
+.PHONY: help install demo champion detector figures test test-all cluster-test package-test coverage docs lint constraints clean
 
 help: ## What each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ champion: $(INSTALLED) ## Fetch the faces and train the models of saved_models a
 	$(PY) -m fkp train --config configs/champion.yaml --track.run_name champion
 	$(PY) -m fkp train --config configs/tiny.yaml --track.run_name tiny
 	$(PY) -m fkp train --config configs/large.yaml --track.run_name large
+
+detector: $(INSTALLED) ## Fetch faces and backgrounds and train the face detector of saved_models again, into runs/
+	$(PY) -m fkp data fetch
+	$(PY) -m fkp data fetch --set sfhq
+	$(PY) -m fkp data fetch --set backgrounds
+	$(PY) -m fkp train --config configs/detector.yaml --track.run_name detector
 
 figures: $(INSTALLED) ## Make the images of docs/images again: needs the real faces (`fkp data fetch`) and chromium
 	$(PY) benchmarks/figures.py

@@ -8,10 +8,13 @@ one labelled face counts; all else that is found there is an "other", which may 
 
 - fkp: the detector's passes and looks, and landmarks of each face
 - fkp, coarse: the same with `--smallest-face 0.05`
+- fkp, own: the same with the detector that fkp trains, `--detector fkp`
 - limit: one pass of the detector's network over the reduced image, and the landmarks of the faces that are there
 - dlib: its frontal detector, the image as it is; no landmarks, as no package ships weights for them
 - mediapipe: Face Mesh of 0.10.21 for up to ten faces, in an environment that this script makes (in --environment, where it stays)
 - yunet: the file of --yunet as fkp's detector, with fkp's landmarks
+
+Mosaics of a hundred faces of 30 and 60 pixels follow.
 
 Time is the processor's (`time.process_time`, the median of the runs), of all threads, without decoding, which has rows of its own: in full,
 at half the size, and whole ways from a JPEG file to its faces, once decoded in full and once as finely as its faces need.
@@ -40,7 +43,7 @@ from fkp.predict import Predictor
 from fkp.predict.predictor import given_boxes
 from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
-from fkp.vision.detect import iou
+from fkp.vision.detect import OWN, iou
 from fkp.vision.detect.detector import FaceDetector
 from fkp.vision.detect.pyramid import Pyramid
 from fkp.vision.detect.windows import whole
@@ -55,6 +58,8 @@ SCENES = (
     ("1920 x 1080, 4", 1920, 1080, 4, 380, 30),
     ("4000 x 3000, 8", 4000, 3000, 8, 700, 100),
 )
+#: Lengths of the faces in mosaics of 10 x 10.
+MOSAIC_FACES_PX = (30, 60)
 MEDIAPIPE = "mediapipe==0.10.21"
 #: A box that overlaps the true one less (intersection over union) is another one.
 HIT_IOU = 0.3
@@ -95,6 +100,7 @@ def main() -> None:
     rows: list[tuple[str, Find]] = [
         ("fkp", _boxes_by(predictor)),
         ("fkp, coarse", _boxes_by(Predictor(predictor.bundle, detector="blazeface:0.05"))),
+        ("fkp, own", _boxes_by(Predictor(predictor.bundle, detector=OWN))),
     ]
     if arguments.yunet:
         rows.append(("yunet", _boxes_by(Predictor(predictor.bundle, detector=str(arguments.yunet)))))
@@ -107,6 +113,11 @@ def main() -> None:
     if "mediapipe" not in arguments.without:
         with tempfile.TemporaryDirectory() as folder:
             _print_row("mediapipe", scenes, _mediapipe(arguments.environment or Path(folder) / "env", scenes, arguments.runs))
+    for face_px in MOSAIC_FACES_PX:
+        scene = _mosaic(predictor, face_px)
+        for name, find in rows:
+            found, others = _count(find(scene.image), scene.truth_xyxy)
+            print(f"{scene.name}, {name}: {found} found, {others} others", flush=True)
     for folder in arguments.photographs:
         if arguments.megapixels:
             _print_files(predictor, folder, arguments.megapixels, arguments.every)
@@ -130,6 +141,24 @@ def make_scene(predictor: Predictor, number: int, name: str, width: int, height:
         image[y : y + side, x : x + side] = tile
         truth.append(box_of_points(predictor(tile)[0].points_px) + np.array([x, y, x, y]))
     return Scene(name, image, np.array(truth), asked_ms)
+
+
+def _mosaic(predictor: Predictor, face_px: int) -> Scene:
+    """A hundred faces, of which none is longer than `face_px`; their boxes are those of each face alone, seen large."""
+    tiles, boxes = [], []
+    for path in sorted(FACES.glob("*.jpg")):
+        tile = read_image(path)
+        box = box_of_points(predictor(tile)[0].points_px)
+        side = round(tile.shape[0] * face_px / (box[2:] - box[:2]).max())
+        tiles.append(cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA))
+        boxes.append((box + 0.5) * side / tile.shape[0] - 0.5)
+    side = max(len(tile) for tile in tiles)
+    image, truth = np.full((10 * side, 10 * side, 3), 128, np.uint8), []
+    for place in range(100):
+        tile, (y, x) = tiles[place % len(tiles)], np.array(divmod(place, 10)) * side
+        image[y : y + len(tile), x : x + len(tile)] = tile
+        truth.append(boxes[place % len(tiles)] + np.array([x, y, x, y]))
+    return Scene(f"mosaic of 100 faces of {face_px} px", image, np.array(truth))
 
 
 def _print_decoding(predictor: Predictor, files: Sequence[bytes]) -> None:

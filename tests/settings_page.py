@@ -23,18 +23,23 @@ _BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "bel
 
 def page() -> str:
     """The whole page."""
-    return _HEAD + "".join(_section(name, field) for name, field in Config.model_fields.items())
+    alone = {name: field for name, field in Config.model_fields.items() if not isinstance(field.annotation, type)}
+    sections = {name: field for name, field in Config.model_fields.items() if name not in alone}
+    return f"{_HEAD}\n{_table(alone)}" + "".join(_section(name, field) for name, field in sections.items())
 
 
 def _section(name: str, field: FieldInfo) -> str:
     section: Any = field.annotation
     assert issubclass(section, BaseModel) and section.__doc__
-    cells = (
-        (f"`{name}.{key}`", _default(own), ", ".join(_values(own)), own.description or "") for key, own in section.model_fields.items()
-    )
-    rows = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    table = _table({f"{name}.{key}": own for key, own in section.model_fields.items()})
     about = section.__doc__.strip().splitlines()[0]
-    return f"\n## {name}\n\n{about}\n\n| setting | default | values | means |\n|---|---|---|---|\n{rows}"
+    return f"\n## {name}\n\n{about}\n\n{table}"
+
+
+def _table(fields: dict[str, FieldInfo]) -> str:
+    cells = ((f"`{path}`", _default(own), ", ".join(_values(own)), own.description or "") for path, own in fields.items())
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    return f"| setting | default | values | means |\n|---|---|---|---|\n{rows}"
 
 
 def _default(field: FieldInfo) -> str:

@@ -30,7 +30,7 @@ DETECTOR_REPORT = "report.md"
 #: Training scenes that the ranges of 8-bit integers are taken from.
 _CALIBRATION_SCENES = 256
 #: Borders of the lengths of faces that recall is told for, pixels.
-LENGTHS_PX = (8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 1000)
+LENGTHS_PX = (7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 1000)
 #: A face is surely found, or surely noticed, from the length on at which this part of faces is.
 _SURE = 0.95
 #: Of what is noticed with `doubt_score` all is looked at closely: so many times as many looks as faces.

@@ -146,4 +146,4 @@ def test_sure_is_a_length_from_which_on_all_are_found() -> None:
     lengths = np.array([9.0, 11, 15, 18, 30, 50, 120])
     assert _from_length(lengths, np.array([0, 0, 0, 0.9, 0.9, 0.9, 0.9])) == 16
     assert _from_length(lengths, np.array([0.9, 0.9, 0.9, 0.9, 0, 0.9, 0.9])) == 32
-    assert _from_length(lengths, np.full(7, 0.9)) == 8
+    assert _from_length(lengths, np.full(7, 0.9)) == 7
