@@ -14,7 +14,7 @@ from fkp.data import label_set
 from fkp.errors import FkpError, missing_extra
 from fkp.label import changes, set_writer, statistics, worth
 from fkp.label.adapting import Adapting
-from fkp.label.changed import most_changed
+from fkp.label.changed import Before, keep, kept, most_changed
 from fkp.label.face import Face
 from fkp.label.finder import Box, Finder
 from fkp.label.guessing import SURE_PCT, Guessing
@@ -55,7 +55,10 @@ class Session:
         self.photos, self.out, self.log, self.model, self.imported, self.sure_pct = photos, out, log, model, imported, sure_pct
         self.scheme: Scheme = log.scheme
         self.adapting = Adapting()
-        self._before: Guessing | None = None
+        self._before: Before | None = None
+        if log.models and log.models[-1].name == model:
+            self.adapting.resume(Path(model))
+            self._before = kept(out, model, len(log.scheme))
         self._lock = threading.RLock()
         self._lost: list[str] = []
         self._unusable: list[str] = []
@@ -291,12 +294,13 @@ class Session:
     def _adapted(self) -> None:
         place = self.adapting.out
         assert place is not None
+        keep(self.out, str(place), self.guessing)
         self.finder.stop()
         report = self.adapting.report or {}
         before = report["before"] and report["before"]["nme_pct"]
         with self._lock:
             self.log.take_model(Taken(str(place), report["faces"], before, report["after"]["nme_pct"]))
-            self.model, self._before = str(place), self.guessing
+            self.model, self._before = str(place), self.guessing.guess
             self._take(open_bundle(place))
 
     def changed(self) -> list[dict[str, Any]]:

@@ -128,7 +128,7 @@ def test_faces_that_changed_most_are_shown_with_the_points_of_both_models(browse
     finder.start()
     until(lambda: finder.ready)
     faces = [session.known(name) for name in session.queue.some(9)]
-    rows = most_changed(faces, session.guessing, Guessing(session.scheme, other, finder, 3.0))
+    rows = most_changed(faces, session.guessing.guess, Guessing(session.scheme, other, finder, 3.0))
     assert len(rows) == 3 and 0 < rows[2]["pct"] <= rows[1]["pct"] <= rows[0]["pct"] < 20 and len(session.queue.some(2)) == 2
     script = """
       const [rows, done] = arguments;
