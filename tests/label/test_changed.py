@@ -55,9 +55,9 @@ def test_a_model_is_not_taken_where_the_disk_does_not_take_what_it_replaces(
     label: Callable[..., Session], tmp_path: Path, file_limit: Callable[[int], None]
 ) -> None:
     session = label()
+    session.adapting.out = tmp_path / "set-model-1"
     file_limit(10)
     with pytest.raises(FkpError, match=r"before\.jsonl: File too large: free some space and adapt again"):
-        session.adapting.out = tmp_path / "set-model-1"
         session._adapted()
     file_limit(10**9)
     assert session.log.models == [] and not session.finder.ending
