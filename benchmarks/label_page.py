@@ -165,9 +165,10 @@ def edits(work: Path, faces: int) -> None:
             f"{max(took[False]):.0f}; processor time of the server for all that {spent(process):.1f} s"
         )
     session = Session(Photos.of([str(folder)]), out, Log(out, None), bundle, str(DEFAULT_BUNDLE))
-    while not session.finder.ready:
-        time.sleep(0.1)
-    session.finder.stop()
+    quiet = 0
+    while quiet < 5:  # The ordering after the last photograph begins a moment after it was looked at.
+        time.sleep(0.2)
+        quiet = quiet + 1 if session.finder.ready and session.queue.ordering_pct is None else 0
     began = time.process_time()
     session.queue.rank()
     print(f"{faces} faces: put in order in {time.process_time() - began:.1f} s of processor time")

@@ -42,6 +42,7 @@ def test_a_drag_is_saved_and_there_after_a_reload(browser: Browser) -> None:
     zoom = browser.ask("({ view }) => view.scale")
     browser.drag(browser.where(30), (60, -40))
     browser.saved()
+    assert browser.find("#live").text == "nose tip: set, visible", "and a screen reader hears it"
     after = browser.face()["points"][30]
     moved = after["x"] - before["points"][30]["x"], after["y"] - before["points"][30]["y"]
     assert moved == pytest.approx((60 / zoom, -40 / zoom), abs=2 / zoom), "the point follows the pointer"
@@ -85,6 +86,7 @@ def test_the_keyboard_alone_suffices(browser: Browser, tmp_path: Path) -> None:
     before = browser.where(asked)
     browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
     assert browser.where(asked) == pytest.approx((before[0] + 2, before[1] + 1), abs=0.1)
+    until(lambda: browser.find("#live").text.endswith(": set, visible"))
     browser.press("v")
     browser.saved()
     point = browser.session.log.faces[first["id"]].points[IBUG68.landmarks[asked]]
