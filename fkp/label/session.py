@@ -39,7 +39,8 @@ class Session:
         bundle: The model.
         model: The same as it was named.
         imported: Labels of another tool that are to be corrected.
-        sure_pct: A point whose expected error is less, in percent of the face's size, is not asked for.
+        sure_pct: A point whose expected error is less, in percent of the face's size, is not asked for; nor is one that the model has
+            as near as a person is to himself, once some faces were labelled twice.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Session:
     def _take(self, bundle: Bundle) -> None:
         """Guess with a model from now on."""
         self.finder = Finder(self.photos, self.out, bundle, self._boxes_of, detect=self.imported is None)
-        self.guessing = Guessing(self.scheme, bundle, self.finder, self.sure_pct)
+        self.guessing = Guessing(self.scheme, bundle, self.finder, worth.sure_pct(self.log.faces, self.scheme, self.sure_pct))
         self.queue = Queue(self)
         self.finder.told = self.queue.take_in
         self.finder.start()
@@ -229,8 +230,14 @@ class Session:
         if version != face.version:
             raise Conflict
         self.log.change(face, do, change)
-        self._writer.changed()
+        self._heed(face.id)
         return self.face(face.id, moved)
+
+    def _heed(self, face: str) -> None:
+        """A face has changed: the set is written, and one that was labelled twice may have told how sure a person is."""
+        self._writer.changed()
+        if is_second(face) or second_id(face) in self.log.faces:
+            self.guessing.sure_pct = worth.sure_pct(self.log.faces, self.scheme, self.sure_pct)
 
     def undo(self, last: int, redo: bool = False) -> dict[str, Any] | None:
         """Take back the last command, or do it again; the face that it was about, None where there is none."""
@@ -238,7 +245,7 @@ class Session:
             face = self.log.redo(last) if redo else self.log.undo(last)
             if face is None:
                 return None
-            self._writer.changed()
+            self._heed(face)
             return self.face(face)
 
     # --- the set

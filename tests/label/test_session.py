@@ -162,6 +162,27 @@ def test_a_face_that_is_labelled_twice_tells_how_sure_a_person_is(label: Callabl
     assert len(label_set.read(tmp_path / "set")) == 1, "it is part of no set"
 
 
+def test_what_the_model_has_as_near_as_a_person_to_himself_is_not_asked_for(label: Callable[..., Session]) -> None:
+    session = label(sure_pct=1.5)
+    names = [row["id"] for row in session.queue.window(0, 9)]
+    asked = [sum(place < 27 for place in session.face(name)["review"]) for name in names]
+    for name in names:
+        face = session.set_points(name, 0, "accept", {}, True)
+        second = session.again(name)
+        places = {place: (point["x"] + 0.09 * face["size_px"], point["y"], "visible") for place, point in enumerate(face["points"])}
+        session.set_points(second["id"], second["version"], "place", places, True)
+    unsure = session.face(names[0])["sure_pct"]
+    assert unsure == pytest.approx(9, abs=1)
+    session.set_points(names[0], session.known(names[0]).version, "forget", dict.fromkeys(range(27)), False)  # Jaw and brows.
+    assert len(session.face(names[0])["review"]) < 9 < asked[0]
+    session.close()
+    again = label(sure_pct=1.5)
+    assert again.face(names[0])["sure_pct"] == unsure
+    again.undo(again.log.last)
+    again.undo(again.log.last)
+    assert again.face(names[0])["sure_pct"] == 1.5, "two faces are too few"
+
+
 def test_a_face_that_no_training_takes_is_told_and_costs_the_others_nothing(label: Callable[..., Session], tmp_path: Path) -> None:
     session = label()
     names = [row["id"] for row in session.queue.window(0, 9)]
