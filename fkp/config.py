@@ -123,6 +123,16 @@ class AugmentConfig(_Section):
     occlude: float = Field(0.3, ge=0.0, le=1.0, description="probability of a covered rectangle")
 
 
+class DetectConfig(_Section):
+    """Training of a face detector (`task=detect`): scenes of labelled faces, see `fkp.data.scenes`."""
+
+    size_px: int = Field(256, ge=64, le=640, multiple_of=32, description="side of a training scene in pixels")
+    scenes: int = Field(8192, ge=1, description="scenes in an epoch; each is made anew")
+    val_scenes: int = Field(512, ge=1, description="scenes to validate and to test on, the same in each epoch")
+    drawn: int = Field(500, ge=0, description="drawn faces beside the labelled ones")
+    backgrounds: tuple[str, ...] = Field((), description="folders of photographs without faces, for what is behind them")
+
+
 class ModelConfig(_Section):
     """The network. The registry's names are checked where it is built: `fkp models` lists them."""
 
@@ -215,9 +225,11 @@ class TrackConfig(_Section):
 class Config(_Section):
     """A whole run as plain JSON: `Config.model_validate(json)` and `config.model_dump(mode="json")` are inverse."""
 
+    task: Literal["landmarks", "detect"] = Field("landmarks", description="landmarks: points of a face; detect: where the faces are")
     data: DataConfig = Field(default_factory=DataConfig)
     input: InputConfig = Field(default_factory=InputConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    detect: DetectConfig = Field(default_factory=DetectConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
@@ -238,7 +250,12 @@ class Config(_Section):
 
     @property
     def val_nme_key(self) -> str:
-        """What is monitored, kept and searched for: the error of the validation subset, corrected labels."""
+        """What is monitored, kept and searched for, in percent, less is better.
+
+        The error of the validation subset, corrected labels; of a detector what its average precision lacks.
+        """
+        if self.task == "detect":
+            return "val_ap_lack_pct"
         return f"val_{self.scheme.nme_key}"
 
     @property

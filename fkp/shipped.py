@@ -8,7 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 _IN_WHEEL = Path(__file__).with_name("_shipped")
-_FILES = (Path("data/manifest.csv"), Path("data/sfhq_manifest.csv.gz"), Path("tune/space.yaml"), Path("serve/config.yaml"))
+_FILES = (
+    Path("data/manifest.csv"),
+    Path("data/sfhq_manifest.csv.gz"),
+    Path("data/backgrounds_manifest.csv.gz"),
+    Path("tune/space.yaml"),
+    Path("serve/config.yaml"),
+)
 _ROOT = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[1]
 
 

@@ -5,13 +5,13 @@ from fkp.bundle.bundle import (
     FILES,
     JOINT_ERRORS,
     OPTIONAL,
-    SUMS,
     Bundle,
     load_network,
     open_bundle,
     update_bundle,
     write_bundle,
 )
+from fkp.common.checksums import SUMS
 
 __all__ = ["FACE_BOXES", "FILES", "JOINT_ERRORS", "OPTIONAL", "SUMS", "Bundle"]
 __all__ += ["load_network", "open_bundle", "update_bundle", "write_bundle"]

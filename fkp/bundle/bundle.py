@@ -2,7 +2,8 @@
 
 - weights.safetensors: state of the Network
 - model.onnx: crops_u8 (N, C, S, S) uint8 -> points_px (N, K, 2) and scale_px (N, K), for any N; with `export.int8` in
-  8-bit integers, see `fkp.bundle.quantize`
+  8-bit integers, see `fkp.bundle.quantize`. A detector's (`task=detect`) is images_u8 (N, 3, H, W) uint8 -> cells (N, A, 15), see
+  `fkp.model.detection`
 - config.json: the whole run
 - metrics.json: whatever was measured, by name
 - card.md: what a reader must know
@@ -14,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fkp.common.checksums import SUMS, check_sums, write_sums
 from fkp.common.files import atomic_replace_dir
 from fkp.compat import with_todays_metrics
 from fkp.config import Config, build_config
@@ -31,11 +32,12 @@ from fkp.shipped import here_or_shipped
 if TYPE_CHECKING:
     import numpy as np
 
+    from fkp.model.detection import DetectionNetwork
     from fkp.model.network import Network
 
-SUMS = "SHA256SUMS"
 FILES = ("weights.safetensors", "model.onnx", "config.json", "metrics.json", "card.md")
 FACE_BOXES, JOINT_ERRORS = "face_boxes.json", "joint_errors.json"
+_MODELS = {"landmarks": "a landmark model", "detect": "a face detector"}
 #: What a bundle may lack: those of before do.
 OPTIONAL = (FACE_BOXES, JOINT_ERRORS)
 
@@ -71,36 +73,29 @@ class Bundle:
         return (self.path / "card.md").read_text(encoding="utf-8")
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, task: str | None = "landmarks") -> Bundle:
     """Open a bundle and check every file against its checksum.
 
+    Args:
+        path: The folder.
+        task: What the model must be for, see `Config.task`; None: for any.
+
     Raises:
-        FkpError: It is no bundle, a file is missing or changed, or its config is of another version.
+        FkpError: It is no bundle, a file is missing or changed, its config is of another version, or the model is for another task.
     """
     folder = here_or_shipped(path)
-    if not (folder / SUMS).is_file():
-        raise FkpError(f"{folder} is not a bundle (no {SUMS} in it): name the folder that training printed")
-    sums = (folder / SUMS).read_bytes()
-    lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
-    listed = {name: digest for digest, _, name in lines}
-    for name in (*FILES, *(name for name in OPTIONAL if name in listed)):
-        if name not in listed:
-            raise FkpError(f"bundle {folder}: {SUMS} does not list {name}: write the bundle again")
-        try:
-            actual = _sha256(folder / name)
-        except OSError as error:
-            raise FkpError(f"bundle {folder}: cannot read {name} ({error.strerror}): copy the bundle again") from error
-        if actual != listed[name]:
-            raise FkpError(f"bundle {folder}: {name} differs from its checksum: copy the bundle again, do not serve it")
+    listed, digest = check_sums(folder, FILES, OPTIONAL)
     config = build_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    if task is not None and config.task != task:
+        raise FkpError(f"{folder} is {_MODELS[config.task]}, and {_MODELS[task]} is wanted: name another bundle")
     metrics = with_todays_metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     known = [json.loads((folder / name).read_text(encoding="utf-8")) if name in listed else {} for name in OPTIONAL]
-    return Bundle(folder, config, metrics, hashlib.sha256(sums).hexdigest(), *known)
+    return Bundle(folder, config, metrics, digest, *known)
 
 
 def write_bundle(
     path: str | Path,
-    network: Network,
+    network: Network | DetectionNetwork,
     config: Config,
     metrics: dict[str, Any],
     card: str,
@@ -142,8 +137,8 @@ def write_bundle(
 
             quantize(unfinished / "model.onnx", calibration_u8)
             forget_source(unfinished / "model.onnx")
-        _write_sums(unfinished)
-    return open_bundle(folder)
+        write_sums(unfinished, (*FILES, *OPTIONAL))
+    return open_bundle(folder, config.task)
 
 
 def update_bundle(
@@ -158,15 +153,15 @@ def update_bundle(
     Raises:
         FkpError: See `open_bundle` and `write_bundle`.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, None)
     with _replacing(bundle.path.resolve()) as unfinished:
         for name in FILES:
             shutil.copyfile(bundle.path / name, unfinished / name)
         kept = {FACE_BOXES: bundle.face_boxes, JOINT_ERRORS: bundle.joint_errors}
         given = {FACE_BOXES: face_boxes, JOINT_ERRORS: joint_errors}
         _write_told(unfinished, metrics, card, kept | {name: content for name, content in given.items() if content is not None})
-        _write_sums(unfinished)
-    return open_bundle(path)
+        write_sums(unfinished, (*FILES, *OPTIONAL))
+    return open_bundle(path, None)
 
 
 def load_network(bundle: Bundle) -> Network:
@@ -202,14 +197,3 @@ def _write_told(folder: Path, metrics: dict[str, Any], card: str, measured: dict
 
 def _write_json(path: Path, content: dict[str, Any], sort_keys: bool) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=sort_keys) + "\n", encoding="utf-8")
-
-
-def _write_sums(folder: Path) -> None:
-    names = [name for name in (*FILES, *OPTIONAL) if (folder / name).exists()]
-    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

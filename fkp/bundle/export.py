@@ -7,32 +7,39 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fkp.config import Config
 
 if TYPE_CHECKING:
+    from fkp.model.detection import DetectionNetwork
     from fkp.model.network import Network
 
 
-def export_onnx(network: Network, config: Config, path: Path) -> None:
-    """Write the network as one ONNX file with a free batch size."""
+def export_onnx(network: Network | DetectionNetwork, config: Config, path: Path) -> None:
+    """Write the network as one ONNX file with a free batch size; a detector's takes images of any size, too."""
     import torch
 
-    # Exported from a copy in plain layout, so that neither training mode nor channels_last leaks into the graph.
+    from fkp.model.detection import STRIDES, DetectionNetwork
     from fkp.model.network import Network
 
-    plain = Network(config).eval()
+    detects = config.task == "detect"
+    height, width = (64, 96) if detects else (config.input.size_px, config.input.size_px)
+    dims: dict[int, Any] = {0: torch.export.Dim("n", min=1)}
+    if detects:
+        dims |= {2: STRIDES[-1] * torch.export.Dim("lines", min=1), 3: STRIDES[-1] * torch.export.Dim("columns", min=1)}
+    # Exported from a copy in plain layout, so that neither training mode nor channels_last leaks into the graph.
+    plain = (DetectionNetwork if detects else Network)(config).eval()
     plain.load_state_dict(network.state_dict())
-    example = torch.zeros(2, config.input.channels, config.input.size_px, config.input.size_px, dtype=torch.uint8)
+    example = torch.zeros(2, config.input.channels, height, width, dtype=torch.uint8)
     with _quiet_exporter(), torch.no_grad():
         torch.onnx.export(
             plain,
             (example,),
             path,
-            input_names=["crops_u8"],
-            output_names=["points_px", "scale_px"],
-            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+            input_names=["images_u8" if detects else "crops_u8"],
+            output_names=["cells"] if detects else ["points_px", "scale_px"],
+            dynamic_shapes=(dims,),
             external_data=False,
             dynamo=True,
             verbose=False,

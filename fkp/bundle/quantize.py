@@ -32,18 +32,21 @@ def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    graph = onnx.load(onnx_path).graph
+    name = graph.input[0].name
+
     class Crops(CalibrationDataReader):
         def __init__(self) -> None:
             self._crops: Iterator[np.ndarray] = iter(crops_u8)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             crop = next(self._crops, None)
-            return None if crop is None else {"crops_u8": crop[None]}
+            return None if crop is None else {name: crop[None]}
 
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
-        first = next(node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv")
+        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
         level = logging.root.level
         logging.root.setLevel(logging.ERROR)  # The tool advises by the root logger what was just done.
         try:
@@ -53,7 +56,7 @@ def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
                 Crops(),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_QUANTISED,
-                nodes_to_exclude=[first],
+                nodes_to_exclude=convolutions[:1],
                 per_channel=True,
                 # One bit less for the weights: processors without VNNI add pairs of products in 16 bits, which would overflow.
                 reduce_range=True,

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 ROOT = Path("data/ytfaces")
 MANIFEST = Path("data/manifest.csv")
 #: Of each set that can be fetched.
-_MANIFESTS = {"ytfaces": str(MANIFEST), "sfhq": "data/sfhq_manifest.csv.gz"}
+_MANIFESTS = {
+    "ytfaces": str(MANIFEST),
+    "sfhq": "data/sfhq_manifest.csv.gz",
+    "backgrounds": "data/backgrounds_manifest.csv.gz",
+}
 
 _FORMATS = """formats:
   pts          300-W: a .pts file beside each image, with or without its header; counted from 1
@@ -58,11 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         "--set",
         choices=_MANIFESTS,
         default="ytfaces",
-        help="ytfaces: the YouTube-Faces keypoints; sfhq: faces of nobody, for data.extra (default: %(default)s)",
+        help="ytfaces: the YouTube-Faces keypoints; sfhq: faces of nobody, for data.extra; backgrounds: photographs without faces "
+        "(default: %(default)s)",
     )
     fetch.add_argument("--root", type=Path, help="where the set goes (default: data/ and the set's name)")
     fetch.add_argument("--source", type=Path, metavar="DIR", help="use this folder, of sfhq also a zip archive, instead of a download")
-    fetch.add_argument("--url", help="address of the archive (default: upstream's at its pinned commit)")
+    fetch.add_argument("--url", help="address of the archive, of backgrounds of the server of its repositories (default: upstream's)")
     fetch.add_argument("--retries", type=_count, help="further tries when the download breaks (default: 4)")
     fetch.add_argument("--manifest", help=f"what the set must be (default: {', '.join(_MANIFESTS.values())})")
 
@@ -144,7 +149,7 @@ def _size(text: str) -> float:
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    from fkp.data import fetch, mosaics
+    from fkp.data import backgrounds, fetch, mosaics
 
     if args.source is not None and args.url is not None:
         raise FkpError("--source and --url exclude each other: name the one the set comes from")
@@ -153,19 +158,21 @@ def _fetch(args: argparse.Namespace) -> None:
         frames, differing = fetch.adopt(args.source, root, manifest)
         print(f"{root}: {frames} labelled frames copied from {args.source}, all decode; {differing} differ from upstream's bytes")
         return
-    url = args.url or (fetch if args.set == "ytfaces" else mosaics).UPSTREAM_URL
+    url = args.url or {"ytfaces": fetch, "sfhq": mosaics, "backgrounds": backgrounds}[args.set].UPSTREAM_URL
     print(f"fetching {args.source or url}", file=sys.stderr)
     retries = fetch.RETRIES if args.retries is None else args.retries
+    then = ""
     with stopping.hint("what has come is kept; the same command continues"):
         if args.set == "sfhq":
-            faces, fetched = mosaics.fetch_faces(root, manifest, args.source, url, retries)
+            count, fetched = mosaics.fetch_faces(root, manifest, args.source, url, retries)
+            what, then = f"{count} faces, cut and labelled", f"; train with them: --data.extra {root}"
+        elif args.set == "backgrounds":
+            count, fetched = backgrounds.fetch_photographs(root, manifest, args.source, url, retries)
+            what = f"{count} photographs without faces,"
         else:
-            fetched = fetch.fetch(root, manifest, url, retries)
+            what, fetched = "every labelled frame is", fetch.fetch(root, manifest, url, retries)
     how = "" if fetched else "; it was whole already, nothing was downloaded"
-    if args.set == "sfhq":
-        print(f"{root}: {faces} faces, cut and labelled as in {manifest}{how}; train with them: --data.extra {root}")
-    else:
-        print(f"{root}: every labelled frame is as in {manifest}{how}")
+    print(f"{root}: {what} as in {manifest}{how}{then}")
 
 
 def _verify(args: argparse.Namespace) -> None:

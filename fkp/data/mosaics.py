@@ -9,9 +9,7 @@ its header names each mosaic; the columns are `name, mosaic, x, y, side, spread_
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,8 +25,8 @@ from fkp.data.download import BadArchive, clear_disk_errors
 from fkp.data.face_shape import first_fault
 from fkp.data.fetch import PAUSE_S, RETRIES, downloaded, workplace
 from fkp.data.label_set import LabelSet
+from fkp.data.listed import no_file_name, read_table, refuse_others, sums_hold, write_sums
 from fkp.data.unpack import unpack
-from fkp.data.verify import sha256_of
 from fkp.errors import FkpError
 from fkp.scheme import IBUG68
 from fkp.vision.image import Image, read_image, write_image
@@ -40,8 +38,6 @@ LICENSE = "MIT"
 
 #: Folder of the mosaics in the repository.
 FIGURES = "figures"
-#: In the set: the sha256 of its other files, as `sha256sum` writes them.
-SUMS = "SHA256SUMS"
 
 _PLACE = ["x", "y", "side"]
 _COLUMNS = ["name", "mosaic", *_PLACE, "spread_pct", *(f"{axis}{point}" for point in range(len(IBUG68)) for axis in "xy")]
@@ -94,7 +90,7 @@ def fetch_faces(
         if _check_target(target) and _is_whole(target, listed):
             return len(listed.faces), False
         with _mosaics(source, url, target, new, retries, pause_s) as (figures, where):
-            _refuse_others(figures, where, listed, BadArchive if source is None else FkpError)
+            refuse_others(figures, where, listed.mosaics, "mosaics", BadArchive if source is None else FkpError)
             with clear_disk_errors(target):
                 _cut_all(listed, figures, new)
                 _write_labels(listed, new)
@@ -109,19 +105,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         FkpError: It is missing, unreadable, has other columns, or a row that cannot be used.
     """
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-        lines = text.splitlines(keepends=True)
-        head = [line for line in lines if line.startswith("#")]
-        faces = pd.read_csv(io.StringIO("".join(lines[len(head) :])), dtype={"name": str, "mosaic": str})
-    except FileNotFoundError as error:
-        raise FkpError(f"manifest {path} is missing: run this in the project's folder, or name the manifest with --manifest") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise FkpError(f"cannot read manifest {path}: {getattr(error, 'strerror', None) or error}") from error
-    if list(faces.columns) != _COLUMNS or not len(faces):
-        raise FkpError(f"{path} is not a manifest of cut faces: its header must be {','.join(_COLUMNS[:8])} and so on, and rows follow")
-    mosaics = {match[2]: match[1] for line in head if (match := _SHA256.fullmatch(line.strip()))}
+    text, head, faces = read_table(path, _COLUMNS, ("name", "mosaic"), "cut faces")
+    mosaics = {match[2]: match[1] for line in head if (match := _SHA256.fullmatch(line))}
     found = Manifest(mosaics, faces, hashlib.sha256(text.encode()).hexdigest())
     if fault := _first_fault(found):
         raise FkpError(f"{path}: {fault}: restore it from the repository")
@@ -138,8 +123,8 @@ def _first_fault(found: Manifest) -> str | None:
     if faces[["name", "mosaic"]].isna().any(axis=None):
         return "a name is missing"
     for column in ("name", "mosaic"):
-        if odd := [name for name in faces[column] if Path(name).name != name or "\\" in name]:
-            return f"{column} {odd[0]!r} is no plain file name"
+        if (odd := no_file_name(faces[column])) is not None:
+            return f"{column} {odd!r} is no plain file name"
     if faces["name"].duplicated().any():
         return "a name stands twice"
     if unknown := sorted({*faces["mosaic"]} - {*found.mosaics}):
@@ -162,16 +147,8 @@ def _check_target(target: Path) -> bool:
 
 
 def _is_whole(target: Path, listed: Manifest) -> bool:
-    try:
-        sums = dict(line.split("  ", 1)[::-1] for line in (target / SUMS).read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError):
-        return False  # Not as it was written: it is made again.
-    whole = {label_set.SET, label_set.LABELS, *_image_names(listed)} == sums.keys()
-    return (
-        whole
-        and label_set.read_head(target)[_MANIFEST_KEY] == listed.sha256
-        and all(sha256_of(target / name) == sha256 for name, sha256 in sums.items())
-    )
+    names = [label_set.SET, label_set.LABELS, *_image_names(listed)]
+    return label_set.read_head(target)[_MANIFEST_KEY] == listed.sha256 and sums_hold(target, names)
 
 
 @contextlib.contextmanager
@@ -188,14 +165,6 @@ def _mosaics(source: Path | None, url: str, target: Path, new: Path, retries: in
         archive = source or stack.enter_context(downloaded(url, target, retries, pause_s))
         unpack(archive, figures, inner=FIGURES)  # What is damaged is left out, and missed by its name.
         yield figures, "the download" if source is None else str(source)
-
-
-def _refuse_others(figures: Path, where: str, listed: Manifest, error: type[FkpError]) -> None:
-    names = [name for name, sha256 in listed.mosaics.items() if sha256_of(figures / name) != sha256]
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        told = f"these are damaged, missing or other ones: {shown}; nothing was installed"
-        raise error(f"{where} has not the mosaics of the manifest, {told}")
 
 
 def _cut_all(listed: Manifest, figures: Path, new: Path) -> None:
@@ -228,5 +197,4 @@ def _write_labels(listed: Manifest, new: Path) -> None:
     labels = LabelSet(new, IBUG68, names, list(listed.faces["name"]), [None for _ in names], boxes, listed.points_px, visible)
     about = {"license": LICENSE, "source": f"{REPOSITORY} at {COMMIT[:12]}", _MANIFEST_KEY: listed.sha256}
     label_set.write(new, labels, about)
-    sums = "".join(f"{sha256_of(new / name)}  {name}\n" for name in [label_set.SET, label_set.LABELS, *names])
-    (new / SUMS).write_text(sums, encoding="utf-8")
+    write_sums(new, [label_set.SET, label_set.LABELS, *names])

@@ -7,6 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -15,27 +16,30 @@ from fkp.data.download import MAX_BYTES, BadArchive, clear_disk_errors
 from fkp.errors import FkpError
 
 
-def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, inner: str = "data") -> list[str]:
-    """Unpack a folder that lies in an archive's top folder into an empty folder.
+def unpack(
+    archive: Path, folder: Path, max_bytes: int = MAX_BYTES, inner: str | None = "data", only: Collection[str] | None = None
+) -> list[str]:
+    """Unpack an archive's top folder, or a folder that lies in it, into an empty folder.
 
     Args:
         archive: Zip file. Nothing of it is written if any of its entries is unsafe.
         folder: Takes what is in the inner one.
         max_bytes: Bound of the unpacked size.
-        inner: Name of the inner folder.
+        inner: Name of the inner folder; None: the top folder.
+        only: The paths in that folder that are wanted, where not all are.
 
     Returns:
         Paths, relative to `folder`, of entries whose bytes fail the archive's own checksum; they are left out.
 
     Raises:
         BadArchive: An entry would leave the folder, is a link or encrypted, the unpacked size is beyond the bound, or
-            there is no such folder.
+            there is no such folder or nothing wanted in it.
         FkpError: The disk is full.
     """
     damaged = []
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = _entries_of(opened, inner)
+            entries = _entries_of(opened, inner, only)
             # zipfile never gives more bytes than the directory declares, so the declared sizes are a bound.
             size = sum(info.file_size for info, _ in entries)
             if size > max_bytes:
@@ -49,15 +53,16 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, inner: str =
     return damaged
 
 
-def _entries_of(opened: zipfile.ZipFile, inner: str) -> list[tuple[zipfile.ZipInfo, str]]:
+def _entries_of(opened: zipfile.ZipFile, inner: str | None, only: Collection[str] | None) -> list[tuple[zipfile.ZipInfo, str]]:
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in opened.infolist():
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in info.filename or re.match("[A-Za-z]:", info.filename):
             raise BadArchive(f"the archive has an entry that would leave its folder, {info.filename!r}: it is not upstream's, check --url")
-        if path.parts[1:2] != (inner,) or info.is_dir():
+        within = path.parts[1:] if inner is None else path.parts[2:]
+        name = "/".join(within)
+        if (inner is not None and path.parts[1:2] != (inner,)) or info.is_dir() or (only is not None and name not in only):
             continue
-        name = "/".join(path.parts[2:])
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) or info.flag_bits & 1:
             raise BadArchive(f"the archive's entry {info.filename!r} is a link or encrypted: it is not upstream's, check --url")
         if not name or entries.setdefault(name, info) is not info:
@@ -66,7 +71,8 @@ def _entries_of(opened: zipfile.ZipFile, inner: str) -> list[tuple[zipfile.ZipIn
     if not folders.isdisjoint(entries):
         raise BadArchive("the archive has one name as a file and as a folder: it is not upstream's, check --url")
     if not entries:
-        raise BadArchive(f"the archive has no folder {inner}/ in its top folder: it is not upstream's, check --url")
+        lacks = "none of the wanted files" if inner is None else f"no folder {inner}/"
+        raise BadArchive(f"the archive has {lacks} in its top folder: it is not upstream's, check --url")
     return [(info, name) for name, info in entries.items()]
 
 

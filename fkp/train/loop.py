@@ -22,7 +22,9 @@ from fkp.config import Config
 from fkp.data.crop_cache import CropCache
 from fkp.data.datamodule import FacesDataModule
 from fkp.data.parquet.stream import DecodeAll
+from fkp.data.scene_data import SceneDataModule
 from fkp.errors import FkpError, stopping
+from fkp.model.detection_module import DetectionNet
 from fkp.model.lightning_module import Net
 from fkp.train.ancestor import Ancestor
 from fkp.train.checkpoint_files import LAST_CHECKPOINT, WholeCheckpoints, best, newest
@@ -152,11 +154,10 @@ def fit(
         plugins=[*plugins, WholeCheckpoints()],
         **trainer_options,
     )
-    net = Net(config.model_dump(mode="json"))
-    if ancestor is not None and checkpoint is None:
+    net, data = _of_task(config, worker_batch_size(config, world_size), cache, decode_all)
+    if ancestor is not None and checkpoint is None and isinstance(net, Net):
         ancestor.begin(net.network, config)
     net = net.to(memory_format=torch.channels_last)
-    data = FacesDataModule(config, worker_batch_size(config, world_size), cache, decode_all)
     try:
         # Lightning ends the process itself when Ctrl-C comes, and puts handlers of its own in place.
         with stopping.kept():
@@ -198,6 +199,16 @@ def fit_in_process(
     callbacks = [keep, every, *([MetricLog(write)] if write else [])]
     fit(config, world_size=1, report=report, callbacks=callbacks, checkpoint=newest(folder), on_gpu=on_gpu, cache=cache, ancestor=ancestor)
     return best(keep)
+
+
+def _of_task(
+    config: Config, batch_size: int, cache: CropCache | None, decode_all: DecodeAll
+) -> tuple[Net | DetectionNet, FacesDataModule | SceneDataModule]:
+    """What is trained, and on what."""
+    plain = config.model_dump(mode="json")
+    if config.task == "detect":
+        return DetectionNet(plain), SceneDataModule(config, batch_size)
+    return Net(plain), FacesDataModule(config, batch_size, cache, decode_all)
 
 
 def worker_batch_size(config: Config, world_size: int) -> int:

@@ -35,6 +35,8 @@ def train(config: Config) -> Outcome:
     from fkp.model.network import Network
     from fkp.train.ancestor import find_ancestor, pinned
 
+    if config.task == "detect":
+        return train_detector(config)
     config = with_source(config)
     Network(config)
     ancestor = find_ancestor(config, noted_init(with_absolute_paths(config)))
@@ -57,6 +59,40 @@ def train(config: Config) -> Outcome:
             # The bundle keeps the settings as they were given: it may travel to where our folders do not exist.
             given = config.updated({"track": {"run_name": run.name}})
             outcome = publish(run, best, given, cache, record, minutes, ancestor)
+        run.finish()
+    return replace(outcome, undelivered=record.undelivered)
+
+
+def train_detector(config: Config) -> Outcome:
+    """Like `train`, of a face detector.
+
+    Raises:
+        FkpError: Anything the user can mend.
+    """
+    from fkp import track
+    from fkp.model.detection import DetectionNetwork
+    from fkp.train.publish_detector import faces_of, publish_detector
+
+    config = with_source(config)
+    if config.train.init is not None or config.data.backend == "stream" or config.input.channels != 3:
+        raise FkpError("task=detect begins from nothing, with data.backend=memory and input.channels=3")
+    DetectionNetwork(config)
+    check_storage(config)
+    make_synthetic(config)
+    absolute = with_absolute_paths(config)
+    faces = faces_of(absolute.data)
+    with open_run(absolute) as run, stopping.hint(_going_on(run, named=config.track.run_name is not None)):
+        tags = {"data_digest": faces.digest, "split": config.data.split, "config_digest": config.digest()}
+        with track.recording(run.config, tags, run.mlflow_run_id) as record:
+            run.mlflow_run_id = record.run_id
+            run.save()
+            record.log_dataset(config.data.source, faces.digest, str(absolute.data.root), faces.own)
+            for root, extra in zip(absolute.data.extra, faces.extra, strict=True):
+                record.log_dataset(Path(root).name, extra["labels_sha256"], root, extra["faces"])
+            began = time.monotonic()
+            best = _fit(run, record, None)
+            minutes = (time.monotonic() - began) / 60
+            outcome = publish_detector(run, best, config.updated({"track": {"run_name": run.name}}), faces, record, minutes)
         run.finish()
     return replace(outcome, undelivered=record.undelivered)
 
@@ -87,6 +123,7 @@ def with_absolute_paths(config: Config) -> Config:
     changes = {
         "data.root": storage.absolute(place_of(config.data)),
         "data.extra": [str(Path(root).absolute()) for root in config.data.extra],
+        "detect.backgrounds": [str(Path(folder).absolute()) for folder in config.detect.backgrounds],
         "data.cache_dir": str(Path(config.data.cache_dir).absolute()),
         "track.storage": storage.absolute(config.track.storage),
     }
@@ -107,7 +144,7 @@ def _fit(run: Run, record: Record, ancestor: Ancestor | None) -> Path:
     from fkp.train.progress import ProgressBar
 
     write = write_ahead(run, record)
-    with ProgressBar(run.name) as bar:
+    with ProgressBar(run.name, "AP lacks" if run.config.task == "detect" else "NME") as bar:
         if run.config.scale.num_workers:
             from fkp.train.ray_backend import fit_on_ray
 

@@ -11,9 +11,15 @@ from tqdm import tqdm
 
 
 class ProgressBar:
-    """Steps done, validation NME, images per second and the time left, on stderr."""
+    """Steps done, validation error, images per second and the time left, on stderr.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: Of the run.
+        error: Of what the error is.
+    """
+
+    def __init__(self, name: str, error: str = "NME") -> None:
+        self._error = error
         # Without a terminal (a log file, CI) a line every half minute is enough.
         pause = 0.5 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(total=0, desc=name, unit="step", mininterval=pause, dynamic_ncols=True)
@@ -34,6 +40,7 @@ class ProgressBar:
             bar.initial = bar.n = int(progress["step"])
             self._started = True
         bar.set_postfix_str(
-            f"epoch {int(progress['epoch']) + 1}, NME {progress['nme']:.2f} %, {progress['images_per_s']:.0f} images/s", refresh=False
+            f"epoch {int(progress['epoch']) + 1}, {self._error} {progress['nme']:.2f} %, {progress['images_per_s']:.0f} images/s",
+            refresh=False,
         )
         bar.update(int(progress["step"]) - bar.n)

@@ -33,9 +33,11 @@ def refit(study: Study, best: Trial) -> Winner:
     """
     from fkp.track.registry import ALIAS, NotBetter, Registry
     from fkp.train.pipeline import train
+    from fkp.train.publish_detector import DETECTOR_REPORT
     from fkp.train.run_dir import finished_run
 
-    registry = Registry()  # What is wrong with the store shows before the training.
+    detects = study.config.task == "detect"
+    registry = None if detects else Registry()  # What is wrong with the store shows before the training.
     config = study.config.updated(best.sample, {"track.run_name": f"{study.name}-winner"})
     run = finished_run(config)
     if run is None and study.earlier:  # The name may be that of the best of fewer trials.
@@ -47,7 +49,10 @@ def refit(study: Study, best: Trial) -> Winner:
             print(f"warning: {outcome.undelivered}", file=sys.stderr)
         bundle_path, report_path, run_id = outcome.bundle_path, outcome.report_path, outcome.mlflow_run_id
     else:
-        bundle_path, report_path, run_id = run.bundle_path, run.folder / "report.html", run.mlflow_run_id
+        report_path = run.folder / (DETECTOR_REPORT if detects else "report.html")
+        bundle_path, run_id = run.bundle_path, run.mlflow_run_id
+    if registry is None:
+        return Winner(bundle_path, report_path, f"a face detector, which the registry does not keep: use it with --detector {bundle_path}")
     version = registry.register(bundle_path, run_id)
     try:
         champion = registry.promote(version.number)

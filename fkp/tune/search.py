@@ -55,6 +55,7 @@ def search(settings: Settings, config: Config) -> str:
     from fkp.track.write_ahead_log import WriteAheadLog
     from fkp.train.ancestor import find_ancestor, pinned
     from fkp.train.pipeline import make_synthetic, with_absolute_paths, with_source
+    from fkp.train.publish_detector import faces_of
     from fkp.tune import record, refit
     from fkp.tune.space import read_space
     from fkp.tune.study import open_study
@@ -72,7 +73,7 @@ def search(settings: Settings, config: Config) -> str:
     config = pinned(config, ancestor)
     storage.check_writable(config.track.storage)
     make_synthetic(config)
-    data_digest = open_cache(config).digest
+    data_digest = faces_of(config.data).digest if config.task == "detect" else open_cache(config).digest
     begun = f"search {name} is kept; continue with the same command and --name {name} --resume"
     with open_study(settings, config, space) as study, stopping.hint(lambda: begun if study.begun else stopping.ANEW):
         study.log = WriteAheadLog.open(study.folder / "outbox.jsonl", config.track.experiment)
@@ -217,6 +218,8 @@ def _put_crops(space: Space, config: Config) -> dict[str, Any]:
         # The object store shares plain arrays, and would copy a memory map into every process.
         return CropSet(np.array(part.crops_u8), np.array(part.points_px), np.array(part.rows))
 
+    if config.task == "detect":
+        return {}  # Each trial makes scenes of its own.
     crops = {}
     for sample in space.crop_settings():
         run = config.updated(sample)

@@ -105,7 +105,7 @@ def _train_here(config: Config, job: dict[str, Any]) -> None:
             callbacks=[ReportCheckpoint(report, tune.Checkpoint), *([PBTCallback(config)] if job["follow"] else [])],
             checkpoint=checkpoint,
             on_gpu=job["gpus"] > 0,
-            cache=ray.get(job["crops"][crops_key(config)]),
+            cache=ray.get(job["crops"][crops_key(config)]) if job["crops"] else None,
             ancestor=job["ancestor"],
             decode_all=who_decodes(config, job["pipelines"]),
         )
@@ -122,7 +122,9 @@ def _train_nested(config: Config, job: dict[str, Any]) -> None:
     place = storage.join(job["folder"], tune.get_context().get_trial_id())
     # A lost worker ends the trial here, and Tune starts it again: one place decides how often.
     config = config.updated({"scale.max_failures": 0})
-    shared = {"crops": job["crops"][crops_key(config)], "pipelines": job["pipelines"], "ancestor": job["ancestor"]}
+    shared = {"pipelines": job["pipelines"], "ancestor": job["ancestor"]}
+    if job["crops"]:
+        shared["crops"] = job["crops"][crops_key(config)]
     ray_backend.fit(ray_backend.torch_trainer(config, place, job["gpus"], shared, [TuneReportCallback()]))
 
 

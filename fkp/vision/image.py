@@ -133,14 +133,15 @@ def shown(path: str) -> str:
     return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def encode_image(image: Image, suffix: str) -> bytes:
-    """Encode an RGB image as a file's bytes; the suffix (".png", ".jpg") chooses the format.
+def encode_image(image: Image, suffix: str, quality: int | None = None) -> bytes:
+    """Encode an RGB image as a file's bytes; the suffix (".png", ".jpg") chooses the format, `quality` (0 to 100) that of a JPEG.
 
     Raises:
         FkpError: There is no such format, or the image does not fit into it.
     """
     try:
-        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
+        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     except cv2.error as error:
         raise FkpError(f"no encoder for a {suffix!r} file, use .png or .jpg") from error
     if not done:
@@ -148,14 +149,14 @@ def encode_image(image: Image, suffix: str) -> bytes:
     return data.tobytes()
 
 
-def write_image(path: str | Path, image: Image) -> None:
-    """Write an RGB image, whole or not at all; the suffix of `path` chooses the format.
+def write_image(path: str | Path, image: Image, quality: int | None = None) -> None:
+    """Write an RGB image, whole or not at all; the suffix of `path` chooses the format, see `encode_image`.
 
     Raises:
         FkpError: The image cannot be encoded in that format or the file cannot be written.
     """
     try:
-        data = encode_image(image, Path(path).suffix)
+        data = encode_image(image, Path(path).suffix, quality)
         with atomic_replace(Path(path)) as draft:
             draft.write_bytes(data)
     except FkpError as error:

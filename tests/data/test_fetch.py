@@ -80,13 +80,14 @@ def zipped(files: dict[str, bytes], more: dict[str | zipfile.ZipInfo, bytes] | N
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `body`; the switches are its faults. `asked` holds the Range header of each request."""
+    """Serves `body`, or what `bodies` has for a path; the switches are its faults. `asked` holds the Range header of each request."""
 
     daemon_threads = True
 
     def __init__(self, body: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.body = body
+        self.bodies: dict[str, bytes] = {}
         self.cuts_at: list[int] = []  # one for each of the first requests: break the connection at this byte of the body
         self.ranges = True
         self.says_length = True
@@ -115,17 +116,18 @@ class Handler(BaseHTTPRequestHandler):
             return
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and site.ranges else 0  # type: ignore[index]
         start += site.off_by if start else 0
-        if start >= len(site.body):
+        body = site.bodies.get(self.path, site.body)
+        if start >= len(body):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if site.says_length:
-            self.send_header("Content-Length", str(len(site.body) - start))
+            self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
-        end = site.cuts_at.pop(0) if site.cuts_at else len(site.body)
-        self.wfile.write(site.body[start:end])
+        end = site.cuts_at.pop(0) if site.cuts_at else len(body)
+        self.wfile.write(body[start:end])
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""

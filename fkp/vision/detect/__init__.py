@@ -1,6 +1,6 @@
 """Where the faces are in a photograph.
 
-`open_detector` makes a `FaceDetector` of one of three networks: BlazeFace (the default), dlib's, or a YuNet file of the
+`open_detector` makes a `FaceDetector` of one of four networks: the one that fkp trains, BlazeFace, dlib's, or a YuNet file of the
 user's. What they share is here once: the windows an image is seen through, one box of each face, and the affine to the
 box the landmark network was trained with.
 """
@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fkp.common.checksums import SUMS
 from fkp.errors import FkpError
+from fkp.shipped import here_or_shipped
 
 if TYPE_CHECKING:
     from fkp.vision.detect.box_map import AS_DETECTED, BoxMap
@@ -23,6 +25,7 @@ __all__ = [
     "BLAZEFACE",
     "CHOICES",
     "DLIB",
+    "OWN",
     "WHOLE",
     "BoxMap",
     "Candidates",
@@ -35,6 +38,7 @@ __all__ = [
     "with_smallest_face",
 ]
 
+OWN = "fkp"
 BLAZEFACE = "blazeface"
 DLIB = "dlib"
 #: After the name of a detector: it sees an image as a whole only. In its place a number may stand, see `with_smallest_face`.
@@ -42,8 +46,8 @@ WHOLE = ":whole"
 #: Bounds of the smallest face, as part of the image's longer side: below it 8,192 pixels show nothing of one.
 SMALLEST_FACES = (0.001, 0.5)
 CHOICES = (
-    f"{BLAZEFACE}, {DLIB}, or the path of a YuNet file (.onnx); with {WHOLE} after it no small faces are looked for in large images, "
-    "with :0.05 none that is shorter than this part of the longer side"
+    f"{OWN}, {BLAZEFACE}, {DLIB}, the folder of a detector that was trained here, or the path of a YuNet file (.onnx); with {WHOLE} "
+    "after it no small faces are looked for in large images, with :0.05 none that is shorter than this part of the longer side"
 )
 
 
@@ -116,6 +120,10 @@ def _split(name: str) -> tuple[str, float | None]:
 
 def _finder(name: str) -> DetectorBackend:
     # Each brings a library of its own.
+    if name == OWN or (here_or_shipped(name) / SUMS).is_file():
+        from fkp.vision.detect.own import OwnDetector
+
+        return OwnDetector(None if name == OWN else here_or_shipped(name))
     if name == BLAZEFACE:
         from fkp.vision.detect.blazeface import BlazeFace
 

@@ -93,6 +93,17 @@ class BoxMap:
 AS_DETECTED = BoxMap(((0.0,), (0.0,), (1.0,), (1.0,)))
 
 
+class _AsTold(BoxMap):
+    """The detector's own box as it is."""
+
+    def __call__(self, shapes: np.ndarray) -> np.ndarray:
+        return np.asarray(shapes, np.float64)[:, :2].reshape(-1, 4)
+
+
+#: For a detector that was trained on the boxes of labelled points.
+AS_TOLD = _AsTold(AS_DETECTED.rows)
+
+
 def _seen_from_box(shapes: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middles (N, 2), mean sides (N, 1), and (N, columns): 1 and the facial points seen from there."""
     shapes = np.asarray(shapes, np.float64)
