@@ -155,8 +155,9 @@ def label(_: object) -> bytes:
             driver.get(address)
             wait = WebDriverWait(driver, 60)
             wait.until(lambda _: f"of {len(NOBODY)} faces are finished. Set" in driver.find_element(By.ID, "progress").text)
-            name = next(row for row in driver.find_elements(By.CSS_SELECTOR, "#queue button") if NOBODY[4] in row.text)
-            name.click()
+            driver.refresh()  # The list is of when the page was opened.
+            row = f"//ol[@id='queue']//button[contains(., '{NOBODY[4]}')]"
+            wait.until(lambda _: driver.find_elements(By.XPATH, row))[0].click()
             wait.until(lambda _: NOBODY[4] in driver.find_element(By.ID, "live").text)
             # As somebody sees it who has put the tip of the nose right.
             place = "import('/page/main.js').then(({ store, view }) => { const { x, y } = store.face.points[30]; arguments[0]([x, y]); })"
@@ -168,9 +169,8 @@ def label(_: object) -> bytes:
             ActionChains(driver).move_to_element_with_offset(
                 canvas, round(across - middle[0]), round(down - middle[1])
             ).click_and_hold().move_by_offset(6, 4).release().perform()
-            wait.until(
-                lambda _: "1 of 68" in driver.find_element(By.ID, "review").text or driver.find_element(By.ID, "saved").text == "Saved."
-            )
+            saved = "import('/page/main.js').then(({ store }) => arguments[0](store.face.points[30].how === 'set' && !store.waiting))"
+            wait.until(lambda _: driver.execute_async_script(saved))
             shot = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
             return bytes(cv2.imencode(".png", cv2.resize(shot, None, fx=0.66, fy=0.66, interpolation=cv2.INTER_AREA))[1])
 

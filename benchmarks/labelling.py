@@ -7,7 +7,7 @@ labelled in the queue's order and in a random one; after each number of faces th
 anew. Error and points to touch are measured on photographs of the second folder, the forecast against the photographs of the draw that are
 not labelled. The labeller corrects what is off by more than 3 % of the eye distance, the farthest point first, or in the order in which
 points are offered. `--accepted` says what the adaptation is given of the points that were not touched: the `truth` (a labeller who sets
-each point), or where they were left: with `full` weight, by their `error` (as `fkp label` does), or `none`, masked. Each line is printed as
+each point), or where they were left: with `full` weight (as `fkp label` does), by their `error`, or `none`, masked. Each line is printed as
 it is known.
 """
 
@@ -30,8 +30,7 @@ from fkp.errors import run_command
 from fkp.evaluation.metrics import nme_pct
 from fkp.label.forecast import forecast
 from fkp.label.order import Guess, expected_pct, rank
-from fkp.label.posterior import Errors
-from fkp.label.set_writer import weight_of
+from fkp.label.posterior import PERSON_PCT, Errors
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68
 from fkp.shipped import DEFAULT_BUNDLE
@@ -156,7 +155,8 @@ def labels_of(errors: Errors, guess: Guess, truth_px: np.ndarray, accepted: str)
         corners = list(IBUG68.between or ())  # Without them the face has no size, and no set takes it.
         points[corners] = truth_px[corners]
     if accepted == "error":
-        weights[left] = [weight_of(100 * error / float(IBUG68.size_px(points))) for error in guess.expected_error_px[left]]
+        expected = 100 * guess.expected_error_px[left] / float(IBUG68.size_px(points))
+        weights[left] = PERSON_PCT**2 / (PERSON_PCT**2 + expected**2)
     return points.astype(np.float32), weights
 
 

@@ -13,8 +13,7 @@ one; training does not use it. Points are in the scheme's order, in pixels of th
 (0, 0); null is a point that is not labelled, and one that is labelled and covered by something has `visible` false.
 
 A line may also have "weights": {"chin": 0.2, ...}: how much a label counts beside one of weight 1, by the name of its landmark, more than 0
-and at most 1; a landmark that is not named there has 1. `fkp label` writes them for points that were accepted; `fkp adapt` heeds them, no
-other command does.
+and at most 1; a landmark that is not named there has 1. `fkp adapt` heeds them, no other command does.
 """
 
 from __future__ import annotations

@@ -65,6 +65,14 @@ class Adapting:
         self._thread = threading.Thread(target=self._follow, args=(self._process, ended), name="adapt", daemon=True)
         self._thread.start()
 
+    def resume(self, out: Path) -> None:
+        """What the adaptation that has written this model has said, where its report is still there: nothing else needs it."""
+        try:
+            self.report = json.loads(_report_of(out).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        self.state, self.out = "done", out
+
     def stop(self) -> None:
         """End it, and wait for that."""
         if self._process is not None and self.state == "running":
@@ -109,8 +117,7 @@ class Adapting:
             why = "stopped" if self._stopped else next((line for line in reversed(said) if line.startswith("error: ")), f"status {status}")
             self.step, self.state = why.removeprefix("error: "), "failed"
             return
-        report = self.out.with_name(f"{self.out.name}-report.json")
-        self.report = json.loads(report.read_text(encoding="utf-8"))
+        self.report = json.loads(_report_of(self.out).read_text(encoding="utf-8"))
         if self.out.is_dir():
             try:
                 ended()
@@ -118,3 +125,7 @@ class Adapting:
                 self.step, self.state = str(error), "failed"
                 return
         self.step, self.state = "", "done"
+
+
+def _report_of(model: Path) -> Path:
+    return model.with_name(f"{model.name}-report.json")

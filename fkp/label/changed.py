@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fkp.errors import FkpError
 from fkp.label.face import Face
-from fkp.label.guessing import Guessing
-from fkp.label.photos import photo_id
+from fkp.label.finder import Guess
+from fkp.label.guessing import Guessing, in_scheme
+from fkp.label.photos import Cache, photo_id
 
 #: Faces that are shown.
 _SHOWN = 5
+#: Model that was adapted here -> which guesses were there before it.
+_FILE = "before.jsonl"
+
+Before = Callable[[Face], Guess | None]
 
 
-def most_changed(faces: Iterable[Face], before: Guessing, after: Guessing) -> list[dict[str, Any]]:
+def keep(out: Path, model: str, before: Guessing) -> None:
+    """Remember, beside the log, which guesses a model that is taken now replaces.
+
+    Raises:
+        FkpError: The disk has not taken it.
+    """
+    try:
+        Cache(out / _FILE).put(model, {"guesses": before.finder.guesses_file.name, "places": [*before.places.items()]})
+    except OSError as error:
+        raise FkpError(f"cannot write {out / _FILE}: {error.strerror or error}: free some space and adapt again") from error
+
+
+def kept(out: Path, model: str, count: int) -> Before | None:
+    """The guesses of before a model, in a scheme of `count` points; None where nothing is remembered of it."""
+    row = Cache(out / _FILE).rows.get(model)
+    if row is None:
+        return None
+    places, guesses = dict[int, int](row["places"]), Cache(out / row["guesses"]).rows
+
+    def guess(face: Face) -> Guess | None:
+        own = guesses.get(face.id)
+        return None if own is None else in_scheme(Guess.of(own), places, count)
+
+    return guess
+
+
+def most_changed(faces: Iterable[Face], before: Before, after: Guessing) -> list[dict[str, Any]]:
     """The faces whose points have moved most, the first one most.
 
     Args:
@@ -31,8 +64,8 @@ def most_changed(faces: Iterable[Face], before: Guessing, after: Guessing) -> li
     return heapq.nlargest(_SHOWN, (row for face in faces if (row := _row(face, before, after))), key=lambda row: row["pct"])
 
 
-def _row(face: Face, before: Guessing, after: Guessing) -> dict[str, Any] | None:
-    old, new = before.guess(face), after.guess(face)
+def _row(face: Face, before: Before, after: Guessing) -> dict[str, Any] | None:
+    old, new = before(face), after.guess(face)
     if old is None or new is None:
         return None
     both = np.isfinite(old.points_px).all(-1) & np.isfinite(new.points_px).all(-1)

@@ -39,6 +39,12 @@ class Guess:
     points_px: np.ndarray
     error_px: np.ndarray
 
+    @classmethod
+    def of(cls, row: str) -> Guess:
+        """As it stands in the file of a model's guesses."""
+        told = np.frombuffer(base64.b64decode(row), "<f4").reshape(-1, 3).astype(np.float64)
+        return cls(told[:, :2], told[:, 2])
+
 
 class Finder:
     """Looks at all photographs once, and at single faces when asked.
@@ -91,14 +97,17 @@ class Finder:
         """Whether all photographs were looked at."""
         return self.looked >= len(self.photos.paths)
 
+    @property
+    def guesses_file(self) -> Path:
+        """Where the guesses are kept."""
+        return self._guesses.path
+
     def guess(self, face: str) -> Guess | None:
         """What the model says of a face; None where it has not been asked."""
         row = self._guesses.rows.get(face)
         if row is None:
             return None
-        # Kept as text: a hundred thousand faces are 100 MB so, and in lists of numbers ten times as much.
-        told = np.frombuffer(base64.b64decode(row), "<f4").reshape(-1, 3).astype(np.float64)
-        return Guess(told[:, :2], told[:, 2])
+        return Guess.of(row)  # Kept as text: a hundred thousand faces are 100 MB so, and in lists of numbers ten times as much.
 
     def look_at(self, photo: str, face: str, data: bytes, box: Box | None = None) -> Guess:
         """Ask the model about a face.

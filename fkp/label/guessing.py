@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,12 +37,7 @@ class Guessing:
     def guess(self, face: Face) -> Guess | None:
         """The model's own guess, in the scheme of the labels: NaN for points that it does not have."""
         own = self.finder.guess(face.id)
-        if own is None:
-            return None
-        points, error = np.full((len(self.scheme), 2), np.nan), np.full(len(self.scheme), np.nan)
-        for place, theirs in self.places.items():
-            points[place], error[place] = own.points_px[theirs], own.error_px[theirs]
-        return Guess(points, error)
+        return None if own is None else in_scheme(own, self.places, len(self.scheme))
 
     def informed(self, face: Face) -> tuple[Guess | None, int | None]:
         """The guess after what a person has set, and the point to look at next; both in the scheme of the labels."""
@@ -70,10 +65,8 @@ class Guessing:
         following = (
             self.errors.next_point(points_px=own.points_px, scale_px=scale, fixed=fixed, size_px=size_px, among=wide) if wide else None
         )
-        points, error = np.full((len(self.scheme), 2), np.nan), np.full(len(self.scheme), np.nan)
-        for place, their in self.places.items():
-            points[place], error[place] = after_px[their], 2 * after_scale[their]
-        return Guess(points, error), None if following is None else theirs[following]
+        after = in_scheme(Guess(after_px, 2 * after_scale), self.places, len(self.scheme))
+        return after, None if following is None else theirs[following]
 
     def size_px(self, face: Face) -> float:
         """What errors are divided by; the box's diagonal where the points do not tell."""
@@ -133,6 +126,14 @@ class Guessing:
             return {"x": None, "y": None, "r": None, "state": "visible", "how": None}
         x, y = (round(float(value), 2) for value in guess.points_px[place])
         return {"x": x, "y": y, "r": round(float(guess.error_px[place]), 3), "state": "visible", "how": None}
+
+
+def in_scheme(own: Guess, places: Mapping[int, int], count: int) -> Guess:
+    """A model's guess in the scheme of the labels, of `count` points: `places` holds theirs by ours, and NaN stands where it has none."""
+    points, error = np.full((count, 2), np.nan), np.full(count, np.nan)
+    for place, theirs in places.items():
+        points[place], error[place] = own.points_px[theirs], own.error_px[theirs]
+    return Guess(points, error)
 
 
 def had(guess: Guess | None, place: int) -> tuple[float, float, float] | None:

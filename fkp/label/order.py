@@ -22,6 +22,8 @@ from fkp.vision.crop import upright
 _CHOSEN = 300
 #: Faces that are compared; of a larger set an even part by unsureness.
 _COMPARED = 4000
+#: Faces that are taken together: while numpy stacks them, whoever labels waits.
+_AT_ONCE = 4096
 #: Axes of shape (pose, expression, build) in which they are compared. Of 6, 12, 20 and 30 12 were best for the map after 50 labels.
 _AXES = 12
 #: What a further face of a group is worth beside one of another: frames of one person are alike in more than their shape.
@@ -61,9 +63,12 @@ class Guess:
 
 def expected_pct(faces: Sequence[Guess], scheme: Scheme = IBUG68) -> np.ndarray:
     """(N,) mean expected error of each face in percent of its size, see `Scheme.size_px`."""
-    size = scheme.size_px(np.stack([face.points_px for face in faces]))
-    expected = np.stack([face.expected_error_px for face in faces]).mean(1)
-    return np.asarray(100 * expected / np.maximum(size, 1e-6))
+    parts = []
+    for start in range(0, len(faces), _AT_ONCE):
+        some = faces[start : start + _AT_ONCE]
+        size = scheme.size_px(np.stack([face.points_px for face in some]))
+        parts.append(200 * np.stack([face.scale_px for face in some]).mean(1) / np.maximum(size, 1e-6))
+    return np.concatenate(parts)
 
 
 def rank(

@@ -14,7 +14,7 @@ from fkp.data import label_set
 from fkp.errors import FkpError, missing_extra
 from fkp.label import changes, set_writer, statistics, worth
 from fkp.label.adapting import Adapting
-from fkp.label.changed import most_changed
+from fkp.label.changed import Before, keep, kept, most_changed
 from fkp.label.face import Face
 from fkp.label.finder import Box, Finder
 from fkp.label.guessing import SURE_PCT, Guessing
@@ -39,7 +39,8 @@ class Session:
         bundle: The model.
         model: The same as it was named.
         imported: Labels of another tool that are to be corrected.
-        sure_pct: A point whose expected error is less, in percent of the face's size, is not asked for.
+        sure_pct: A point whose expected error is less, in percent of the face's size, is not asked for; nor is one that the model has
+            as near as a person is to himself, once some faces were labelled twice.
     """
 
     def __init__(
@@ -55,7 +56,10 @@ class Session:
         self.photos, self.out, self.log, self.model, self.imported, self.sure_pct = photos, out, log, model, imported, sure_pct
         self.scheme: Scheme = log.scheme
         self.adapting = Adapting()
-        self._before: Guessing | None = None
+        self._before: Before | None = None
+        if log.models and log.models[-1].name == model:
+            self.adapting.resume(Path(model))
+            self._before = kept(out, model, len(log.scheme))
         self._lock = threading.RLock()
         self._lost: list[str] = []
         self._unusable: list[str] = []
@@ -81,7 +85,7 @@ class Session:
     def _take(self, bundle: Bundle) -> None:
         """Guess with a model from now on."""
         self.finder = Finder(self.photos, self.out, bundle, self._boxes_of, detect=self.imported is None)
-        self.guessing = Guessing(self.scheme, bundle, self.finder, self.sure_pct)
+        self.guessing = Guessing(self.scheme, bundle, self.finder, worth.sure_pct(self.log.faces, self.scheme, self.sure_pct))
         self.queue = Queue(self)
         self.finder.told = self.queue.take_in
         self.finder.start()
@@ -226,8 +230,14 @@ class Session:
         if version != face.version:
             raise Conflict
         self.log.change(face, do, change)
-        self._writer.changed()
+        self._heed(face.id)
         return self.face(face.id, moved)
+
+    def _heed(self, face: str) -> None:
+        """A face has changed: the set is written, and one that was labelled twice may have told how sure a person is."""
+        self._writer.changed()
+        if is_second(face) or second_id(face) in self.log.faces:
+            self.guessing.sure_pct = worth.sure_pct(self.log.faces, self.scheme, self.sure_pct)
 
     def undo(self, last: int, redo: bool = False) -> dict[str, Any] | None:
         """Take back the last command, or do it again; the face that it was about, None where there is none."""
@@ -235,7 +245,7 @@ class Session:
             face = self.log.redo(last) if redo else self.log.undo(last)
             if face is None:
                 return None
-            self._writer.changed()
+            self._heed(face)
             return self.face(face)
 
     # --- the set
@@ -291,12 +301,13 @@ class Session:
     def _adapted(self) -> None:
         place = self.adapting.out
         assert place is not None
+        keep(self.out, str(place), self.guessing)
         self.finder.stop()
         report = self.adapting.report or {}
         before = report["before"] and report["before"]["nme_pct"]
         with self._lock:
             self.log.take_model(Taken(str(place), report["faces"], before, report["after"]["nme_pct"]))
-            self.model, self._before = str(place), self.guessing
+            self.model, self._before = str(place), self.guessing.guess
             self._take(open_bundle(place))
 
     def changed(self) -> list[dict[str, Any]]:

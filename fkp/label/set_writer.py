@@ -22,12 +22,9 @@ from fkp.data.near_duplicates import clusters_of
 from fkp.errors import FkpError
 from fkp.label.face import Face
 from fkp.label.photos import Photos
-from fkp.label.statistics import size_px
 from fkp.scheme import Scheme
 from fkp.vision.fingerprint import Fingerprint
 
-#: How far a person's own points are off, in percent of the face's size.
-PERSON_PCT = 1.0
 #: The set is written this long after the last change, and so many times as long as that took.
 _QUIET_S = 1.0
 _SHARE = 10
@@ -80,12 +77,12 @@ def labels_of(faces: Iterable[Face], scheme: Scheme, prints: Mapping[str, Finger
     """
     kept = sorted(faces, key=lambda face: (face.photo, face.id))
     hidden = {*blind}
-    points, visible, weights = _arrays(kept, scheme)
+    points, visible = _arrays(kept, scheme)
     boxes = np.array([face.box or face.seen for face in kept], np.float32).reshape(-1, 4)
     test, train = "test", "train" if hidden else None
     subsets: list[Literal["train", "val", "test"] | None] = [test if face.id in hidden else train for face in kept]  # type: ignore[misc]
     images = [f"{label_set.IMAGES}/{face.photo}" for face in kept]
-    return LabelSet(Path(), scheme, images, groups_of(kept, prints), subsets, boxes, points, visible, weights=weights)
+    return LabelSet(Path(), scheme, images, groups_of(kept, prints), subsets, boxes, points, visible)
 
 
 def groups_of(faces: list[Face], prints: Mapping[str, Fingerprint], went: Callable[[float], None] = lambda part: None) -> list[str]:
@@ -149,7 +146,6 @@ def chosen(labels: LabelSet, rows: list[int]) -> LabelSet:
         boxes_px=labels.boxes_px[rows],
         points_px=labels.points_px[rows],
         visible=labels.visible[rows],
-        weights=None if labels.weights is None else labels.weights[rows],
     )
 
 
@@ -202,28 +198,22 @@ def _copy(photos: Photos, name: str, out: Path) -> None:
 
 def fault_of(face: Face, scheme: Scheme) -> str | None:
     """Why a finished face can be in no set; None where it can."""
-    points, _, _ = _arrays([face], scheme)
+    points, _ = _arrays([face], scheme)
     fault = first_fault(points, scheme)
     return fault and fault[1].partition(":")[0]
 
 
-def _arrays(faces: Sequence[Face], scheme: Scheme) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N, K, 2) points, NaN where one is not labelled, (N, K) whether they are seen, and (N, K) how much each counts."""
+def _arrays(faces: Sequence[Face], scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K, 2) points, NaN where one is not labelled, and (N, K) whether they are seen.
+
+    Those that were accepted count as those that were set: what is set is what was far off, and by it alone a model learns to move too far.
+    """
     points = np.full((len(faces), len(scheme), 2), np.nan, np.float32)
     visible = np.zeros((len(faces), len(scheme)), bool)
-    weights = np.ones((len(faces), len(scheme)), np.float32)
     place = {name: number for number, name in enumerate(scheme.landmarks)}
     for row, face in enumerate(faces):
-        size = size_px(face, scheme)
         for name, point in face.points.items():
             if point.state != "missing":
                 points[row, place[name]] = point.x, point.y
                 visible[row, place[name]] = point.state == "visible"
-            if point.how == "accepted" and point.guess is not None and size > 0:
-                weights[row, place[name]] = weight_of(100 * point.guess[2] / size)
-    return points, visible, weights
-
-
-def weight_of(error_pct: float) -> float:
-    """How much an accepted point counts beside one that was set: by the squares of their errors, both in percent of the face's size."""
-    return PERSON_PCT**2 / (PERSON_PCT**2 + error_pct**2)
+    return points, visible

@@ -16,6 +16,8 @@ from fkp.scheme import Scheme
 
 #: From so many faces that were labelled blind on these alone tell how large the errors are.
 LEAST_BLIND = 5
+#: And from so many that were labelled twice on these tell how sure a person is.
+LEAST_TWICE = 3
 
 
 def counts(face: Face) -> bool:
@@ -76,3 +78,9 @@ def twice_pct(faces: Mapping[str, Face], scheme: Scheme) -> list[float]:
         if away and math.isfinite(size):
             found.append(100 * float(np.mean(away)) / size)
     return found
+
+
+def sure_pct(faces: Mapping[str, Face], scheme: Scheme, least_pct: float) -> float:
+    """Up to which expected error a point is not asked for: `least_pct`, or as near as a person is to himself where that is more."""
+    twice = twice_pct(faces, scheme)
+    return max(least_pct, float(np.mean(twice))) if len(twice) >= LEAST_TWICE else least_pct

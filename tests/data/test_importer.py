@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -382,6 +383,16 @@ def test_stats_and_pack(imported: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_verify_says_what_reads_an_imported_set(imported: Path) -> None:
     with pytest.raises(FkpError, match="is an imported set and no manifest lists it: `fkp data stats --root"):
         cli.main(["verify", "--root", str(imported)])
+
+
+def test_weights_are_kept_by_name_and_follow_a_smaller_scheme(imported: Path, tmp_path: Path) -> None:
+    labels = label_set.read(imported)
+    assert labels.weights is None
+    weights = np.linspace(0.1, 1, labels.visible.size, dtype=np.float32).reshape(labels.visible.shape)
+    label_set.write(tmp_path, replace(labels, weights=weights), {})
+    assert label_set.read(tmp_path).weights == pytest.approx(weights, abs=1e-3)
+    catalog = load_labels(DataConfig(source="folder", root=str(tmp_path), scheme="ibug51"))
+    assert catalog.weights == pytest.approx(weights[:, 17:], abs=1e-3)
 
 
 def test_a_line_that_is_broken_is_named(imported: Path, tmp_path: Path) -> None:

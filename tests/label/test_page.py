@@ -42,6 +42,7 @@ def test_a_drag_is_saved_and_there_after_a_reload(browser: Browser) -> None:
     zoom = browser.ask("({ view }) => view.scale")
     browser.drag(browser.where(30), (60, -40))
     browser.saved()
+    assert browser.find("#live").text == "nose tip: set, visible", "and a screen reader hears it"
     after = browser.face()["points"][30]
     moved = after["x"] - before["points"][30]["x"], after["y"] - before["points"][30]["y"]
     assert moved == pytest.approx((60 / zoom, -40 / zoom), abs=2 / zoom), "the point follows the pointer"
@@ -85,6 +86,7 @@ def test_the_keyboard_alone_suffices(browser: Browser, tmp_path: Path) -> None:
     before = browser.where(asked)
     browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
     assert browser.where(asked) == pytest.approx((before[0] + 2, before[1] + 1), abs=0.1)
+    until(lambda: browser.find("#live").text.endswith(": set, visible"))
     browser.press("v")
     browser.saved()
     point = browser.session.log.faces[first["id"]].points[IBUG68.landmarks[asked]]
@@ -128,7 +130,7 @@ def test_faces_that_changed_most_are_shown_with_the_points_of_both_models(browse
     finder.start()
     until(lambda: finder.ready)
     faces = [session.known(name) for name in session.queue.some(9)]
-    rows = most_changed(faces, session.guessing, Guessing(session.scheme, other, finder, 3.0))
+    rows = most_changed(faces, session.guessing.guess, Guessing(session.scheme, other, finder, 3.0))
     assert len(rows) == 3 and 0 < rows[2]["pct"] <= rows[1]["pct"] <= rows[0]["pct"] < 20 and len(session.queue.some(2)) == 2
     script = """
       const [rows, done] = arguments;

@@ -14,7 +14,9 @@ export const valueOf = (number, place) => {
 };
 
 export function setPoint(what, number, place) {
-  return store.set(what, { [number]: valueOf(number, place) }).catch(fail);
+  const saved = store.set(what, { [number]: valueOf(number, place) }).catch(fail);
+  say(describe(number));
+  return saved;
 }
 
 /** Points that are acted on: the region, the shape, or the one. */
@@ -52,6 +54,7 @@ export function flush() {
   store.held = false;
   const changes = Object.fromEntries(numbers.map((number) => [number, valueOf(number, [store.face.points[number].x, store.face.points[number].y])]));
   store.set(numbers.length > 1 ? "shape" : "nudge", changes).catch(fail);
+  if (numbers.length === 1) say(describe(numbers[0]));
 }
 
 function unite(mode) {

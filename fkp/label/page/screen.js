@@ -94,7 +94,7 @@ export function describe(number) {
   const place = store.face.review.indexOf(number);
   const state = point.state === "occluded" ? "covered" : point.state === "missing" ? "not labelled" : "visible";
   const sure = point.r === null ? (point.how ?? "to be placed") : `expected error ${point.r.toFixed(1)} px, ${((100 * point.r) / store.face.size_px).toFixed(1)} %`;
-  const asked = place < 0 ? "" : `, one of ${store.face.review.length} to look at`;
+  const asked = place < 0 || point.how === "set" ? "" : `, one of ${store.face.review.length} to look at`;
   return `${page.tables.landmarks[number].replaceAll("_", " ")}: ${sure}, ${state}${asked}`;
 }
 
