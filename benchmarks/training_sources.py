@@ -18,13 +18,14 @@ import argparse
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+import yaml
 from convention import fit
 from pts import labelled
 
@@ -50,6 +51,8 @@ BLEND = 0.5
 WORST_PART = 0.05
 SYNTHETIC_FACES = 1000
 _BATCH = 64
+#: Crops (N, C, S, S) and points (N, 68, 2) in them.
+Crops = tuple[np.ndarray, np.ndarray]
 
 
 class Material:
@@ -59,14 +62,16 @@ class Material:
         config: The student's run.
         cache: Its crops.
         out: Where networks are kept.
+        changed: Settings that are not the shipped recipe's, for their names.
 
     Attributes:
         labels: The training faces with their labels.
         fold: (N,) fold of each.
     """
 
-    def __init__(self, config: Config, cache: CropCache, out: Path) -> None:
+    def __init__(self, config: Config, cache: CropCache, out: Path, changed: Sequence[str] = ()) -> None:
         assert cache.train is not None
+        self.changed = changed
         self.config, self.cache, self.out, self.labels = config, cache, out, cache.train
         self.catalog = load_labels(config.data)
         self.fold = self.catalog.table["fold"].to_numpy()[self.labels.rows]
@@ -87,14 +92,19 @@ class Material:
         print(f"(out-of-fold answers are {away.mean():.2f} % off the {len(away)} training labels)", flush=True)
         return opinion_px
 
-    def train(self, faces: CropSet, name: str) -> Net:
+    def train(self, faces: CropSet, name: str, scheme: str | None = None) -> Net:
         """The network of the least validation error after a training on some faces, kept under its name.
 
-        With more faces than there are labels it makes fewer epochs, so that it sees as many.
+        With more faces than there are labels it makes fewer epochs, so that it sees as many. `scheme`: see `table`.
         """
         epochs = max(1, round(self.config.train.epochs * min(1.0, len(self.labels.rows) / len(faces.rows))))
-        folder = self.out / f"{name.replace(' ', '-')}-{self.config.train.epochs}"
-        return _trained(self.config.updated({"train.epochs": epochs}), CropCache(faces, self.cache.val, self.cache.digest), folder)
+        folder = self.out / f"{name.replace(' ', '-')}-{'-'.join([str(self.config.train.epochs), *self.changed])}"
+        config, val = self.config.updated({"train.epochs": epochs}), self.cache.val
+        if scheme is not None:
+            config = config.updated({"data.scheme": scheme})
+            nobody = np.full((len(val.rows), len(config.scheme) - len(IBUG68), 2), np.nan, np.float32)
+            val = CropSet(val.crops_u8, np.concatenate([val.points_px, nobody], 1), val.rows)
+        return _trained(config, CropCache(faces, val, self.cache.digest), folder)
 
     def part(self, chosen: np.ndarray) -> CropSet:
         """Some of the training faces, by a mask or by places."""
@@ -177,14 +187,32 @@ VARIANTS: dict[str, Callable[[Material], CropSet]] = {
 def main() -> None:
     """Train what is missing of the list, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=24, help="length of each training (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help="by default all, or with --with only the labels")
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, metavar="NAME", help="by default all, or with --with only the labels")
     parser.add_argument("--with", nargs="+", default=[], metavar="NAME=SET,SET", dest="sets", help="rows with label sets beside the labels")
+    add_options(parser)
+    arguments = parser.parse_args()
+    material = material_of(arguments)
+    rows = {name: VARIANTS[name] for name in (arguments.only if arguments.only is not None else ["labels"] if arguments.sets else VARIANTS)}
+    for told in arguments.sets:
+        name, _, places = told.partition("=")
+        if not places:
+            raise FkpError(f"--with {told}: write NAME=SET, or NAME=SET,SET")
+        rows[name] = partial(with_sets, places=places.split(","))
+    table(material, rows, photographs(material.config, arguments.photographs))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every such table asks for."""
+    parser.add_argument("--epochs", type=int, default=24, help="length of each training (default: %(default)s)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="changed", help="settings of all rows: train.seed=1")
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], metavar="FOLDER", help="with .pts files, measured on as well")
     parser.add_argument("--root", default=None, help="the YouTube-Faces set (default: data/ytfaces)")
     parser.add_argument("--out", type=Path, default=Path("runs/training_sources"), help="for the networks (default: %(default)s)")
     parser.add_argument("--cores", type=int, default=1, help="threads of a training (default: %(default)s)")
-    arguments = parser.parse_args()
+
+
+def material_of(arguments: argparse.Namespace) -> Material:
+    """What the variants choose from, by the options that `add_options` added."""
     cv2.setNumThreads(1)
     run = {
         "train.epochs": arguments.epochs,
@@ -193,22 +221,27 @@ def main() -> None:
         "data.val_share": 1.0,  # And the more faces judge it, the better.
         "data.extra": [],  # A row of its own, see --with.
         **({"data.root": arguments.root} if arguments.root else {}),
+        **{key: yaml.safe_load(value) for key, _, value in (told.partition("=") for told in arguments.changed)},
     }
     config = build_config(read_yaml(CONFIG), run)
-    material = Material(config, open_cache(config), arguments.out)
-    rows = {name: VARIANTS[name] for name in arguments.only or (["labels"] if arguments.sets else VARIANTS)}
-    for told in arguments.sets:
-        name, _, places = told.partition("=")
-        if not places:
-            raise FkpError(f"--with {told}: write NAME=SET, or NAME=SET,SET")
-        rows[name] = partial(with_sets, places=places.split(","))
-    others = _photographs(config, arguments.photographs)
+    return Material(config, open_cache(config), arguments.out, arguments.changed)
+
+
+def table(material: Material, rows: Mapping[str, Callable[[Material], CropSet]], others: Crops | None, scheme: str | None = None) -> None:
+    """Train what is missing of some rows, and print each.
+
+    Args:
+        material: What they choose from.
+        rows: What trains, by its name.
+        others: See `photographs`.
+        scheme: File of the scheme of what trains, where it has more landmarks than the labels, after theirs; they are not measured.
+    """
     more = ("other photographs, raw", "convention taken out", "failures % at 8 %, raw") if others else ()
     head = ("what teaches", "faces", "validation NME %", "51 inner points", "failures % at 8 %", *more)
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     for name, variant in rows.items():
         faces = variant(material)
-        net = material.train(faces, name)
+        net = material.train(faces, name, scheme)
         found_px, truth_px = _sample(net, np.asarray(material.cache.val.crops_u8)), material.cache.val.points_px
         error, inner = nme_pct(found_px, truth_px), nme_pct(found_px, truth_px, IBUG68.groups["inner51"])
         cells = [name, str(len(faces.rows)), f"{error.mean():.3f}", f"{inner.mean():.3f}", f"{100 * (error > 8).mean():.1f}"]
@@ -219,7 +252,7 @@ def main() -> None:
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def _photographs(config: Config, folders: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
+def photographs(config: Config, folders: Sequence[Path]) -> Crops | None:
     """Crops (N, C, S, S) of labelled photographs and their points (N, 68, 2) in them; None where no folder is named."""
     faces = [
         crop_face(config.input, read_image(path), points, IBUG68, wide=False) for folder in folders for path, points in labelled(folder)
@@ -242,7 +275,7 @@ def _trained(config: Config, cache: CropCache, folder: Path) -> Net:
 def _sample(net: Net, crops_u8: np.ndarray) -> np.ndarray:
     """(N, 68, 2) answers of a network."""
     batches = (crops_u8[first : first + _BATCH] for first in range(0, len(crops_u8), _BATCH))
-    return torch.cat([net.sample(torch.from_numpy(np.array(batch))) for batch in batches]).numpy()
+    return torch.cat([net.sample(torch.from_numpy(np.array(batch)))[:, : len(IBUG68)] for batch in batches]).numpy()
 
 
 def _of_wide(config: Config, nets: Sequence[Net], wide_u8: np.ndarray) -> np.ndarray:
