@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from training_sources import Material, add_options, material_of, photographs, table, with_sets
+from training_rows import Material, add_options, material_of, photographs, table, with_sets
 
 from fkp.common.files import write
 from fkp.data.crop_cache import CropSet
@@ -108,7 +108,11 @@ def without_size_shift(material: Material, both: CropSet, frames: Folder) -> Cro
     """The faces, the frames' labels without what their distance from the teachers' answers has to do with the faces' size."""
     catalog, rows = material.catalog, material.labels.rows
     known = frames.answered
-    told_px = to_crops(Map.fit(frames, tuple(frames.told))(frames), frames.points_px[known], material.labels.points_px[known])
+    told_px = np.empty((len(rows), len(IBUG68), 2))
+    for number in np.unique(material.fold):  # By a map that has not seen the persons, or it follows each label a little.
+        mine = material.fold == number
+        told_px[mine & known] = Map.fit(_part(frames, ~mine), tuple(frames.told))(_part(frames, mine))
+    told_px = to_crops(told_px[known], frames.points_px[known], material.labels.points_px[known])
     size_px = IBUG68.size_px(catalog.points_px[rows])
     to_frame = size_px / IBUG68.size_px(material.labels.points_px)  # Pixels of the frame in one of the crop.
     away_px = (material.labels.points_px[known] - told_px).mean(1) * to_frame[known][:, None]
@@ -122,6 +126,11 @@ def without_size_shift(material: Material, both: CropSet, frames: Folder) -> Cro
     points_px = both.points_px.copy()
     points_px[: len(rows)] -= (shift_px / to_frame[:, None])[:, None]
     return CropSet(both.crops_u8, points_px, both.rows)
+
+
+def _part(folder: Folder, chosen: np.ndarray) -> Folder:
+    rows = [folder.rows[number] for number in np.flatnonzero(chosen)]
+    return Folder(rows, folder.points_px[chosen], {name: points[chosen] for name, points in folder.told.items()})
 
 
 if __name__ == "__main__":
