@@ -121,6 +121,7 @@ class AugmentConfig(_Section):
     downscale: float = Field(0.2, ge=0.0, le=1.0, description="probability of a lower resolution")
     jpeg: float = Field(0.2, ge=0.0, le=1.0, description="probability of JPEG compression")
     occlude: float = Field(0.3, ge=0.0, le=1.0, description="probability of a covered rectangle")
+    objects: float = Field(0.0, ge=0.0, le=1.0, description="probability of a drawn hand, mask, glasses or hair in front of the face")
 
 
 class DetectConfig(_Section):

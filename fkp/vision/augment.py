@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fkp.config import AugmentConfig
 from fkp.scheme import Scheme
+from fkp.vision.occluders import occlude
 
 #: Side of a training crop in the cache as a multiple of the network's crop; sqrt(2) would just hold any rotation.
 WIDE = 1.5
@@ -53,7 +54,7 @@ class Augment:
     def __init__(self, config: AugmentConfig, size_px: int, scheme: Scheme) -> None:
         # A face of landmarks that nobody has paired looks like itself mirrored, and its landmarks would be the wrong way round.
         self.config, self._mirror = config if scheme.pairs else config.updated({"flip": 0.0}), scheme.mirror
-        self.size_px = size_px
+        self.size_px, self._scheme = size_px, scheme
 
     def __call__(self, wide_u8: Tensor, points_wide_px: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Change a batch.
@@ -73,6 +74,8 @@ class Augment:
         flipped = flipped.to(points.device)
         points = torch.where(flipped[:, None, None], points[:, self._mirror], points)
         if self.config.strength > 0:
+            if self.config.objects:  # What is off draws no random numbers.
+                occlude(crops, points[..., :2], self.config.objects * self.config.strength, self._scheme, generator)
             self._degrade(crops, generator)
             self._light(crops, generator)
         return crops.round_().clamp_(0, 255).to(torch.uint8), points

@@ -18,7 +18,7 @@ from fkp.vision.augment import WIDE, Augment, warp, wide_size_px
 from fkp.vision.crop import Crop
 
 #: No change of the pixels' values.
-CLEAR = {"shade": 0.0, "sharpen": 0.0, "light": 0.0, "noise": 0.0, "blur": 0.0, "downscale": 0.0, "jpeg": 0.0, "occlude": 0.0}
+CLEAR = dict.fromkeys(["shade", "sharpen", "light", "noise", "blur", "downscale", "jpeg", "occlude", "objects"], 0.0)
 STILL = {"rotate_deg": 0.0, "scale": 0.0, "stretch": 0.0, "shift": 0.0, "flip": 0.0}
 SIZE = 64
 
@@ -197,7 +197,7 @@ def test_each_change_alters_pixels_a_little(change: Callable[[Tensor, torch.Gene
         assert abs(after[row].mean() - before[row].mean()) < 4
 
 
-@pytest.mark.parametrize("name", ["shade", "sharpen", "light", "noise", "blur", "downscale", "jpeg", "occlude"])
+@pytest.mark.parametrize("name", ["shade", "sharpen", "light", "noise", "blur", "downscale", "jpeg", "occlude", "objects"])
 def test_each_setting_does_something_and_keeps_the_range(name: str) -> None:
     wide = torch.from_numpy(smooth_batch(8, 3, wide_size_px(SIZE), sigma=1.5))
     points_wide = some_points(8, wide_size_px(SIZE))
