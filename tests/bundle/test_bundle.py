@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fkp.bundle import FACE_BOXES, FILES, JOINT_ERRORS, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
-from fkp.bundle import bundle as bundles
+from fkp.bundle import FACE_BOXES, FILES, JOINT_ERRORS, OPTIONAL, SUMS, Bundle, load_network, open_bundle, update_bundle, write_bundle
+from fkp.common.checksums import write_sums
 from fkp.config import Config
 from fkp.errors import FkpError
 from fkp.model.network import Network
@@ -135,7 +135,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 def rewrite(folder: Path, name: str, text: str) -> None:
     """Change a file of a bundle, and its checksum with it."""
     (folder / name).write_text(text)
-    bundles._write_sums(folder)
+    write_sums(folder, (*FILES, *OPTIONAL))
 
 
 def test_a_config_of_another_version(copy: Path) -> None:
