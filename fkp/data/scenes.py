@@ -158,6 +158,19 @@ class Scenes:
         counted = np.array([part >= _LEAST_PART and _length(shape) >= _LEAST_PX for shape, part in zip(shapes, seen, strict=True)], bool)
         return image.transpose(2, 0, 1).copy(), shapes.astype(np.float32), counted
 
+    def alone(self, seed: Sequence[int], length_px: float) -> tuple[np.ndarray, np.ndarray]:
+        """Make a scene of one face that nothing covers, in the middle half.
+
+        Returns:
+            (3, S, S) uint8 RGB and the face's (7, 2) shape, see `__call__`.
+        """
+        random = np.random.default_rng(seed)
+        image = self._background(random)
+        onto = (image, np.empty(image.shape[:2], np.int16), 0)
+        middle = random.uniform(0.25, 0.75, 2) * self.size_px
+        shape = self._paste(onto, int(random.integers(len(self.pool))), length_px, middle, random, whole=True)
+        return _photograph(image, random).transpose(2, 0, 1).copy(), shape
+
     def _place(self, image: Image, lengths: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Put faces of these lengths into the image; their shapes, and how much of each one's box is seen at last."""
         shapes: list[np.ndarray] = []

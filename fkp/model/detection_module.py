@@ -12,6 +12,7 @@ from fkp.model.detection_loss import detection_loss
 from fkp.model.trained import Trained
 from fkp.vision.detect.average_precision import average_precision
 from fkp.vision.detect.candidates import Candidates, merge
+from fkp.vision.detect.own import one_scale
 
 #: Candidates below it are not looked at in validation: they change the average precision by nothing that can be seen.
 _LEAST_SCORE = 0.05
@@ -77,5 +78,5 @@ def candidates(told: Tensor, height: int, width: int, least_score: float = _LEAS
     for of_image, score in zip(told.float(), scores, strict=True):
         kept = score >= least_score
         shapes = decode(of_image[kept], middles[kept], strides[kept]) - 0.5
-        answers.append(merge(Candidates(shapes.double().cpu().numpy(), score[kept].double().cpu().numpy())))
+        answers.append(merge(one_scale(Candidates(shapes.double().cpu().numpy(), score[kept].double().cpu().numpy()))))
     return answers

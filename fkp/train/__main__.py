@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"record     {outcome.mlflow_uri}, run {outcome.mlflow_run_id}")
     if outcome.mlflow_uri.startswith("sqlite:"):
         print(f"see it     mlflow ui --backend-store-uri {outcome.mlflow_uri}")
-    print(f"use it     fkp predict PHOTO --out out --bundle {outcome.bundle_path}")
+    flag = "--detector" if config.task == "detect" else "--bundle"
+    print(f"use it     fkp predict PHOTO --out out {flag} {outcome.bundle_path}")
     if outcome.undelivered:
         print(f"warning: {outcome.undelivered}", file=sys.stderr)
 

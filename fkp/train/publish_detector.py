@@ -31,8 +31,8 @@ DETECTOR_REPORT = "report.md"
 _CALIBRATION_SCENES = 256
 #: Borders of the lengths of faces that recall is told for, pixels.
 LENGTHS_PX = (7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 1000)
-#: A face is surely found, or surely noticed, from the length on at which this part of faces is.
-_SURE = 0.95
+#: A face is surely found, or surely noticed, from the length on at which this part of faces is, that are alone in their scene.
+_SURE, _ALONE = 0.9, 100
 #: Of what is noticed with `doubt_score` all is looked at closely: so many times as many looks as faces.
 _LOOKS = 2.0
 
@@ -83,8 +83,9 @@ def publish_detector(run: Run, checkpoint: Path, given: Config, faces: Faces, re
     if given.data.extra:  # By the names that were given: the bundle may travel.
         known["extra"] = [{"root": root, **told} for root, told in zip(given.data.extra, faces.extra, strict=True)]
     bundle = write_bundle(run.bundle_path, net.network, given, known, "", calibration_u8=calibration_u8)
-    validation = _look(OwnDetector(bundle.path), Scenes(open_pool(run.config, "val"), run.config), run.config.detect.val_scenes)
-    known["detector"] = _scores(validation)
+    detector, scenes = OwnDetector(bundle.path), Scenes(open_pool(run.config, "val"), run.config)
+    validation = _look(detector, scenes, run.config.detect.val_scenes)
+    known["detector"] = _scores(validation, _look_alone(detector, scenes))
     known["validation"] = _measured(validation, known["detector"]["min_score"])
     test = _look(OwnDetector(bundle.path), Scenes(open_pool(run.config, "test"), run.config), run.config.detect.val_scenes)
     known["test"] = _measured(test, known["detector"]["min_score"])
@@ -115,6 +116,18 @@ def _look(detector: OwnDetector, scenes: Scenes, count: int) -> _Seen:
     return seen
 
 
+def _look_alone(detector: OwnDetector, scenes: Scenes) -> _Seen:
+    """What it finds of faces that are alone, of each length that half a scene has room for."""
+    seen = _Seen([], [], [])
+    for length in (length for length in LENGTHS_PX if length < 0.6 * scenes.size_px):
+        for number in range(_ALONE):
+            image, shape = scenes.alone([*_PUBLISHED, 2, length, number], float(length))
+            seen.found.append(merge(detector.look(image.transpose(1, 2, 0))))
+            seen.shapes.append(shape[None])
+            seen.counted.append(np.ones(1, bool))
+    return seen
+
+
 def _hits(seen: _Seen, min_score: float) -> tuple[np.ndarray, np.ndarray, int]:
     """Lengths (F,) of the faces that count, the best overlap (F,) of each with a detection of at least this score, and false ones."""
     lengths, overlaps, false = [np.zeros(0)], [np.zeros(0)], 0
@@ -135,8 +148,8 @@ def _hits(seen: _Seen, min_score: float) -> tuple[np.ndarray, np.ndarray, int]:
 _FALSE_IOU = 0.3
 
 
-def _scores(seen: _Seen) -> dict[str, float]:
-    """Choose the scores of a detector, and the lengths from which on it is sure, see `DetectorBackend`."""
+def _scores(seen: _Seen, alone: _Seen) -> dict[str, float]:
+    """Choose the scores of a detector by whole scenes, and the lengths from which on it is sure by faces alone: see `DetectorBackend`."""
     levels = np.round(np.arange(0.1, 0.9, 0.02), 2)
     f1, looks = [], []
     for level in levels:
@@ -146,13 +159,13 @@ def _scores(seen: _Seen) -> dict[str, float]:
         looks.append((right + false) / max(len(lengths), 1))
     min_score = float(levels[int(np.argmax(f1))])
     doubt_score = float(min(levels[np.array(looks) <= _LOOKS].min(initial=min_score), min_score))
-    sure_px = _from_length(*_hits(seen, min_score)[:2])
+    sure_px = _from_length(*_hits(alone, min_score)[:2])
     return {
         "min_score": min_score,
         "doubt_score": doubt_score,
         "tile_score": min(min_score + 0.1, 0.95),
         "sure_px": sure_px,
-        "least_px": min(_from_length(*_hits(seen, doubt_score)[:2]), sure_px),
+        "least_px": min(_from_length(*_hits(alone, doubt_score)[:2]), sure_px),
     }
 
 
