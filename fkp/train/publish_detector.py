@@ -33,6 +33,9 @@ _CALIBRATION_SCENES = 256
 LENGTHS_PX = (7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 1000)
 #: A face is surely found, or surely noticed, from the length on at which this part of faces is, that are alone in their scene.
 _SURE, _ALONE = 0.9, 100
+#: How many times as important a face that is found is as a detection that is one (the beta of an F-measure): the landmark network looks at
+#: what is found, and leaves out what it does not believe.
+_RECALL = 2.0
 #: Of what is noticed with `doubt_score` all is looked at closely: so many times as many looks as faces.
 _LOOKS = 2.0
 
@@ -151,19 +154,19 @@ _FALSE_IOU = 0.3
 def _scores(seen: _Seen, alone: _Seen) -> dict[str, float]:
     """Choose the scores of a detector by whole scenes, and the lengths from which on it is sure by faces alone: see `DetectorBackend`."""
     levels = np.round(np.arange(0.1, 0.9, 0.02), 2)
-    f1, looks = [], []
+    worth, looks = [], []
     for level in levels:
         lengths, overlaps, false = _hits(seen, level)
         right = (overlaps >= _FALSE_IOU).sum()
-        f1.append(2 * right / (len(lengths) + right + false))
+        worth.append((1 + _RECALL**2) * right / (_RECALL**2 * len(lengths) + right + false))
         looks.append((right + false) / max(len(lengths), 1))
-    min_score = float(levels[int(np.argmax(f1))])
+    min_score = float(levels[np.flatnonzero(np.array(worth) >= max(worth))[-1]])
     doubt_score = float(min(levels[np.array(looks) <= _LOOKS].min(initial=min_score), min_score))
     sure_px = _from_length(*_hits(alone, min_score)[:2])
     return {
         "min_score": min_score,
         "doubt_score": doubt_score,
-        "tile_score": min(min_score + 0.1, 0.95),
+        "tile_score": round(min(min_score + 0.1, 0.95), 2),
         "sure_px": sure_px,
         "least_px": min(_from_length(*_hits(alone, doubt_score)[:2]), sure_px),
     }
