@@ -109,8 +109,9 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     photographs = read(arguments.folders, arguments.limit)
-    bundles = arguments.bundle or sorted(path.parent for path in SHIPPED.glob("*/SHA256SUMS"))
-    models = ask([Predictor(open_bundle(path)) for path in bundles], photographs, not arguments.without_path)
+    shipped = (open_bundle(path.parent, task=None) for path in sorted(SHIPPED.glob("*/SHA256SUMS")))
+    bundles = [open_bundle(path) for path in arguments.bundle or ()] or [bundle for bundle in shipped if bundle.config.task == "landmarks"]
+    models = ask([Predictor(bundle) for bundle in bundles], photographs, not arguments.without_path)
     rows = [measured(answers, photographs) for answers in [*models, *(peer(path, photographs) for path in arguments.peers)]]
     print(f"{len(photographs.names)} faces of {', '.join(folder.name for folder in arguments.folders)}\n")
     for table in (errors, by_face(photographs.yaw_deg, *YAWS), by_face(photographs.mouth, *MOUTHS), by_region, stated):

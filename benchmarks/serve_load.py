@@ -1,7 +1,7 @@
 """How fast the endpoint is, beside what it could be: requests/s and latency with `box=` on one JPEG of about 30 KB.
 
 python benchmarks/serve_load.py [--seconds 10] [--clients 1 8 32] [--rows loop plain fast uvicorn] [--litserve FOLDER]
-    [--images face vga hd 12mp mix]
+    [--images face vga hd 12mp mix] [--detector NAME]
 
 With --images whole photographs are sent without `box=`, a table for each: 640 x 480 with one face, 1920 x 1080 with 4, 12 megapixels with 8
 faces, and a mix of 8 : 3 : 1 of them.
@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from serve_client import Client
 
 from fkp.common.ports import free_port
+from fkp.vision.detect import BLAZEFACE
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "fkp/serve/golden/face.jpg"
@@ -47,6 +48,8 @@ IMAGES = ("face", "vga", "hd", "12mp", "mix")
 CORES = os.cpu_count() or 1
 #: Set for every process that is started, where the detector is to look.
 _WHOLE = "SERVE_LOAD_WHOLE"
+#: Likewise: by what the endpoint, the limit and uvicorn find faces.
+_DETECTOR = "SERVE_LOAD_DETECTOR"
 
 
 def main() -> None:
@@ -57,7 +60,9 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--litserve", type=Path, metavar="FOLDER", help="where LitServe is installed, see above")
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=["face"], help="what is sent (default: one face, with its box)")
+    parser.add_argument("--detector", default=BLAZEFACE, help="what finds the faces (default: %(default)s)")
     arguments = parser.parse_args()
+    os.environ[_DETECTOR] = arguments.detector
     for kind in arguments.images:
         photos = photos_of(kind)
         os.environ.update({_WHOLE: "" if kind == "face" else "1"})
@@ -221,7 +226,8 @@ def worker():  # type: ignore[no-untyped-def]
     from fkp.vision.image import decode_image
 
     cv2.setNumThreads(1)
-    predictor, boxes = Predictor(BUNDLE), None if os.environ.get(_WHOLE) else [np.array(box_of_photo(), np.float32)]
+    predictor = Predictor(BUNDLE, detector=os.environ.get(_DETECTOR, BLAZEFACE))
+    boxes = None if os.environ.get(_WHOLE) else [np.array(box_of_photo(), np.float32)]
     return lambda photo: json.dumps({"faces": [face_json(face, None) for face in predictor(decode_image(photo), boxes)]})
 
 
@@ -250,6 +256,8 @@ def server(row: str, litserve: Path | None = None) -> Iterator[str]:
             "64",
             "--bundle",
             str(BUNDLE),
+            "--detector",
+            os.environ.get(_DETECTOR, BLAZEFACE),
         ]
         command += ["--replicas", str(CORES), *(["--max-batch-size", "16"] if batching else [])]
     else:

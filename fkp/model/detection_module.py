@@ -11,8 +11,7 @@ from fkp.model.detection import DetectionNetwork, cells, decode
 from fkp.model.detection_loss import detection_loss
 from fkp.model.trained import Trained
 from fkp.vision.detect.average_precision import average_precision
-from fkp.vision.detect.candidates import Candidates, merge
-from fkp.vision.detect.own import one_scale
+from fkp.vision.detect.candidates import Candidates, merge, one_scale
 
 #: Candidates below it are not looked at in validation: they change the average precision by nothing that can be seen.
 _LEAST_SCORE = 0.05

@@ -31,6 +31,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="folder, models:/fkp@champion or models:/fkp/3 (default: the registry's champion where "
         "MLFLOW_TRACKING_URI is set, else saved_models/champion)",
     )
+    parser.add_argument("--detector", metavar="NAME", help=Settings.model_fields["detector"].description)
     parser.add_argument(
         "--profile",
         choices=PROFILES,

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise FkpError(f"profile fast: {against}; use --profile plain")
     fast = arguments.profile != "plain" and not against
     bundle, version = _check_bundle(arguments.bundle)
-    chosen = {name: getattr(arguments, name) for name in ("max_batch_size", "max_in_progress", "allowed_origins")}
+    chosen = {name: getattr(arguments, name) for name in ("detector", "max_batch_size", "max_in_progress", "allowed_origins")}
     config = settings(CONFIG, host, port, bundle, digests, arguments.replicas, **chosen)
     deployed = read_settings(deployment_of(config)["user_config"], bool(digests))
     with haproxy.exclusive(port) as folder:

@@ -14,6 +14,10 @@ _SAME_FACE_IOU = 0.3
 #: like a face once a tile shows it alone.
 _PIECE = 0.8
 
+#: Candidates are of one place from so little between their middles on, as a part of the longer one's length; and of one size if they
+#: overlap so much (intersection over union).
+_SAME_PLACE, _SAME_SIZE = 0.35, 0.3
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -67,6 +71,31 @@ def merge(found: Candidates) -> Candidates:
         left = left[~same]
     merged = Candidates(np.array(shapes).reshape(-1, *found.shapes_px.shape[1:]), np.array(best, np.float64))
     return merged[~_pieces(merged.boxes_xyxy)]
+
+
+def one_scale(found: Candidates) -> Candidates:
+    """Leave out what a surer candidate at the same place shows in another size: a face, and not its head or its nose.
+
+    Args:
+        found: Several candidates of a face, at one or two sizes.
+
+    Returns:
+        Those of the surest size at each place.
+    """
+    if len(found) < 2:
+        return found
+    middles, lengths = found.shapes_px[:, :2].mean(axis=1), found.lengths_px
+    order = np.argsort(-found.scores, kind="stable")
+    kept: list[int] = []
+    for index in order:
+        if kept:
+            away = np.abs(middles[kept] - middles[index]).max(axis=1)
+            same_place = away < _SAME_PLACE * np.maximum(lengths[kept], lengths[index])
+            other_size = iou(found.boxes_xyxy[index], found.boxes_xyxy[kept]) < _SAME_SIZE
+            if (same_place & other_size).any():
+                continue
+        kept.append(int(index))
+    return found[np.array(kept)]
 
 
 def _pieces(boxes_xyxy: np.ndarray) -> np.ndarray:

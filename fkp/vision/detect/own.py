@@ -13,7 +13,7 @@ from fkp.common.checksums import check_sums
 from fkp.errors import FkpError
 from fkp.shipped import shipped
 from fkp.vision.detect.box_map import AS_TOLD, BoxMap
-from fkp.vision.detect.candidates import Candidates, iou
+from fkp.vision.detect.candidates import Candidates, one_scale
 
 #: The bundle that is used where none is named.
 SHIPPED = "saved_models/detector"
@@ -21,9 +21,6 @@ SHIPPED = "saved_models/detector"
 _FILES = ("model.onnx", "config.json", "metrics.json")
 #: See `fkp.model.detection`, whose numbers these are: the network's code needs torch, and finding faces does not.
 STRIDES, UNIT = (8, 16, 32), 4.0
-#: Candidates are of one place from so little between their middles on, as a part of the longer one's length; and of one size if they
-#: overlap so much (intersection over union).
-_SAME_PLACE, _SAME_SIZE = 0.35, 0.3
 #: Measured of a detector, in its bundle's metrics.json under "detector": see `DetectorBackend`.
 SETTINGS = ("min_score", "doubt_score", "tile_score", "sure_px", "least_px")
 
@@ -64,31 +61,6 @@ class OwnDetector:
         """See `DetectorBackend.look`."""
         (told,) = self._session.run(None, {"images_u8": np.ascontiguousarray(pixels_u8.transpose(2, 0, 1))[None]})
         return one_scale(decode(told[0], pixels_u8.shape[0], pixels_u8.shape[1], self._doubt_score))
-
-
-def one_scale(found: Candidates) -> Candidates:
-    """Leave out what a surer candidate at the same place shows in another size: a face, and not its head or its nose.
-
-    Args:
-        found: Several candidates of a face, at one or two sizes.
-
-    Returns:
-        Those of the surest size at each place.
-    """
-    if len(found) < 2:
-        return found
-    middles, lengths = found.shapes_px[:, :2].mean(axis=1), found.lengths_px
-    order = np.argsort(-found.scores, kind="stable")
-    kept: list[int] = []
-    for index in order:
-        if kept:
-            away = np.abs(middles[kept] - middles[index]).max(axis=1)
-            same_place = away < _SAME_PLACE * np.maximum(lengths[kept], lengths[index])
-            other_size = iou(found.boxes_xyxy[index], found.boxes_xyxy[kept]) < _SAME_SIZE
-            if (same_place & other_size).any():
-                continue
-        kept.append(int(index))
-    return found[np.array(kept)]
 
 
 def decode(told: np.ndarray, height: int, width: int, least_score: float) -> Candidates:
