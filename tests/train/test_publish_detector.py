@@ -19,9 +19,7 @@ from fkp.model.detection import DetectionNetwork
 from fkp.predict import Predictor
 from fkp.train.pipeline import train
 from fkp.train.publish import Outcome
-from fkp.train.publish_detector import _from_length, _scores, _Seen
 from fkp.vision.detect import open_detector
-from fkp.vision.detect.candidates import Candidates
 from fkp.vision.detect.own import OwnDetector
 from tests.faces import write_label_set
 
@@ -117,36 +115,3 @@ def test_a_changed_file_is_not_used(trained: tuple[Outcome, Path], tmp_path: Pat
 def test_what_makes_no_detector_is_one_sentence(small_run: Callable[..., Config], changes: dict[str, object], told: str) -> None:
     with pytest.raises(FkpError, match=told.replace(".", r"\.")):
         train(small(small_run, **changes))
-
-
-# --- scores and lengths that are chosen on the validation scenes
-
-
-def seen(*faces: tuple[float, float], false: tuple[float, ...] = ()) -> _Seen:
-    """One image a face of (length, score), 0 for one that is missed; and images with a false detection each."""
-    found, shapes = [], []
-    for length, score in faces:
-        box = np.concatenate([[(0, 0), (length, length)], np.zeros((5, 2))])[None]
-        shapes.append(box)
-        found.append(Candidates(box[: int(score > 0)], np.array([score])[: int(score > 0)]))
-    for score in false:
-        shapes.append(np.zeros((0, 7, 2)))
-        found.append(Candidates(np.concatenate([[(0, 0), (30, 30)], np.zeros((5, 2))])[None], np.array([score])))
-    return _Seen(found, shapes, [np.ones(len(of), bool) for of in shapes])
-
-
-def test_the_score_parts_right_from_wrong_and_doubt_reaches_lower() -> None:
-    alone = seen(*[(60.0, 0.9)] * 9, (20.0, 0.0), (32.0, 0.2))
-    told = _scores(seen(*[(40.0, 0.8)] * 10, (40.0, 0.35), false=(0.4, 0.45, 0.5)), alone)
-    assert (told["sure_px"], told["least_px"]) == (48, 24)
-    assert told["min_score"] == 0.34, "a face is worth more than three that are none"
-    assert told["doubt_score"] == 0.1 and told["tile_score"] > told["min_score"]
-    many = _scores(seen(*[(40.0, 0.8)] * 4, false=(0.3,) * 40), alone)
-    assert many["doubt_score"] > 0.3, "not everything is worth a closer look"
-
-
-def test_sure_is_a_length_from_which_on_all_are_found() -> None:
-    lengths = np.array([9.0, 11, 15, 18, 30, 50, 120])
-    assert _from_length(lengths, np.array([0, 0, 0, 0.9, 0.9, 0.9, 0.9])) == 16
-    assert _from_length(lengths, np.array([0.9, 0.9, 0.9, 0.9, 0, 0.9, 0.9])) == 32
-    assert _from_length(lengths, np.full(7, 0.9)) == 7
