@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fkp.compat import SETTINGS
 from fkp.errors import FkpError
@@ -98,7 +98,10 @@ class InputConfig(_Section):
     """What the network sees of a face."""
 
     size_px: int = Field(128, ge=32, le=512, multiple_of=16, description="side of the square crop in pixels")
-    channels: Literal[1, 3] = Field(1, description="1: grey; 3: RGB")
+    # A flag is text, which a literal alone would not take for a number.
+    channels: Annotated[Literal[1, 3], BeforeValidator(lambda value: int(value) if value in ("1", "3") else value)] = Field(
+        1, description="1: grey; 3: RGB"
+    )
     crop_scale: float = Field(1.3, ge=1.0, le=3.0, description="side of the crop as a multiple of the face box's longer side")
 
 

@@ -257,3 +257,10 @@ def test_an_update_is_checked_like_everything_else() -> None:
         config.data.updated({"rooot": "here"})
     with pytest.raises(FkpError, match=r"^setting data: test_fold and val_fold are both 1"):
         config.data.updated({"test_fold": 1})
+
+
+def test_a_flag_of_each_kind_of_value_is_taken() -> None:
+    flags = ["--input.channels", "3", "--input.size_px", "64", "--optim.lr", "0.01", "--export.int8", "true", "--task", "detect"]
+    given = config_from_args([*flags, "--data.label_bias_px", "1,2"], "test", "")
+    assert (given.input.channels, given.input.size_px, given.optim.lr, given.export.int8, given.task) == (3, 64, 0.01, True, "detect")
+    assert given.data.label_bias_px == (1, 2)
