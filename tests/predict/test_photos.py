@@ -207,7 +207,7 @@ def test_bad_box_flag(tmp_path: Path, tiny_bundle: Bundle, photo: Path, box: str
 
 
 def test_a_detector_that_is_missing_is_told_once(tmp_path: Path, tiny_bundle: Bundle, photo: Path) -> None:
-    with pytest.raises(FkpError, match=r"there is no face detector 'yunet': write blazeface, dlib, or the path of a YuNet file"):
+    with pytest.raises(FkpError, match=r"there is no face detector 'yunet': write fkp, blazeface, dlib, or the path of a YuNet file"):
         command(tiny_bundle, tmp_path / "out", photo, photo, "--detector=yunet")
     assert not (tmp_path / "out").exists()
     # With a box nothing is to be detected.

@@ -58,7 +58,7 @@ class YuNet:
     def __init__(self, path: str | Path) -> None:
         self._lock = threading.Lock()  # It keeps its buffers in itself.
         if Path(path).suffix != ".onnx":
-            raise FkpError(f"there is no face detector {str(path)!r}: write blazeface, dlib, or the path of a YuNet file (.onnx)")
+            raise FkpError(f"there is no face detector {str(path)!r}: write fkp, blazeface, dlib, or the path of a YuNet file (.onnx)")
         if not Path(path).is_file():
             raise FkpError(f"the face detector's file {path} is missing: name a YuNet file, or write blazeface")
         size, self._any_size = (self.size_px, self.size_px), True

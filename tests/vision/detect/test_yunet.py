@@ -99,7 +99,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["yunet", "BlazeFace", "weights.pt", ""])
 def test_an_unknown_name_says_what_there_is(name: str) -> None:
-    with pytest.raises(FkpError, match=r"there is no face detector .*: write blazeface, dlib, or the path of a YuNet file"):
+    with pytest.raises(FkpError, match=r"there is no face detector .*: write fkp, blazeface, dlib, or the path of a YuNet file"):
         open_detector(name)
 
 
