@@ -20,8 +20,9 @@ def export_onnx(network: Network | DetectionNetwork, config: Config, path: Path)
     """Write the network as one ONNX file with a free batch size; a detector's takes images of any size, too."""
     import torch
 
-    from fkp.model.detection import STRIDES, DetectionNetwork
+    from fkp.model.detection import DetectionNetwork
     from fkp.model.network import Network
+    from fkp.vision.detect.cells import STRIDES
 
     detects = config.task == "detect"
     height, width = (64, 96) if detects else (config.input.size_px, config.input.size_px)

@@ -14,13 +14,11 @@ from fkp.errors import FkpError
 from fkp.model import backbones as _built_in  # noqa: F401  Importing it registers them.
 from fkp.model.backbones import conv_bn
 from fkp.model.registry import Backbone, build_backbone
+from fkp.vision.detect import cells as grid
+from fkp.vision.detect.cells import STRIDES, UNIT
 
-#: Of the maps, in pixels of the image: sides of images are multiples of the last one.
-STRIDES = (8, 16, 32)
 #: A cell's numbers: its score before the sigmoid, shift of the box's middle, logarithm of its sides, five points.
 NUMBERS = 1 + 2 + 2 + 10
-#: Sides and points are told in so many strides.
-UNIT = 4.0
 #: What a cell's score begins with: faces are rare (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 4.1).
 _RARE = 0.01
 
@@ -78,13 +76,8 @@ class DetectionNetwork(nn.Module):
 
 def cells(height: int, width: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Middles (A, 2) of all cells of an image, in pixels from its border, and their strides (A,), in the order of `forward`."""
-    middles, strides = [], []
-    for stride in STRIDES:
-        y, x = (torch.arange(side // stride, device=device) for side in (height, width))
-        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
-        middles.append((grid + 0.5) * stride)
-        strides.append(torch.full((len(grid),), float(stride), device=device))
-    return torch.cat(middles), torch.cat(strides)
+    middles, strides = grid.cells(height, width)
+    return tuple(torch.from_numpy(values).to(device, torch.float32) for values in (middles, strides))  # type: ignore[return-value]
 
 
 def decode(told: Tensor, middles: Tensor, strides: Tensor) -> Tensor:

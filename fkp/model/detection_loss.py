@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fkp.model.detection import STRIDES, cells, decode
+from fkp.model.detection import cells, decode
+from fkp.vision.detect.cells import STRIDES
 
 #: Lengths of faces, in strides, that a stride's cells tell of. Neighbours have some in common, so that no length is at an end.
 _LENGTHS = {8: (0.0, 5.0), 16: (1.6, 5.6), 32: (1.9, float("inf"))}

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fkp.model.detection import DetectionNetwork, cells, decode
+from fkp.model.detection import DetectionNetwork
 from fkp.model.detection_loss import detection_loss
 from fkp.model.trained import Trained
 from fkp.vision.detect.average_precision import average_precision
 from fkp.vision.detect.candidates import Candidates, merge, one_scale
+from fkp.vision.detect.cells import decode
 
 #: Candidates below it are not looked at in validation: they change the average precision by nothing that can be seen.
 _LEAST_SCORE = 0.05
@@ -71,11 +72,4 @@ def candidates(told: Tensor, height: int, width: int, least_score: float = _LEAS
         width: Likewise.
         least_score: What a cell must tell to count.
     """
-    middles, strides = cells(height, width, told.device)
-    scores = told[..., 0].float().sigmoid()
-    answers = []
-    for of_image, score in zip(told.float(), scores, strict=True):
-        kept = score >= least_score
-        shapes = decode(of_image[kept], middles[kept], strides[kept]) - 0.5
-        answers.append(merge(one_scale(Candidates(shapes.double().cpu().numpy(), score[kept].double().cpu().numpy()))))
-    return answers
+    return [merge(one_scale(decode(of_image, height, width, least_score))) for of_image in told.float().cpu().numpy()]

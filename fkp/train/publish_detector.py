@@ -71,7 +71,7 @@ def publish_detector(run: Run, checkpoint: Path, given: Config, faces: Faces, re
     validation = look(detector, scenes, run.config.detect.val_scenes)
     known["detector"] = choose_scores(validation, look_alone(detector, scenes))
     known["validation"] = measured(validation, known["detector"]["min_score"])
-    test = look(OwnDetector(bundle.path), Scenes(open_pool(run.config, "test"), run.config), run.config.detect.val_scenes)
+    test = look(detector, Scenes(open_pool(run.config, "test"), run.config), run.config.detect.val_scenes)
     known["test"] = measured(test, known["detector"]["min_score"])
     told = _card(given, faces, known)
     bundle = update_bundle(run.bundle_path, known, told)

@@ -12,7 +12,7 @@ from fkp.model import detection
 from fkp.model.detection import DetectionNetwork, cells
 from fkp.model.detection_loss import assign, detection_loss, generalised_iou
 from fkp.model.detection_module import candidates
-from fkp.vision.detect import own
+from fkp.vision.detect import cells as grid
 
 
 def config(**changes: object) -> Config:
@@ -34,7 +34,7 @@ def perfect(shapes: list[torch.Tensor], height: int, width: int) -> torch.Tensor
     told[:, 0] = -12.0
     own_face = face >= 0
     of_cell = truth[face[own_face]]
-    unit = detection.UNIT * strides[own_face, None]
+    unit = grid.UNIT * strides[own_face, None]
     told[own_face, 0] = 12.0
     told[own_face, 1:3] = (of_cell[:, :2].mean(1) - middles[own_face]) / strides[own_face, None]
     told[own_face, 3:5] = ((of_cell[:, 1] - of_cell[:, 0]) / unit).log()
@@ -66,9 +66,11 @@ def test_a_face_of_any_length_has_cells_and_one_that_sees_it_finds_it(length: fl
     (found,) = candidates(told, 256, 256)
     assert len(found) == 1
     np.testing.assert_allclose(found.shapes_px[0] + 0.5, shape, atol=1e-3)
-    in_numpy = own.decode(told[0].numpy(), 256, 256, 0.5)
+    in_torch = detection.decode(told, *cells(256, 256))[0][told[0, :, 0] > 0]
+    np.testing.assert_allclose(in_torch, shape.expand(len(in_torch), 7, 2), atol=1e-3)
+    in_numpy = grid.decode(told[0].numpy(), 256, 256, 0.5)
     np.testing.assert_allclose(in_numpy.shapes_px + 0.5, shape.expand(len(in_numpy), 7, 2), atol=1e-3)
-    assert (own.STRIDES, own.UNIT) == (detection.STRIDES, detection.UNIT)
+    assert (grid.STRIDES, grid.UNIT) == (detection.STRIDES, detection.UNIT)
 
 
 def test_the_loss_is_least_for_the_truth_and_falls_toward_it() -> None:

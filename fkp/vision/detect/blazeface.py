@@ -16,11 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from fkp.errors import FkpError
 from fkp.vision.detect.box_map import BoxMap
 from fkp.vision.detect.candidates import Candidates
+from fkp.vision.detect.session import small_session
 
 SIZE_PX = 256
 
@@ -71,12 +71,7 @@ class BlazeFace:
     )
 
     def __init__(self) -> None:
-        options = onnxruntime.SessionOptions()
-        # The network is too small to gain from more threads, and servers run one detector a core.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # It would warn of each output that is not as long as for 256 x 256 pixels.
-        options.enable_mem_pattern = False  # It would keep a plan of its memory for each shape.
-        self._session = onnxruntime.InferenceSession(any_size(_model_bytes()), options, providers=["CPUExecutionProvider"])
+        self._session = small_session(any_size(_model_bytes()))
         self._input = self._session.get_inputs()[0].name
 
     def look(self, pixels_u8: np.ndarray) -> Candidates:

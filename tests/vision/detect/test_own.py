@@ -15,7 +15,8 @@ from fkp.predict import Predictor
 from fkp.vision.crop import box_of_points
 from fkp.vision.detect import OWN, iou, open_detector
 from fkp.vision.detect.candidates import Candidates, one_scale
-from fkp.vision.detect.own import OwnDetector, decode
+from fkp.vision.detect.cells import decode
+from fkp.vision.detect.own import OwnDetector
 from fkp.vision.image import read_image
 
 REPO = Path(__file__).resolve().parents[3]
