@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fkp.config import Config
+from fkp.data import distractors
 from fkp.data.extra import faces_that_train, load_extra
 from fkp.data.labels import Catalog, load_labels
 from fkp.data.synthetic.render import frame_of
@@ -146,9 +147,12 @@ class Scenes:
         kind = random.random()
         if kind < 0.12:
             lengths = np.zeros(0)
-        elif kind < 0.55:
-            lengths = np.exp(random.uniform(np.log(16), np.log(0.95 * self.size_px), 1))
-        elif kind < 0.8:
+        elif kind < 0.6:
+            longest = 0.97 * self.size_px
+            lengths = (
+                np.exp(random.uniform(np.log(16), np.log(longest), 1)) if random.random() < 0.6 else random.uniform(0.3, 1, 1) * longest
+            )
+        elif kind < 0.82:
             lengths = np.exp(random.uniform(np.log(9), np.log(0.4 * self.size_px), int(random.integers(2, 7))))
         else:
             lengths = np.exp(random.uniform(np.log(6), np.log(28), 1)) * np.exp(random.normal(0, 0.15, int(random.integers(6, 40))))
@@ -200,7 +204,7 @@ class Scenes:
         side = window.shape[0]
         own = _length(shape) * side
         kind = random.random()
-        turn = random.normal(0, 12 if kind < 0.75 else 35) if kind < 0.93 else random.uniform(-180, 180)
+        turn = random.normal(0, 12 if kind < 0.7 else 35) if kind < 0.88 else random.uniform(-180, 180)
         flip = random.random() < 0.5
         if painted:
             window = _painted_over(window, shape * side, random)
@@ -257,19 +261,42 @@ class Scenes:
             source = _painted_over(window, pool.shapes[face] * side, random)
             source = source[round(y0 * side) : max(round(y1 * side), 1), round(x0 * side) : max(round(x1 * side), 1)]
         height, width = source.shape[:2]
-        part = min(height, width) * random.uniform(0.35, 1.0)
+        part = min(height, width) * (random.uniform(0.35, 1.0) if random.random() < 0.7 else random.uniform(0.08, 0.35))
         x, y = random.uniform(0, 1, 2) * (width - part, height - part)
         cut = source[int(y) : max(int(y + part), int(y) + 1), int(x) : max(int(x + part), int(x) + 1)]
         cut = cut[:, ::-1] if random.random() < 0.5 else cut
         return cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if part > size else cv2.INTER_LINEAR)
 
     def _distract(self, image: Image, random: np.random.Generator) -> None:
-        """Pieces that look as if a face had been pasted there, and have none."""
-        for _ in range(int(random.integers(0, 4)) if random.random() < 0.5 else 0):
-            length = float(np.exp(random.uniform(np.log(10), np.log(0.5 * self.size_px))))
+        """Pieces that look as if a face had been pasted there, and have none; see also `fkp.data.distractors`."""
+        for _ in range(int(random.integers(1, 7)) if random.random() < 0.6 else 0):
+            length = float(np.exp(random.uniform(np.log(8), np.log(0.5 * self.size_px))))
             middle = random.uniform(0, 1, 2) * self.size_px
             nobody = (image, np.empty(image.shape[:2], np.int16), -1)
-            self._paste(nobody, int(random.integers(len(self.pool))), length, middle, random, whole=False, painted=True)
+            face, kind = int(random.integers(len(self.pool))), random.random()
+            if kind < 0.25:
+                self._paste(nobody, face, length, middle, random, whole=False, painted=True)
+                continue
+            piece, mask = self._distractor(face, kind, random)
+            zoom, angle = length / len(piece), np.radians(random.normal(0, 30))
+            if zoom < 0.6:
+                smaller = max(round(1.3 * length), 4)
+                piece, mask = (cv2.resize(some, (smaller, smaller), interpolation=cv2.INTER_AREA) for some in (piece, mask))
+                zoom = length / smaller
+            matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            own_middle = np.full(2, (len(piece) - 1) / 2)
+            _blend(nobody, piece, mask, np.concatenate([matrix, (middle - matrix @ own_middle)[:, None]], axis=1))
+
+    def _distractor(self, face: int, kind: float, random: np.random.Generator) -> tuple[Image, np.ndarray]:
+        """A drawn one, or a piece of a photograph; see `fkp.data.distractors.drawn`."""
+        pool = self.pool
+        if kind < 0.55:
+            return distractors.drawn(random)
+        if kind < 0.8 and pool.backgrounds:
+            return distractors.piece_of(pool.backgrounds[int(random.integers(len(pool.backgrounds)))], random)
+        window = pool.windows[face]
+        beside = distractors.piece_beside(window, pool.shapes[face, :2].reshape(4) * len(window), pool.known[face] * len(window), random)
+        return beside or distractors.drawn(random)
 
 
 def _blend(onto: _Onto, window: Image, mask: np.ndarray, affine: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -39,8 +40,6 @@ class ProgressBar:
             bar.reset(total=int(progress["steps"]))
             bar.initial = bar.n = int(progress["step"])
             self._started = True
-        bar.set_postfix_str(
-            f"epoch {int(progress['epoch']) + 1}, {self._error} {progress['nme']:.2f} %, {progress['images_per_s']:.0f} images/s",
-            refresh=False,
-        )
+        error = "" if math.isnan(progress["nme"]) else f"{self._error} {progress['nme']:.2f} %, "  # None yet in the first epoch.
+        bar.set_postfix_str(f"epoch {int(progress['epoch']) + 1}, {error}{progress['images_per_s']:.0f} images/s", refresh=False)
         bar.update(int(progress["step"]) - bar.n)

@@ -104,6 +104,35 @@ def test_the_smaller_of_two_faces_keeps_its_cells() -> None:
     assert face[(middles == torch.tensor([68.0, 60.0])).all(1) & (strides == 8)].tolist() == [1]
 
 
+def test_a_face_is_denied_by_the_cells_of_other_strides_unless_it_nearly_fits_them() -> None:
+    middles, strides = cells(256, 256)
+    at_face = (middles - 132).abs().amax(1) < 8
+    for length, asked, denied in ((14, {8}, {16, 32}), (36, {8, 16}, {32}), (200, {32}, {8, 16})):
+        shape = shape_at(132.0, 132.0, length)[None]
+        counted = torch.ones(1, dtype=torch.bool)
+        face = assign(shape, counted, middles, strides)
+        assert set(strides[face == 0].tolist()) == asked
+        of_denied = torch.isin(strides, torch.tensor(sorted(denied)))
+        assert (face[of_denied] == -1).all() and (face[~of_denied & at_face] != -1).all()
+        assert (assign(shape, ~counted, middles, strides)[at_face] == -2).all(), "a face that does not count is nobody's"
+    nearly = assign(shape_at(132.0, 132.0, 44)[None], torch.ones(1, dtype=torch.bool), middles, strides)
+    assert (nearly[at_face & (strides == 8)] == -2).all()
+
+
+def test_each_image_counts_the_same() -> None:
+    """The one face that is missed weighs as much as all of a crowd."""
+    crowd = [shape_at(16 + 32 * column, 16 + 32 * row, 20) for row in range(4) for column in range(4)]
+    alone = [shape_at(64, 64, 20)]
+    shapes, counted = [torch.stack(crowd), torch.stack(alone)], [torch.ones(16, dtype=torch.bool), torch.ones(1, dtype=torch.bool)]
+    right = torch.cat([perfect(crowd, 128, 128), perfect(alone, 128, 128)])
+    lost = []
+    for image in (0, 1):
+        wrong = right.clone()
+        wrong[image, :, 0] = -12
+        lost.append(detection_loss(wrong, shapes, counted, 128, 128))
+    assert lost[0] == pytest.approx(lost[1], rel=0.01) and lost[0] > 1
+
+
 def test_generalised_iou() -> None:
     a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1]])
     b = torch.tensor([[0.0, 0, 2, 2], [3, 0, 4, 1]])

@@ -23,7 +23,8 @@ def test_a_resumed_run_begins_where_it_was(capsys: pytest.CaptureFixture[str]) -
         bar.update({"step": 80, "steps": 100, "epoch": 2, "nme": float("nan"), "images_per_s": 1.0})
         assert bar._bar.n == 80
         assert bar._bar.initial == 60, "earlier steps do not count as this process's speed"
-    assert "80/100" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "80/100" in shown and "epoch 3, 1 images/s" in shown, "no error is known yet, and none is shown"
 
 
 def test_a_restart_from_an_earlier_checkpoint_goes_back() -> None:
