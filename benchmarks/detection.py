@@ -28,7 +28,7 @@ from fkp.evaluation.leakage import held_out
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
 from fkp.predict.predictor import fuse
 from fkp.vision.crop import Crop, box_of_points
-from fkp.vision.detect import BLAZEFACE, CHOICES, BoxMap, FaceDetector, iou, open_detector
+from fkp.vision.detect import CHOICES, OWN, BoxMap, FaceDetector, iou, open_detector
 from fkp.vision.image import Image, read_image
 
 #: Asked: the median error from a detected box may be so much above that from the labelled box.
@@ -73,7 +73,7 @@ def main() -> None:
     images = [read_image(catalog.path(row)) for row in rows]
     truth_px = catalog.points_px[rows]
     frames = Frames(images, truth_px, _nme_pct(_in_boxes(predictor, images, box_of_points(truth_px)), truth_px))
-    names = arguments.detector or [BLAZEFACE]
+    names = arguments.detector or [OWN]
     detectors = [open_detector(name) for name in names]
     maps = {}
     if arguments.calibrate or arguments.write:

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from serve_client import Client
 
 from fkp.common.ports import free_port
-from fkp.vision.detect import BLAZEFACE
+from fkp.vision.detect import OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "fkp/serve/golden/face.jpg"
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--litserve", type=Path, metavar="FOLDER", help="where LitServe is installed, see above")
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=["face"], help="what is sent (default: one face, with its box)")
-    parser.add_argument("--detector", default=BLAZEFACE, help="what finds the faces (default: %(default)s)")
+    parser.add_argument("--detector", default=OWN, help="what finds the faces (default: %(default)s)")
     arguments = parser.parse_args()
     os.environ[_DETECTOR] = arguments.detector
     for kind in arguments.images:
@@ -226,7 +226,7 @@ def worker():  # type: ignore[no-untyped-def]
     from fkp.vision.image import decode_image
 
     cv2.setNumThreads(1)
-    predictor = Predictor(BUNDLE, detector=os.environ.get(_DETECTOR, BLAZEFACE))
+    predictor = Predictor(BUNDLE, detector=os.environ.get(_DETECTOR, OWN))
     boxes = None if os.environ.get(_WHOLE) else [np.array(box_of_photo(), np.float32)]
     return lambda photo: json.dumps({"faces": [face_json(face, None) for face in predictor(decode_image(photo), boxes)]})
 
@@ -257,7 +257,7 @@ def server(row: str, litserve: Path | None = None) -> Iterator[str]:
             "--bundle",
             str(BUNDLE),
             "--detector",
-            os.environ.get(_DETECTOR, BLAZEFACE),
+            os.environ.get(_DETECTOR, OWN),
         ]
         command += ["--replicas", str(CORES), *(["--max-batch-size", "16"] if batching else [])]
     else:

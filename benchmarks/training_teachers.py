@@ -8,6 +8,8 @@ SET is the label set of it. All rows train the labels and that set.
 mesh    MediaPipe's mesh as a second task: the network also finds every fifth point of the mesh that the crop shows, as many as the labels
         or more, each of which counts as much as a labelled point. What it answers for them is not looked at: the rows of its head go.
 size    How far the labels of the frames lie from the teachers' answers in x and y, a median by tenths of the faces' size, is taken out.
+mean    The mean of the teachers in place of the labels of the frames, by maps that have not seen the persons.
+half    Labels half of the way to it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parent / "teachers"))
 from label import MESH, Folder, Map, read
 from turned import labels_of
 
+ROWS = ["mesh", "size", "mean", "half"]
 #: Of the mesh's points.
 EACH = 5
 #: A point of the mesh is a task where so many of the faces show it in an unchanged crop.
@@ -45,14 +48,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("frames", "faces", "manifest", "set"):
         parser.add_argument(name, type=Path, metavar=name.upper())
-    parser.add_argument("--only", nargs="+", choices=("mesh", "size"), default=["mesh", "size"], metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, metavar="NAME")
     add_options(parser)
     arguments = parser.parse_args()
     material, frames = material_of(arguments), read(arguments.frames)
     others = photographs(material.config, arguments.photographs)
     both = with_sets(material, [str(arguments.set)])
-    if "size" in arguments.only:
-        table(material, {"size": partial(without_size_shift, both=both, frames=frames)}, others)
+    plain = {
+        "size": partial(without_size_shift, both=both, frames=frames),
+        "mean": partial(toward_teachers, both=both, frames=frames, part=1.0),
+        "half": partial(toward_teachers, both=both, frames=frames, part=0.5),
+    }
+    if chosen_rows := {name: row for name, row in plain.items() if name in arguments.only}:
+        table(material, chosen_rows, others)
     if "mesh" in arguments.only:
         faces, names = read(arguments.faces), sorted(path.name for path in (arguments.set / "images").iterdir())
         told = labels_of(arguments.manifest)
@@ -104,15 +112,27 @@ def scheme_with(chosen: list[int]) -> Mapping[str, object]:
     return plain | {"name": "ibug68mesh", "landmarks": landmarks, "pairs": [*plain["pairs"], *pairs]}
 
 
-def without_size_shift(material: Material, both: CropSet, frames: Folder) -> CropSet:
-    """The faces, the frames' labels without what their distance from the teachers' answers has to do with the faces' size."""
-    catalog, rows = material.catalog, material.labels.rows
+def told_by_teachers(material: Material, frames: Folder) -> np.ndarray:
+    """(K, 68, 2) mean answers of the teachers in the wide crops of the frames that they answered for."""
     known = frames.answered
-    told_px = np.empty((len(rows), len(IBUG68), 2))
+    told_px = np.empty((len(known), len(IBUG68), 2))
     for number in np.unique(material.fold):  # By a map that has not seen the persons, or it follows each label a little.
         mine = material.fold == number
         told_px[mine & known] = Map.fit(_part(frames, ~mine), tuple(frames.told))(_part(frames, mine))
-    told_px = to_crops(told_px[known], frames.points_px[known], material.labels.points_px[known])
+    return to_crops(told_px[known], frames.points_px[known], material.labels.points_px[known])
+
+
+def toward_teachers(material: Material, both: CropSet, frames: Folder, part: float) -> CropSet:
+    """The faces, the frames' labels moved a part of the way to the teachers' mean answer where there is one."""
+    points_px, known = both.points_px.copy(), np.flatnonzero(frames.answered)
+    points_px[known] += (part * (told_by_teachers(material, frames) - points_px[known])).astype(np.float32)
+    return CropSet(both.crops_u8, points_px, both.rows)
+
+
+def without_size_shift(material: Material, both: CropSet, frames: Folder) -> CropSet:
+    """The faces, the frames' labels without what their distance from the teachers' answers has to do with the faces' size."""
+    catalog, rows, known = material.catalog, material.labels.rows, frames.answered
+    told_px = told_by_teachers(material, frames)
     size_px = IBUG68.size_px(catalog.points_px[rows])
     to_frame = size_px / IBUG68.size_px(material.labels.points_px)  # Pixels of the frame in one of the crop.
     away_px = (material.labels.points_px[known] - told_px).mean(1) * to_frame[known][:, None]

@@ -26,7 +26,7 @@ from fkp.evaluation.joint_errors import of_evaluation
 from fkp.evaluation.leakage import ALL_TRAIN, DESCENT, LABELS_DIGEST
 from fkp.evaluation.radii import stated_radii
 from fkp.model.network import Network
-from fkp.vision.detect import BLAZEFACE, BoxMap, open_detector
+from fkp.vision.detect import OWN, BoxMap, open_detector
 
 #: With fewer, a detector's calibration is the base's: it fits 44 numbers.
 LEAST_FOR_DETECTOR = 200
@@ -101,7 +101,7 @@ def _face_boxes(catalog: Catalog, base: Bundle, rows: np.ndarray) -> dict[str, A
     if len(rows) < LEAST_FOR_DETECTOR:
         return base.face_boxes
     try:
-        detector = open_detector(BLAZEFACE)
+        detector = open_detector(OWN)
     except FkpError as error:
         _LOG.warning("the bundle keeps the base's calibration of the face detector: %s", error)
         return base.face_boxes

@@ -11,7 +11,7 @@ from fkp.data.face_shape import box_of_label
 from fkp.data.labels import Catalog
 from fkp.errors import FkpError
 from fkp.scheme import IBUG68
-from fkp.vision.detect import BLAZEFACE, BoxMap, FaceDetector, open_detector
+from fkp.vision.detect import OWN, BoxMap, FaceDetector, open_detector
 
 #: Frames of a calibration, which fits 44 numbers at most; about 15 s.
 _FRAMES = 2000
@@ -50,7 +50,7 @@ def fit(detector: FaceDetector, catalog: Catalog, data: DataConfig) -> BoxMap | 
     return box_map
 
 
-def calibrate(catalog: Catalog, data: DataConfig, name: str = BLAZEFACE) -> dict[str, list[list[float]]]:
+def calibrate(catalog: Catalog, data: DataConfig, name: str = OWN) -> dict[str, list[list[float]]]:
     """What `bundle.write_bundle` keeps of a detector: its calibration by its name.
 
     It is empty where the detector is not installed, or finds too few of these faces: for such a bundle the built-in

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fkp.errors import FkpError, run_command
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.align import ARCFACE_SIZE_PX, LARGEST_PX, SMALLEST_PX
-from fkp.vision.detect import BLAZEFACE, CHOICES, with_smallest_face
+from fkp.vision.detect import CHOICES, OWN, default_detector, with_smallest_face
 from fkp.vision.smooth import OneEuroSettings
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ _ABOUT = """Find a model's landmarks on each face of images, or follow them thro
 def main(argv: list[str] | None = None) -> int:
     """Annotate images or a video; the status is 1 when any of them could not be read to its end."""
     arguments = _parse(argv)
-    arguments.detector = with_smallest_face(arguments.detector, arguments.smallest_face)
     from fkp.bundle import open_bundle
     from fkp.predict.measures import told_missing
     from fkp.predict.predictor import Predictor
 
     bundle = open_bundle(arguments.bundle)
+    detector = default_detector(bundle.face_boxes) if arguments.detector is None else arguments.detector
+    arguments.detector = with_smallest_face(detector, arguments.smallest_face)
     if missing := told_missing(bundle.config.scheme):
         print(missing, file=sys.stderr)  # What a camera tells on stdout is JSON.
     if arguments.camera is not None:
@@ -70,7 +71,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", metavar="PLACE", help="folder, table (.parquet) or video (.mp4), see above")
     parser.add_argument("--camera", metavar="NUMBER", help="in place of sources: a camera by its number, or the path of its device")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, type=Path, metavar="DIR", help=f"model (default: {DEFAULT_BUNDLE})")
-    parser.add_argument("--detector", default=BLAZEFACE, help=f"what finds the faces: {CHOICES} (default: %(default)s)")
+    parser.add_argument("--detector", help=f"what finds the faces: {CHOICES} (default: {OWN}, or what the model was calibrated with)")
     parser.add_argument(
         "--smallest-face",
         type=float,

@@ -25,7 +25,6 @@ from fkp.bundle import SUMS, Bundle
 from fkp.errors import FkpError
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import rows_of
-from fkp.vision.detect import BLAZEFACE
 
 if TYPE_CHECKING:
     from fkp.predict.rows import Chunk
@@ -39,7 +38,7 @@ def tables(
     bundle: Bundle,
     parts: Sequence[Chunk],
     actors: int | None = None,
-    detector: str = BLAZEFACE,
+    detector: str | None = None,
     min_quality: float | None = None,
 ) -> Iterator[pa.Table]:
     """Work on parts with the cluster's cores and yield them as they are done, in any order.
@@ -72,7 +71,7 @@ def tables(
 class _Annotator:
     """What an actor does; its one core is for this alone."""
 
-    def __init__(self, path: str, digest: str, detector: str, min_quality: float | None, root: str) -> None:
+    def __init__(self, path: str, digest: str, detector: str | None, min_quality: float | None, root: str) -> None:
         cv2.setNumThreads(1)
         self._predictor = Predictor(path, detector=detector, min_quality=min_quality)
         _ = self._predictor.detector  # One that is missing is one error, not one an image.
@@ -85,7 +84,7 @@ class _Annotator:
         return rows_of(self._predictor, self._root, [os.fsdecode(path) for path in row["paths"]], row["first"])
 
 
-def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str, min_quality: float | None) -> Iterator[pa.Table]:
+def _map(bundle: Bundle, parts: Sequence[Chunk], actors: int, detector: str | None, min_quality: float | None) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # One bar counts the images, also those of an earlier run.
     context.print_on_execution_start = False

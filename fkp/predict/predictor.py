@@ -17,7 +17,7 @@ from fkp.predict.face import Face
 from fkp.scheme import Scheme
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.crop import Crop, box_of_points, roll_deg
-from fkp.vision.detect import BLAZEFACE, Detection, FaceDetector, iou, open_detector
+from fkp.vision.detect import Detection, FaceDetector, iou, open_detector
 from fkp.vision.encoded import EncodedImage
 from fkp.vision.image import Image
 
@@ -74,7 +74,7 @@ class Predictor:
         self,
         bundle: Bundle | str | Path = DEFAULT_BUNDLE,
         threads: int = 1,
-        detector: str = BLAZEFACE,
+        detector: str | None = None,
         session: Session | None = None,
         min_quality: float | None = None,
     ) -> None:

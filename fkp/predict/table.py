@@ -24,7 +24,7 @@ from fkp.errors import FkpError, stopping
 from fkp.predict.belief import belief_of, told_left_out
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import SCHEMA, Chunk, rows_of
-from fkp.vision.detect import BLAZEFACE
+from fkp.vision.detect import default_detector
 
 _JOB = "job.json"
 _METADATA = b"fkp.job"
@@ -40,7 +40,7 @@ def annotate(
     out: Path,
     ray: bool = False,
     actors: int | None = None,
-    detector: str = BLAZEFACE,
+    detector: str | None = None,
     min_quality: float | None = None,
 ) -> int:
     """Write a table with the faces of many images; see `fkp.predict.rows.SCHEMA`.
@@ -65,6 +65,7 @@ def annotate(
         FkpError: The table cannot be written, exists, or is begun with another job; or see `on_ray.tables`.
     """
     least = belief_of(bundle).min_quality if min_quality is None else min_quality
+    detector = default_detector(bundle.face_boxes) if detector is None else detector
     job = _job_of(bundle, paths, detector, least)
     if out.exists():
         return _tell(out, _finished(out, job), "was finished before", least)
@@ -153,7 +154,7 @@ def _file_of(folder: Path, first: int) -> Path:
     return folder / f"part-{first:09d}.parquet"
 
 
-def here(bundle: Bundle, parts: Iterable[Chunk], detector: str = BLAZEFACE, min_quality: float | None = None) -> Iterator[pa.Table]:
+def here(bundle: Bundle, parts: Iterable[Chunk], detector: str | None = None, min_quality: float | None = None) -> Iterator[pa.Table]:
     """Work on parts in this process, on one core, and yield their rows one by one."""
     predictor = Predictor(bundle, detector=detector, min_quality=min_quality)
     _ = predictor.detector  # One that is missing is one error, not one an image.

@@ -122,7 +122,7 @@ class Landmarks:
     def _load(self, settings: Settings) -> Model:
         source = find_bundle(settings.bundle)
         model = load_model(source, settings.network_threads, settings.golden_nme_pct, settings.detector, _on_gpu(settings))
-        self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}\n{settings.detector}")
+        self._store.put(_ACCEPTED, f"{source.version or ''}\n{source.path}\n{settings.detector or ''}")
         self.metrics.swaps.labels("accepted").inc()
         logger.info("serving model %s from %s", model.digest[:12], source.path)
         return model
@@ -133,7 +133,7 @@ class Landmarks:
             return None
         version, path, detector = known.split("\n")
         source = Source(path, version or None)
-        return load_model(source, settings.network_threads, settings.golden_nme_pct, detector, _on_gpu(settings))
+        return load_model(source, settings.network_threads, settings.golden_nme_pct, detector or None, _on_gpu(settings))
 
     def _refuse(self, bundle: str, reason: str) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -24,7 +24,6 @@ from fkp.serve import limits
 from fkp.serve.bundle_source import Source
 from fkp.serve.refusal import TEXT, Refusal
 from fkp.vision.crop import box_of_points
-from fkp.vision.detect import BLAZEFACE
 from fkp.vision.encoded import EncodedImage
 from fkp.vision.header import Header, is_text, read_header
 from fkp.vision.image import Image, read_image
@@ -101,7 +100,7 @@ class Model:
         FkpError: See `fkp.bundle.open_bundle`; or there is no GPU.
     """
 
-    def __init__(self, source: Source, threads: int = 1, detector: str = BLAZEFACE, gpu: bool = False) -> None:
+    def __init__(self, source: Source, threads: int = 1, detector: str | None = None, gpu: bool = False) -> None:
         self.bundle = open_bundle(source.path)
         self.predictor = Predictor(self.bundle, threads, detector, open_gpu(self.bundle) if gpu else None)
         self.version = source.version or self.bundle.config.track.run_name or "unnamed"
@@ -292,7 +291,7 @@ def face_json(face: Face, chosen: list[int] | None) -> dict[str, Any]:
     return plain
 
 
-def load_model(source: Source, threads: int, golden_nme_pct: float, detector: str = BLAZEFACE, gpu: bool = False) -> Model:
+def load_model(source: Source, threads: int, golden_nme_pct: float, detector: str | None = None, gpu: bool = False) -> Model:
     """Open a bundle and make sure that it can be served.
 
     Raises:

@@ -13,7 +13,7 @@ from fkp.config import read_yaml
 from fkp.errors import FkpError
 from fkp.serve.limits import BURST
 from fkp.shipped import shipped
-from fkp.vision.detect import BLAZEFACE, CHOICES
+from fkp.vision.detect import CHOICES, OWN
 
 CONFIG = shipped("serve/config.yaml")
 #: Crops that the network takes at once where it runs on a GPU.
@@ -43,7 +43,11 @@ class Settings(BaseModel):
         description="folder of a bundle, or models:/fkp@champion or models:/fkp/3; "
         "empty: the champion of the registry where MLFLOW_TRACKING_URI is set, else saved_models/champion",
     )
-    detector: str = Field(BLAZEFACE, min_length=1, description=f"what finds the faces: {CHOICES}, from the root")
+    detector: str | None = Field(
+        None,
+        min_length=1,
+        description=f"what finds the faces: {CHOICES}, from the root (default: {OWN}, or what the model was calibrated with)",
+    )
     max_batch_size: int | None = Field(
         None,
         ge=1,

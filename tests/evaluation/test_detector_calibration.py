@@ -14,7 +14,7 @@ from fkp.config import DataConfig
 from fkp.data.labels import load_labels
 from fkp.evaluation import detector_calibration
 from fkp.scheme import IBUG68, load_scheme
-from fkp.vision.detect import BoxMap, FaceDetector, blazeface, iou, open_detector
+from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector, own
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_it_is_computed_on_the_training_folds(detector: FaceDetector, real_root:
     assert len(looked_at[0]) == 120
     monkeypatch.undo()
     shapes, truth = detector_calibration.look(detector, catalog, catalog.rows("val", data)[::30])
-    box_map = BoxMap.from_json(kept["blazeface"], "blazeface", detector.backend.facial_points)
+    box_map = BoxMap.from_json(kept["fkp"], "fkp", detector.backend.facial_points)
     # 120 frames are few for 36 numbers; without the facial points it is 0.855.
     assert np.median(iou(box_map(shapes), truth)) > 0.86
 
@@ -74,7 +74,7 @@ def test_few_faces_of_another_scheme_give_a_shift_and_a_size(
     shapes, truth = detector_calibration.look(detector, catalog, catalog.rows("val", data)[:20])
     ours, built_in = (
         np.nanmedian(iou(box_map(shapes), truth))
-        for box_map in (BoxMap.from_json(kept["blazeface"], "blazeface", detector.backend.facial_points), detector.backend.box_map)
+        for box_map in (BoxMap.from_json(kept["fkp"], "fkp", detector.backend.facial_points), detector.backend.box_map)
     )
     assert ours > 0.6
     assert ours > built_in + 0.1
@@ -83,8 +83,8 @@ def test_few_faces_of_another_scheme_give_a_shift_and_a_size(
 def test_a_training_is_not_lost_to_a_missing_detector(
     synthetic_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "none.onnx")
+    monkeypatch.setattr(own, "SHIPPED", str(tmp_path / "none"))
     data = DataConfig(source="synthetic", root=str(synthetic_root))
     with caplog.at_level(logging.WARNING):
         assert detector_calibration.calibrate(load_labels(data), data) == {}
-    assert re.search(r"keeps no calibration of the face detector: .*none\.onnx is missing", caplog.text)
+    assert re.search(r"keeps no calibration of the face detector: .*none", caplog.text)

@@ -261,11 +261,11 @@ def test_faces_that_lie_on_their_side_are_found_in_an_image(predictor: Predictor
 def test_the_calibration_of_the_bundle_is_used(tiny_bundle: Bundle, real_root: Path) -> None:
     catalog = load_labels(DataConfig(source="ytfaces", root=str(real_root)))
     image = read_image(catalog.path(0))
-    own = replace(tiny_bundle, face_boxes={"blazeface": [[1.0], [0.0], [0.5], [0.5]]})
+    own = replace(tiny_bundle, face_boxes={"fkp": [[1.0], [0.0], [0.5], [0.5]]})
     built_in, moved = (Predictor(bundle).detector.detect(image)[0].box_xyxy for bundle in (tiny_bundle, own))
     assert moved[0] > built_in[0] + 0.5 * (built_in[2] - built_in[0])
-    with pytest.raises(FkpError, match="the calibration of blazeface is not 4 rows of numbers"):
-        Predictor(replace(tiny_bundle, face_boxes={"blazeface": "wide"})).detector  # noqa: B018
+    with pytest.raises(FkpError, match="the calibration of fkp is not 4 rows of numbers"):
+        Predictor(replace(tiny_bundle, face_boxes={"fkp": "wide"})).detector  # noqa: B018
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, np.nan, 5], [9, 9, 3, 3]], ids=str)

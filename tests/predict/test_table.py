@@ -27,7 +27,7 @@ from fkp.predict.inputs import list_images
 from fkp.predict.measures import COLUMNS, measures
 from fkp.predict.rows import SCHEMA, rows_of
 from fkp.vision import image as images
-from fkp.vision.detect import BLAZEFACE
+from fkp.vision.detect import OWN
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def begun(tiny_bundle: Bundle, folder: Path, written: Path, tmp_path: Path) -> P
     parts = tmp_path / "faces.parquet.parts"
     parts.mkdir()
     paths = list_images([str(folder)])
-    table._begin(parts, out, table._job_of(tiny_bundle, paths, BLAZEFACE, 0.0))
+    table._begin(parts, out, table._job_of(tiny_bundle, paths, OWN, 0.0))
     pq.write_table(rows_of(Predictor(tiny_bundle), "/", paths[:16], 0), parts / "part-000000000.parquet")
     return out
 
@@ -189,7 +189,7 @@ def test_finished_parts_are_not_done_again(
 def test_another_model_is_refused(begun: Path, tiny_bundle: Bundle, champion: Bundle, folder: Path) -> None:
     with pytest.raises(FkpError, match=rf"begun with another model \({tiny_bundle.digest[:12]}, this is {champion.digest[:12]}\)"):
         command(champion, folder, begun)
-    with pytest.raises(FkpError, match=r"begun with another detector \(blazeface, this is dlib\)"):
+    with pytest.raises(FkpError, match=r"begun with another detector \(fkp, this is dlib\)"):
         command(tiny_bundle, folder, begun, "--detector=dlib")
     with pytest.raises(FkpError, match=r"begun with another least quality \(0\.0, this is 0\.4\)"):
         command(tiny_bundle, folder, begun, "--min-quality=0.4")

@@ -479,7 +479,7 @@ def test_the_detector_is_changed_while_it_runs(endpoint: Endpoint, champion: Bun
     # Its points come from the second pass.
     np.testing.assert_allclose(told["keypoints"], expected.points_px, atol=0.0061)
     np.testing.assert_allclose(told["box"], expected.box_xyxy, atol=0.0061)
-    endpoint.deploy(detector="blazeface")
+    endpoint.deploy(detector="fkp")
 
 
 def test_the_endpoint_measures_as_the_bundle_does(

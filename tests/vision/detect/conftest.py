@@ -47,7 +47,7 @@ def red() -> RedSquares:
 
 @pytest.fixture(scope="session")
 def blazeface() -> FaceDetector:
-    return open_detector()
+    return open_detector("blazeface")
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_the_network_takes_any_size_and_answers_its_own_the_same_to_the_last_bit
 def test_a_missing_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "none.onnx")
     with pytest.raises(FkpError, match=r"none\.onnx is missing: install fkp again with pip") as caught:
-        open_detector()
+        open_detector("blazeface")
     assert "\n" not in str(caught.value)
 
 
@@ -69,12 +69,12 @@ def test_another_network_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "other.onnx").write_bytes(b"other")
     monkeypatch.setattr(blazeface, "_MODEL_FILE", tmp_path / "other.onnx")
     with pytest.raises(FkpError, match="is not the network"):
-        open_detector()
+        open_detector("blazeface")
 
 
 def test_no_heavy_import_and_the_package_never_runs() -> None:
     code = (
-        "import sys; from fkp.vision.detect import open_detector; open_detector();"
+        "import sys; from fkp.vision.detect import open_detector; open_detector("blazeface");"
         "print([name for name in ('torch', 'ray', 'mlflow', 'lightning', 'dlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ import pytest
 
 from fkp.errors import FkpError
 from fkp.vision.crop import Crop
-from fkp.vision.detect import BoxMap, FaceDetector, iou, open_detector, with_smallest_face
+from fkp.vision.detect import BoxMap, FaceDetector, default_detector, iou, open_detector, with_smallest_face
 from fkp.vision.detect.blazeface import MIN_SCORE
 from fkp.vision.detect.candidates import Candidates
 from fkp.vision.detect.detector import SMALLEST_FACE
@@ -77,6 +77,13 @@ def test_the_smallest_face_stands_in_the_name_once() -> None:
             with_smallest_face(taken, 0.1)
 
 
+def test_the_default_is_our_own_unless_a_model_was_calibrated_for_blazeface_alone() -> None:
+    rows = [[0.5], [0.0], [1.0], [1.0]]
+    for maps, expected in (({}, "fkp"), ({"blazeface": rows}, "blazeface"), ({"blazeface": rows, "fkp": rows}, "fkp")):
+        assert default_detector(maps) == expected
+        assert open_detector(box_maps=maps).backend.name == expected
+
+
 def test_a_face_that_the_image_shows_is_not_lost_in_tiles(red: Any) -> None:
     box = (100, 50, 400, 350)
     (found,) = FaceDetector(red).detect(image(900, 600, box))
@@ -104,7 +111,8 @@ def test_the_cost_of_a_thousand_faces_is_bounded(red: Any) -> None:
 
 
 def test_a_calibration_of_a_bundle_takes_the_place_of_the_built_in() -> None:
-    built_in, own = open_detector(), open_detector(box_maps={"blazeface": [[0.5], [0.0], [1.0], [1.0]], "dlib": [[0.0]] * 4})
+    maps = {"blazeface": [[0.5], [0.0], [1.0], [1.0]], "dlib": [[0.0]] * 4}
+    built_in, own = open_detector("blazeface"), open_detector("blazeface", maps)
     shape = np.array([[[0.0, 0], [10, 10], [3, 4], [7, 4], [5, 6], [5, 8]]])
     np.testing.assert_allclose(own._box_map(shape), [[5, 0, 15, 10]])
     np.testing.assert_allclose(built_in._box_map(shape), built_in.backend.box_map(shape))
