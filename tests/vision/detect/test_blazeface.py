@@ -74,7 +74,7 @@ def test_another_network_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_no_heavy_import_and_the_package_never_runs() -> None:
     code = (
-        "import sys; from fkp.vision.detect import open_detector; open_detector("blazeface");"
+        "import sys; from fkp.vision.detect import open_detector; open_detector('blazeface');"
         "print([name for name in ('torch', 'ray', 'mlflow', 'lightning', 'dlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
