@@ -1,4 +1,4 @@
-"""What looks a little like a face and is none: letters, buttons, patterns, and pieces of photographs seen large."""
+"""What looks a little like a face and is none: letters, buttons, patterns, pieces of photographs seen large, faces painted over."""
 
 from __future__ import annotations
 
@@ -65,6 +65,37 @@ def piece_beside(
         if (high <= np.minimum(known_xyxy[2:], len(window))).all() and common <= _OF_FACE * (box_xyxy[2:] - box_xyxy[:2]).prod():
             return _rounded(window[low[1] : high[1], low[0] : high[0]], random)
     return None
+
+
+def painted_over(window: Image, shape: np.ndarray, random: np.random.Generator) -> Image:
+    """The window with its face gone: under a flat or a rough colour, smeared, or under a piece from elsewhere in the window."""
+    side = window.shape[0]
+    (x0, y0), (x1, y1) = shape[:2]
+    grown = 0.3 * (y1 - y0)
+    x0, y0, x1, y1 = (int(np.clip(value, 0, side)) for value in (x0 - 0.15 * grown, y0 - grown, x1 + 0.15 * grown, y1 + 0.3 * grown))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return window
+    painted, kind = window.copy(), random.random()
+    new: np.ndarray
+    inside = window[y0:y1, x0:x1]
+    if kind < 0.3:
+        new = np.full_like(inside, inside.mean(axis=(0, 1)) if random.random() < 0.6 else random.integers(0, 256, 3))
+    elif kind < 0.5:
+        new = np.clip(inside.mean(axis=(0, 1)) + random.normal(0, random.uniform(3, 30), inside.shape), 0, 255).astype(np.uint8)
+    elif kind < 0.8:
+        small = cv2.resize(inside, tuple(int(value) for value in random.integers(1, 4, 2)), interpolation=cv2.INTER_AREA)
+        new = cv2.resize(small, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC)
+    else:
+        border = window[max(y1, side - 12) :, :] if side - y1 > 12 else window[: max(y0, 4), :]
+        new = cv2.resize(border, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+    if random.random() < 0.5:
+        painted[y0:y1, x0:x1] = new
+        return painted
+    mask: np.ndarray = np.zeros((side, side), np.float32)
+    cv2.ellipse(mask, ((x0 + x1) // 2, (y0 + y1) // 2), ((x1 - x0) // 2, (y1 - y0) // 2), 0, 0, 360, 1, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), max(side / 60, 0.5))[y0:y1, x0:x1, None]
+    painted[y0:y1, x0:x1] = (inside * (1 - mask) + new * mask).astype(np.uint8)
+    return painted
 
 
 def _rounded(piece: Image, random: np.random.Generator) -> tuple[Image, np.ndarray]:

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from fkp.config import Config
-from fkp.data.scenes import Scenes, open_pool
+from fkp.data.scene_pool import open_pool
+from fkp.data.scenes import Scenes
 
 #: Images (N, 3, S, S) uint8, and for each one (M, 7, 2) shapes and (M,) whether they count, see `Scenes`.
 Batch = tuple[Tensor, list[Tensor], list[Tensor]]

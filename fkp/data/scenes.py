@@ -7,35 +7,18 @@ the run alone, so that a resumed run sees the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from fkp.config import Config
 from fkp.data import distractors
-from fkp.data.extra import faces_that_train, load_extra
-from fkp.data.labels import Catalog, load_labels
-from fkp.data.synthetic.render import frame_of
-from fkp.errors import FkpError
-from fkp.scheme import IBUG68, Scheme
-from fkp.vision.align import five_points
-from fkp.vision.crop import Crop, box_of_points
-from fkp.vision.image import Image, read_image
+from fkp.data.scene_pool import AROUND, SMALL_PX, Pool
+from fkp.vision.image import Image
 
 #: Rows of a face's shape: low and high corner of its box, then eyes, tip of the nose and corners of the mouth.
 SHAPE = 7
-#: A face is kept with so much around it, as a multiple of its box: what the labelled images have.
-_AROUND = 2.4
-#: Side of a kept face's window. Its face is half as long: the length from which on a larger one would be sharper.
-_KEPT_PX = 224
-#: Side of its small copy, for faces up to half of this.
-_SMALL_PX = 80
-#: A background photograph is kept no longer than this.
-_BACKGROUND_PX = 512
 #: Faces shorter than this, or of which less than this part is inside the scene, neither count as found nor as missed.
 _LEAST_PX, _LEAST_PART = 7.0, 0.5
 #: Faces keep so far from each other: the distance of their middles as a part of their mean length.
@@ -44,84 +27,6 @@ _APART = 0.95
 
 #: An image that is painted on, (H, W) whose face each pixel is of, and the number of the face that is painted.
 _Onto = tuple[Image, np.ndarray, int]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What scenes are made of.
-
-    Attributes:
-        windows: Of each face, (P, P, 3) uint8 around it.
-        small: (N, Q, Q, 3) uint8, the same, smaller.
-        shapes: (N, 7, 2) in windows, as a part of their side: 0 and 1 are their borders.
-        known: (N, 4) the part of each window that its image covers, x0, y0, x1, y1 likewise.
-        backgrounds: Photographs without faces.
-    """
-
-    windows: Sequence[Image]
-    small: np.ndarray
-    shapes: np.ndarray
-    known: np.ndarray
-    backgrounds: Sequence[Image]
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-
-def open_pool(config: Config, subset: str) -> Pool:
-    """Decode the faces of a subset, and of `data.extra` where it trains, and the backgrounds.
-
-    Raises:
-        FkpError: A set or a folder is missing, empty or broken.
-    """
-    parts: list[tuple[Catalog, np.ndarray]] = []
-    catalog = load_labels(config.data)
-    rows = catalog.rows(subset, config.data)
-    if not len(rows):
-        raise FkpError(f"the {subset} subset of {catalog.root} is empty: add persons or choose other folds")
-    parts.append((catalog, rows))
-    if subset == "train":
-        parts += [(some, faces_that_train(some, config.data)) for some in load_extra(config.data)]
-    faces = [(some, int(row)) for some, chosen in parts for row in chosen]
-    windows, shapes, known = [], [], []
-    for some, row in tqdm(faces, f"faces that {subset}", unit="face", mininterval=1.0, delay=2.0):
-        window, shape, inside = _window(some.image(row), some.points_px[row], some.scheme)
-        windows.append(window)
-        shapes.append(shape)
-        known.append(inside)
-    if subset == "train":
-        for index in range(config.detect.drawn):
-            _, _, image, points_px = frame_of(index, config.train.seed)
-            window, shape, inside = _window(image, points_px, IBUG68)
-            windows.append(window)
-            shapes.append(shape)
-            known.append(inside)
-    small = np.stack([cv2.resize(window, (_SMALL_PX, _SMALL_PX), interpolation=cv2.INTER_AREA) for window in windows])
-    return Pool(windows, small, np.array(shapes), np.array(known), list(_backgrounds(config, subset)))
-
-
-def _window(image: Image, points_px: np.ndarray, scheme: Scheme) -> tuple[Image, np.ndarray, np.ndarray]:
-    """A face with its surroundings, its shape there, and the part that the image covers."""
-    box = box_of_points(points_px)
-    side = float(_AROUND * (box[2:] - box[:2]).max())
-    size = min(_KEPT_PX, max(round(side), 16))
-    crop = Crop.of_box(box, size, _AROUND)
-    shape = np.concatenate([box.reshape(2, 2), five_points(points_px, scheme)])
-    height, width = image.shape[:2]
-    inside = np.clip((crop.do(np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])) + 0.5) / size, 0, 1)
-    return crop.apply(image, 3).transpose(1, 2, 0).copy(), (crop.do(shape) + 0.5) / size, inside.reshape(4)
-
-
-def _backgrounds(config: Config, subset: str) -> Iterator[Image]:
-    """Photographs without faces; a tenth of them is for validation."""
-    for folder in config.detect.backgrounds:
-        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-        if not paths:
-            raise FkpError(f"{folder} of detect.backgrounds holds no photograph: name another folder, or fetch one with `fkp data fetch`")
-        for path in paths[::10] if subset != "train" else [path for index, path in enumerate(paths) if index % 10]:
-            image = read_image(path)
-            zoom = min(_BACKGROUND_PX / max(image.shape[:2]), 1.0)
-            yield cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA) if zoom < 1 else image
 
 
 class Scenes:
@@ -200,14 +105,14 @@ class Scenes:
         """Put a face into the image; `whole` with all that surrounds it, or cut out roundly. Returns its shape."""
         pool = self.pool
         shape = pool.shapes[face]
-        window = pool.small[face] if length <= _SMALL_PX / _AROUND * 1.3 else pool.windows[face]
+        window = pool.small[face] if length <= SMALL_PX / AROUND * 1.3 else pool.windows[face]
         side = window.shape[0]
         own = _length(shape) * side
         kind = random.random()
         turn = random.normal(0, 12 if kind < 0.7 else 35) if kind < 0.88 else random.uniform(-180, 180)
         flip = random.random() < 0.5
         if painted:
-            window = _painted_over(window, shape * side, random)
+            window = distractors.painted_over(window, shape * side, random)
         zoom = length / own
         if zoom < 0.6:  # Bilinear sampling would skip pixels.
             smaller = max(round(side * zoom * 1.3), 4)
@@ -258,7 +163,7 @@ class Scenes:
             face = int(random.integers(len(pool)))
             window, (x0, y0, x1, y1) = pool.windows[face], pool.known[face]
             side = window.shape[0]
-            source = _painted_over(window, pool.shapes[face] * side, random)
+            source = distractors.painted_over(window, pool.shapes[face] * side, random)
             source = source[round(y0 * side) : max(round(y1 * side), 1), round(x0 * side) : max(round(x1 * side), 1)]
         height, width = source.shape[:2]
         part = min(height, width) * (random.uniform(0.35, 1.0) if random.random() < 0.7 else random.uniform(0.08, 0.35))
@@ -324,37 +229,6 @@ def _part_seen(mine: np.ndarray, shape: np.ndarray) -> float:
     (x0, y0), (x1, y1) = np.round(shape[:2]).astype(int)
     inside = mine[max(y0, 0) : max(y1 + 1, 0), max(x0, 0) : max(x1 + 1, 0)]
     return float(inside.sum() / max((x1 + 1 - x0) * (y1 + 1 - y0), 1))
-
-
-def _painted_over(window: Image, shape: np.ndarray, random: np.random.Generator) -> Image:
-    """The window with its face gone: under a flat or a rough colour, smeared, or under a piece from elsewhere in the window."""
-    side = window.shape[0]
-    (x0, y0), (x1, y1) = shape[:2]
-    grown = 0.3 * (y1 - y0)
-    x0, y0, x1, y1 = (int(np.clip(value, 0, side)) for value in (x0 - 0.15 * grown, y0 - grown, x1 + 0.15 * grown, y1 + 0.3 * grown))
-    if x1 - x0 < 2 or y1 - y0 < 2:
-        return window
-    painted, kind = window.copy(), random.random()
-    new: np.ndarray
-    inside = window[y0:y1, x0:x1]
-    if kind < 0.3:
-        new = np.full_like(inside, inside.mean(axis=(0, 1)) if random.random() < 0.6 else random.integers(0, 256, 3))
-    elif kind < 0.5:
-        new = np.clip(inside.mean(axis=(0, 1)) + random.normal(0, random.uniform(3, 30), inside.shape), 0, 255).astype(np.uint8)
-    elif kind < 0.8:
-        small = cv2.resize(inside, tuple(int(value) for value in random.integers(1, 4, 2)), interpolation=cv2.INTER_AREA)
-        new = cv2.resize(small, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC)
-    else:
-        border = window[max(y1, side - 12) :, :] if side - y1 > 12 else window[: max(y0, 4), :]
-        new = cv2.resize(border, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-    if random.random() < 0.5:
-        painted[y0:y1, x0:x1] = new
-        return painted
-    mask: np.ndarray = np.zeros((side, side), np.float32)
-    cv2.ellipse(mask, ((x0 + x1) // 2, (y0 + y1) // 2), ((x1 - x0) // 2, (y1 - y0) // 2), 0, 0, 360, 1, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), max(side / 60, 0.5))[y0:y1, x0:x1, None]
-    painted[y0:y1, x0:x1] = (inside * (1 - mask) + new * mask).astype(np.uint8)
-    return painted
 
 
 def _photograph(image: Image, random: np.random.Generator) -> Image:

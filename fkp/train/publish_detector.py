@@ -54,7 +54,8 @@ def publish_detector(run: Run, checkpoint: Path, given: Config, faces: Faces, re
     """Write the bundle, choose its scores on the validation scenes, measure it on those of the test subset, and log it all."""
     from fkp.bundle import update_bundle, write_bundle
     from fkp.common.files import write
-    from fkp.data.scenes import Scenes, open_pool
+    from fkp.data.scene_pool import open_pool
+    from fkp.data.scenes import Scenes
     from fkp.model.detection_module import DetectionNet
     from fkp.vision.detect.own import OwnDetector
 

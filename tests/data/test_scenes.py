@@ -10,7 +10,8 @@ import pytest
 
 from fkp.config import Config
 from fkp.data.scene_data import SceneBatches
-from fkp.data.scenes import Pool, Scenes, open_pool
+from fkp.data.scene_pool import Pool, open_pool
+from fkp.data.scenes import Scenes
 from fkp.errors import FkpError
 from fkp.scheme import IBUG68
 from fkp.vision.align import five_points
