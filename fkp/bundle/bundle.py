@@ -135,7 +135,7 @@ def write_bundle(
         if config.export.int8 and calibration_u8 is not None:
             from fkp.bundle.quantize import quantize
 
-            quantize(unfinished / "model.onnx", calibration_u8)
+            quantize(unfinished / "model.onnx", calibration_u8, exact_outputs=config.task == "detect")
             forget_source(unfinished / "model.onnx")
         write_sums(unfinished, (*FILES, *OPTIONAL))
     return open_bundle(folder, config.task)

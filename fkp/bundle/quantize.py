@@ -12,6 +12,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,14 @@ CALIBRATION_CROPS = 256
 _QUANTISED = ["Conv", "Add", "Relu", "Resize"]
 
 
-def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
+def quantize(onnx_path: Path, crops_u8: np.ndarray, exact_outputs: bool = False) -> None:
     """Replace a network of floats by one of integers; its input and its outputs stay what they were.
 
     Args:
         onnx_path: The file, rewritten in place.
         crops_u8: (N, C, S, S) uint8, training crops that nothing was changed in.
+        exact_outputs: Whether the last convolutions stay in floats: what they tell is used as it is. A detector's scores and boxes in one
+            range of 256 steps are a quarter of a stride, or a quarter of a side, apart.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -46,7 +49,9 @@ def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
-        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+        nodes = onnx.load(prepared).graph.node
+        convolutions = [node.name for node in nodes if node.op_type == "Conv"]
+        in_floats = convolutions[:1] + (_last(nodes) if exact_outputs else [])
         level = logging.root.level
         logging.root.setLevel(logging.ERROR)  # The tool advises by the root logger what was just done.
         try:
@@ -56,7 +61,7 @@ def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
                 Crops(),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_QUANTISED,
-                nodes_to_exclude=convolutions[:1],
+                nodes_to_exclude=in_floats,
                 per_channel=True,
                 # One bit less for the weights: processors without VNNI add pairs of products in 16 bits, which would overflow.
                 reduce_range=True,
@@ -65,3 +70,16 @@ def quantize(onnx_path: Path, crops_u8: np.ndarray) -> None:
             )
         finally:
             logging.root.setLevel(level)
+
+
+def _last(nodes: Any) -> list[str]:
+    """Names of the convolutions that no other one comes after."""
+    further: set[str] = set()  # Tensors that a convolution is made of.
+    last = []
+    for node in reversed(nodes):
+        reaches = any(name in further for name in node.output)
+        if node.op_type == "Conv" and not reaches:
+            last.append(node.name)
+        if node.op_type == "Conv" or reaches:
+            further.update(node.input)
+    return last

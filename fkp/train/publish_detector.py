@@ -99,7 +99,7 @@ def _card(config: Config, faces: Faces, known: dict[str, Any]) -> str:
         *(_extra(root, some) for root, some in zip(config.data.extra, faces.extra, strict=True)),
         f"- backgrounds: {_join(config.detect.backgrounds)}labelled images with their faces painted over",
         "- trained again by: `fkp train --config config.json --track.run_name NEW_NAME`",
-        f"- a face needs the score {known['detector']['min_score']:g}; below {known['detector']['doubt_score']:g} there is no doubt",
+        f"- a face needs the score {known['detector']['min_score']:g}; from {known['detector']['doubt_score']:g} on a closer look decides",
         "",
         f"Average precision at an overlap of {HIT_IOU:g} and recall at 0.3, on scenes of persons that no training saw:",
         "",

@@ -23,9 +23,9 @@ def seen(*faces: tuple[float, float], false: tuple[float, ...] = ()) -> Seen:
 
 def test_the_score_parts_right_from_wrong_and_doubt_reaches_lower() -> None:
     alone = seen(*[(60.0, 0.9)] * 9, (20.0, 0.0), (32.0, 0.2))
-    told = choose_scores(seen(*[(40.0, 0.8)] * 10, (40.0, 0.35), false=(0.4, 0.45, 0.5)), alone)
+    told = choose_scores(seen(*[(40.0, 0.8)] * 10, (40.0, 0.35), *[(12.0, 0.2)] * 5, false=(0.4,)), alone)
     assert (told["sure_px"], told["least_px"]) == (48, 24)
-    assert told["min_score"] == 0.34, "a face is worth more than three that are none"
+    assert told["min_score"] == 0.34, "a face is worth as much as one that is none, and the short ones do not choose"
     assert told["doubt_score"] == 0.1 and told["tile_score"] > told["min_score"]
     many = choose_scores(seen(*[(40.0, 0.8)] * 4, false=(0.3,) * 40), alone)
     assert many["doubt_score"] > 0.3, "not everything is worth a closer look"

@@ -14,6 +14,8 @@ from fkp.vision.detect.candidates import iou
 _HIT_IOU = 0.3
 #: So many faces for each number that is fitted.
 _FACES_PER_NUMBER = 10
+#: Ridge, as a part of the number of faces: points of a face move together, and least squares alone would weigh one against another.
+_RIDGE = 1e-4
 #: No box is smaller than this part of the detector's, whatever the facial points say: a crop needs some area.
 _SMALLEST = 0.25
 
@@ -65,8 +67,10 @@ class BoxMap:
         low, high = truth_xyxy[hit, :2], truth_xyxy[hit, 2:]
         wanted = np.concatenate([((low + high) / 2 - middle) / side, (high - low) / side], axis=1)
         kept = np.ones(len(terms), bool)
+        penalty = np.sqrt(_RIDGE * len(terms)) * np.eye(columns)[1:]
         for _ in range(3):
-            weights = np.linalg.lstsq(terms[kept], wanted[kept], rcond=None)[0]
+            both = np.concatenate([terms[kept], penalty]), np.concatenate([wanted[kept], np.zeros((columns - 1, 4))])
+            weights = np.linalg.lstsq(*both, rcond=None)[0]
             miss = np.abs(wanted - terms @ weights).max(axis=1)
             kept = miss <= np.percentile(miss, 95)
         return cls(tuple(tuple(round(float(v), 4) for v in row) for row in weights.T))

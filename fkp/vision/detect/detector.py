@@ -21,9 +21,9 @@ _LARGE = 0.4
 #: From so many times `size_px` on an image is large: its first pass is `coarse_px` long.
 _LARGE_IMAGE = 3
 
-#: Where nothing is found and something has this score, the image is looked at in these lengths, too, as parts of `size_px`: a face that
-#: stands on its head is found at one size and not at another.
-_MAYBE, _AGAIN = 0.35, (1 / 3, 2 / 3, 0.8)
+#: Where nothing is found and something has this part of `min_score`, the image is looked at turned, by so many quarters: a detector knows few
+#: faces that stand on their heads. Then in these lengths, as parts of `size_px`: some are found at one size and not at another.
+_MAYBE, _QUARTERS, _AGAIN = 0.55, (1, 2, 3), (1 / 3, 2 / 3, 0.8)
 
 #: A window's box may lie so near to a border inside the image, as part of the window's side, before it counts as cut off.
 _EDGE = 0.01
@@ -149,17 +149,35 @@ class FaceDetector:
         width, height = pyramid.size
         window = whole(width, height, self._first_px(max(width, height)))
         seen = self._look(pyramid, window)
-        found, large_px = self._sure(seen), _LARGE * self.backend.size_px * window.zoom
-        if (seen.lengths_px > large_px).any() or not len(found):
-            around = self._sure(self._look(pyramid, padded(width, height, self.backend.size_px)))
+        size_px, found, at_large = self.backend.size_px, self._sure(seen), seen
+        large_px = _LARGE * size_px * window.zoom
+        if max(window.width, window.height) > size_px:
+            # A pass over a large image is for its small faces, and may show nothing of one that is a quarter as long as it.
+            plain = whole(width, height, size_px)
+            at_large = self._look(pyramid, plain)
+            longer = self._sure(at_large)
+            found = Candidates.join([found[found.lengths_px <= large_px], longer[longer.lengths_px > large_px / 2]])
+            large_px = _LARGE * size_px * plain.zoom
+        if (at_large.lengths_px > large_px).any() or not len(found):
+            around = self._sure(self._look(pyramid, padded(width, height, size_px)))
             found = Candidates.join([found[found.lengths_px <= large_px], around])
-        for part in _AGAIN:
-            if len(found) or not (seen.scores >= _MAYBE).any():
-                break
-            length = part * self.backend.size_px
-            found = self._sure(self._look(pyramid, whole(width, height, length, round((self.backend.size_px - length) / 2))))
+        if not len(found) and (seen.scores >= _MAYBE * self.backend.min_score).any():
+            found = self._look_again(pyramid)
         found = merge(found)
         return self._find_small(pyramid, found, seen, window.zoom) if self._tiles else found
+
+    def _look_again(self, pyramid: Pyramid) -> Candidates:
+        """What is found in the image turned, or else at other lengths."""
+        size_px = self.backend.size_px
+        window = whole(*pyramid.size, size_px)
+        for quarters in _QUARTERS:
+            if len(found := self._sure(self._look(pyramid, window, quarters))):
+                return found
+        for part in _AGAIN:
+            window = whole(*pyramid.size, part * size_px, round((1 - part) * size_px / 2))
+            if len(found := self._sure(self._look(pyramid, window))):
+                break
+        return found
 
     def _first_px(self, longest: int) -> float:
         """Length of the first pass over an image."""
@@ -239,10 +257,22 @@ class FaceDetector:
         whole_ones = (found.shapes_px[:, 0] > low).all(axis=1) & (found.shapes_px[:, 1] < high).all(axis=1)
         return found[whole_ones & (found.lengths_px < most_px * window.zoom)]
 
-    def _look(self, pyramid: Pyramid, window: Window) -> Candidates:
-        """Candidates of one window, in image pixels."""
-        found = self.backend.look(pyramid.cut(window))
-        return Candidates(window.undo(found.shapes_px), found.scores)
+    def _look(self, pyramid: Pyramid, window: Window, quarters: int = 0) -> Candidates:
+        """Candidates of one window, in image pixels, by a look at it turned by so many quarters to the left."""
+        pixels_u8 = pyramid.cut(window)
+        found = self.backend.look(np.ascontiguousarray(np.rot90(pixels_u8, quarters)) if quarters else pixels_u8)
+        height, width = pixels_u8.shape[:2]
+        return Candidates(window.undo(_undo_quarters(found.shapes_px, quarters, width, height)), found.scores)
+
+
+def _undo_quarters(shapes_px: np.ndarray, quarters: int, width: int, height: int) -> np.ndarray:
+    """(N, 2 + P, 2) shapes of an image that was turned by quarters to the left, in the image before, of `width` x `height`."""
+    if not quarters:
+        return shapes_px
+    x, y = np.moveaxis(shapes_px, -1, 0)
+    before = np.stack({1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}[quarters], axis=-1)
+    before[:, 0], before[:, 1] = before[:, :2].min(axis=1), before[:, :2].max(axis=1)
+    return before
 
 
 def _turned(points_px: np.ndarray, middle_px: np.ndarray, angle: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_fit_finds_the_affine_among_outliers_and_misses() -> None:
     some[5:15] = np.nan  # and some that were not found.
     fitted = BoxMap.fit(some, truth, 1)
     assert fitted is not None
-    np.testing.assert_allclose(fitted.rows, gentle.rows, atol=1e-3)
+    np.testing.assert_allclose(fitted.rows, gentle.rows, atol=3e-3)
 
 
 def test_points_on_a_part_of_the_face_are_fitted_too() -> None:

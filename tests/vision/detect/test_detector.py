@@ -84,6 +84,32 @@ def test_the_default_is_our_own_unless_a_model_was_calibrated_for_blazeface_alon
         assert open_detector(box_maps=maps).backend.name == expected
 
 
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_doubtful_face_is_looked_at_turned(red: Any, quarters: int) -> None:
+    """A backend that is sure of red squares with a blue one on their right alone: it must see the image upright once."""
+
+    def look(pixels_u8: Image) -> Candidates:
+        found = type(red).look(red, pixels_u8)
+        (x, y) = np.round(found.shapes_px[:, 2:].mean(axis=1)).astype(int).T
+        beside = np.minimum(x + np.round(0.8 * found.lengths_px).astype(int), pixels_u8.shape[1] - 1)
+        return Candidates(found.shapes_px, np.where(pixels_u8[y, beside, 2] > 128, 0.9, 0.4))
+
+    red_looks, canvas = Mock(wraps=red), image(250, 180, (100, 60, 140, 100))
+    red_looks.look, red_looks.min_score = look, red.min_score
+    for name in ("name", "size_px", "coarse_px", "sure_px", "least_px", "tile_score", "facial_points", "box_map"):
+        setattr(red_looks, name, getattr(red, name))
+    canvas[60:100, 140:165] = (0, 0, 255)
+    upright = FaceDetector(red_looks).find(canvas)
+    turned = FaceDetector(red_looks).find(np.ascontiguousarray(np.rot90(canvas, -quarters)))
+    assert len(upright) == len(turned) == 1
+    height, width = canvas.shape[:2]
+    x, y = np.moveaxis(upright.shapes_px[0], -1, 0)
+    x, y = {0: (x, y), 1: (height - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, width - 1 - x)}[quarters]
+    expected = np.stack([x, y], axis=-1)
+    expected[:2] = np.sort(expected[:2], axis=0)
+    np.testing.assert_allclose(turned.shapes_px[0], expected, atol=1.5)
+
+
 def test_a_face_that_the_image_shows_is_not_lost_in_tiles(red: Any) -> None:
     box = (100, 50, 400, 350)
     (found,) = FaceDetector(red).detect(image(900, 600, box))
