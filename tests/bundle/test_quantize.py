@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
-from onnxruntime import InferenceSession
 
 from fkp.bundle import Bundle, load_network, open_bundle, write_bundle
-from fkp.config import Config, build_config
+from fkp.config import Config
 from fkp.errors import FkpError
-from fkp.model.detection import DetectionNetwork
 from fkp.predict import Predictor
-from fkp.vision.detect.cells import STRIDES
 
 
 def crops_of(config: Config, count: int) -> np.ndarray:
@@ -66,17 +62,3 @@ def test_no_integers_without_crops(tiny_bundle: Bundle, tmp_path: Path) -> None:
 def test_the_weights_stay_in_floats(integers: Bundle, tiny_bundle: Bundle) -> None:
     ours, theirs = (load_network(open_bundle(bundle.path)).state_dict() for bundle in (integers, tiny_bundle))
     assert all((ours[name] == value).all() for name, value in theirs.items())
-
-
-def test_what_a_detector_tells_is_not_in_steps(tmp_path: Path) -> None:
-    """In one range of 256 steps the lengths of faces would be a quarter apart."""
-    config = build_config({"task": "detect", "input.channels": 3, "model": {"arch": "slim", "width": 8, "depth": 1}, "export.int8": True})
-    torch.manual_seed(0)
-    images_u8 = np.random.default_rng(0).integers(0, 256, (8, 3, 64, 64), np.uint8)
-    bundle = write_bundle(tmp_path / "bundle", DetectionNetwork(config).eval(), config, {}, "", calibration_u8=images_u8)
-    convolutions = [node for node in onnx.load(bundle.onnx_path).graph.node if node.op_type == "Conv"]
-    quantised = {output for node in onnx.load(bundle.onnx_path).graph.node if node.op_type == "DequantizeLinear" for output in node.output}
-    in_floats = [node for node in convolutions if node.input[0] not in quantised or node.input[1] not in quantised]
-    assert len(in_floats) == 1 + len(STRIDES) < len(convolutions) // 2
-    (told,) = InferenceSession(bundle.onnx_path).run(None, {"images_u8": images_u8[:1]})
-    assert len(np.unique(told)) > 0.9 * told.size

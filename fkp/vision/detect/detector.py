@@ -21,8 +21,8 @@ _LARGE = 0.4
 #: From so many times `size_px` on an image is large: its first pass is `coarse_px` long.
 _LARGE_IMAGE = 3
 
-#: Where nothing is found and something has this part of `min_score`, the image is looked at turned, by so many quarters: a detector knows few
-#: faces that stand on their heads. Then in these lengths, as parts of `size_px`: some are found at one size and not at another.
+#: Where nothing is found and something has this part of `min_score`, the image is looked at turned, by so many quarters: a detector knows
+#: few faces that stand on their heads. Then in these lengths, as parts of `size_px`: some are found at one size and not at another.
 _MAYBE, _QUARTERS, _AGAIN = 0.55, (1, 2, 3), (1 / 3, 2 / 3, 0.8)
 
 #: A window's box may lie so near to a border inside the image, as part of the window's side, before it counts as cut off.

@@ -17,6 +17,7 @@ from fkp.vision.detect import OWN, iou, open_detector
 from fkp.vision.detect.candidates import Candidates, one_scale
 from fkp.vision.detect.cells import decode
 from fkp.vision.detect.own import OwnDetector
+from fkp.vision.detect.session import small_session
 from fkp.vision.image import read_image
 
 REPO = Path(__file__).resolve().parents[3]
@@ -60,6 +61,9 @@ def test_the_one_that_ships_is_whole_and_says_what_it_was_trained_on() -> None:
     assert f"{bundle.metrics['test']['ap_pct']:.1f} %" in bundle.card
     assert not re.search(rb"\.py\b", bundle.onnx_path.read_bytes()), "no stack trace travels with a model"
     assert sum(value.size for value in _weights(bundle.path).values()) < 300_000
+    noise = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8)
+    (told,) = small_session(bundle.onnx_path.read_bytes()).run(None, {"images_u8": noise})
+    assert len(np.unique(told)) > 0.9 * told.size, "the integers inside do not show in steps"
 
 
 def _weights(folder: Path) -> dict[str, np.ndarray]:
