@@ -30,12 +30,11 @@ from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
 from fkp.predict.belief import DISBELIEF, DOUBT, UNSURE, Belief, belief_of, median_ratio
 from fkp.predict.predictor import fuse
 from fkp.vision.crop import Crop, box_of_points
-from fkp.vision.detect import BLAZEFACE, Detection, open_detector
-from fkp.vision.detect.blazeface import BlazeFace
+from fkp.vision.detect import Detection, open_detector
 from fkp.vision.image import Image, read_image
 
 RIGHT_NME_PCT = 12.0
-FLOOR = 0.4
+FLOOR = 0.3
 TURNS_DEG = (30, 60, 90, 105, 120, 135, 150, 165, 180, 195, 210, 225, 240, 255, 270)
 GIVEN_DEG = (0, 30, 60, 75, 90, 120, 150, 180, 225, 270)
 #: By which turns a doubted face is looked at again.
@@ -98,8 +97,7 @@ class _Measure:
     def __init__(self, predictor: Predictor, median: float) -> None:
         self.predictor, self.median = predictor, median
         predictor.belief, predictor.min_quality = Belief(0.0, 0.0), 0.0  # One plain search each: the rule is applied below.
-        self.low = open_detector(BLAZEFACE, predictor.bundle.face_boxes)
-        self.low.backend = BlazeFace()
+        self.low = open_detector(box_maps=predictor.bundle.face_boxes)
         self.low.backend.min_score = FLOOR
 
     def __call__(self, image: Image, truth_px: np.ndarray | None) -> Iterator[Answers]:

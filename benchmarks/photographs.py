@@ -8,7 +8,7 @@ one labelled face counts; all else that is found there is an "other", which may 
 
 - fkp: the detector's passes and looks, and landmarks of each face
 - fkp, coarse: the same with `--smallest-face 0.05`
-- fkp, own: the same with the detector that fkp trains, `--detector fkp`
+- blazeface: the same with `--detector blazeface`
 - limit: one pass of the detector's network over the reduced image, and the landmarks of the faces that are there
 - dlib: its frontal detector, the image as it is; no landmarks, as no package ships weights for them
 - mediapipe: Face Mesh of 0.10.21 for up to ten faces, in an environment that this script makes (in --environment, where it stays)
@@ -43,7 +43,7 @@ from fkp.predict import Predictor
 from fkp.predict.predictor import given_boxes
 from fkp.scheme import IBUG68
 from fkp.vision.crop import box_of_points
-from fkp.vision.detect import OWN, iou
+from fkp.vision.detect import BLAZEFACE, OWN, iou
 from fkp.vision.detect.detector import FaceDetector
 from fkp.vision.detect.pyramid import Pyramid
 from fkp.vision.detect.windows import whole
@@ -99,8 +99,8 @@ def main() -> None:
     _print_decoding(predictor, [encode_image(scene.image, ".jpg") for scene in scenes])
     rows: list[tuple[str, Find]] = [
         ("fkp", _boxes_by(predictor)),
-        ("fkp, coarse", _boxes_by(Predictor(predictor.bundle, detector="blazeface:0.05"))),
-        ("fkp, own", _boxes_by(Predictor(predictor.bundle, detector=OWN))),
+        ("fkp, coarse", _boxes_by(Predictor(predictor.bundle, detector=f"{OWN}:0.05"))),
+        ("blazeface", _boxes_by(Predictor(predictor.bundle, detector=BLAZEFACE))),
     ]
     if arguments.yunet:
         rows.append(("yunet", _boxes_by(Predictor(predictor.bundle, detector=str(arguments.yunet)))))
