@@ -4,7 +4,7 @@
 
 The faces are those of the validation fold that did not train the bundle, as they are and changed; an answer is right where its
 NME is below 12 %. False detections come from the same frames with their faces painted over. There the detector's floor is
-lowered from 0.6 to 0.4: at its own it reports too few to count. Limits are multiples of the bundle's median, see
+lowered from 0.4 to 0.3: at its own it reports too few to count. Limits are multiples of the bundle's median, see
 `fkp.predict.belief`, which holds the chosen ones.
 """
 
