@@ -338,10 +338,11 @@ def tiny_bundle(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def unbelieved() -> np.ndarray:
-    """A drawn face upside down: the detector finds it, and the shipped networks do not believe what they see."""
+    """A drawn face whose lower half stands above the upper one: the detector finds it, and the shipped networks do not believe it."""
     from fkp.data.synthetic.render import frame_of
 
-    return np.ascontiguousarray(frame_of(55, 1)[2][::-1, ::-1])
+    image = frame_of(224, 1)[2]
+    return np.roll(image, -(len(image) // 2), axis=0)
 
 
 @pytest.fixture
