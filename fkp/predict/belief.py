@@ -17,9 +17,9 @@ from fkp.bundle.drift import BOUNDS, ERROR_RATIO, MEDIAN, REFERENCE, error_ratio
 #: Quality falls to 1/e where the mean expected error reaches this part of the box's longer side.
 QUALITY_SCALE = 0.05
 #: Above so many medians a face is looked at again, turned; above so many it is not believed. Of the shipped model's right answers on
-#: validation frames the second limit leaves out none of 232 as they are and of 923 turned by up to 90 degrees, and 10 of 871 that
-#: are coarse, dark, blurred or half covered: 0.5 % of all; 1.9 would leave out 56 of these. Of wrong answers it leaves out 85 % where the
-#: frame is upside down (the turned looks come before and mend nearly all of these) and 85 % where the face is painted over:
+#: validation frames the second limit leaves out none of 232 as they are and of 915 turned by up to 90 degrees, and 16 of 854 that
+#: are coarse, dark, blurred or half covered: 0.8 % of all; 1.9 would leave out 52 of these. Of wrong answers it leaves out 82 % where the
+#: frame is upside down (the turned looks come before and mend half of these) and 87 % where the face is painted over:
 #: `benchmarks/belief.py`. A network after seven epochs loses no face either, but tells right from wrong less well.
 DOUBT, DISBELIEF = 1.5, 2.2
 #: Above so many medians a single point is one that the network is unsure of, and drawn hollow. Of the shipped model's points of validation
