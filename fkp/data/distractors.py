@@ -26,11 +26,11 @@ def drawn(random: np.random.Generator) -> tuple[Image, np.ndarray]:
     mask: np.ndarray = np.ones((_SIDE_PX, _SIDE_PX), np.float32)
     kind = random.random()
     if kind < 0.4:
-        _write(image, above, random)
+        _draw_letters(image, above, random)
     elif kind < 0.7:
-        _sew(image, mask, above, random)
+        _draw_button(image, mask, above, random)
     else:
-        _weave(image, above, random)
+        _draw_pattern(image, above, random)
     return image, mask
 
 
@@ -117,7 +117,7 @@ def _two_colours(random: np.random.Generator) -> tuple[list[int], list[int]]:
     return below.tolist(), above.tolist()
 
 
-def _write(image: np.ndarray, colour: list[int], random: np.random.Generator) -> None:
+def _draw_letters(image: np.ndarray, colour: list[int], random: np.random.Generator) -> None:
     """One to six letters, or a few lines of them."""
     font, thickness = _FONTS[int(random.integers(len(_FONTS)))], int(random.integers(1, 8))
     lines = int(random.integers(1, 4))
@@ -131,7 +131,7 @@ def _write(image: np.ndarray, colour: list[int], random: np.random.Generator) ->
         cv2.putText(image, text, (x, y), font, scale, colour, max(round(thickness * min(scale, 1.0)), 1), cv2.LINE_AA)
 
 
-def _sew(image: np.ndarray, mask: np.ndarray, colour: list[int], random: np.random.Generator) -> None:
+def _draw_button(image: np.ndarray, mask: np.ndarray, colour: list[int], random: np.random.Generator) -> None:
     """A button, a wheel, a lamp: a disc with rings and holes."""
     middle, radius = _SIDE_PX // 2, random.uniform(0.3, 0.48) * _SIDE_PX
     cv2.circle(image, (middle, middle), round(radius), colour, -1, cv2.LINE_AA)
@@ -151,7 +151,7 @@ def _sew(image: np.ndarray, mask: np.ndarray, colour: list[int], random: np.rand
         mask *= disc
 
 
-def _weave(image: np.ndarray, colour: list[int], random: np.random.Generator) -> None:
+def _draw_pattern(image: np.ndarray, colour: list[int], random: np.random.Generator) -> None:
     """A pattern that repeats: stripes, checks, dots, petals."""
     y, x = np.mgrid[:_SIDE_PX, :_SIDE_PX].astype(np.float32)
     period, other, angle = random.uniform(5, 30), random.uniform(5, 30), random.uniform(0, np.pi)

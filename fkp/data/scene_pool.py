@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fkp.config import Config
 from fkp.data.extra import faces_that_train, load_extra
-from fkp.data.labels import Catalog, load_labels
+from fkp.data.labels import load_labels
 from fkp.data.synthetic.render import frame_of
 from fkp.errors import FkpError
 from fkp.scheme import IBUG68, Scheme
@@ -58,28 +58,21 @@ def open_pool(config: Config, subset: str) -> Pool:
     Raises:
         FkpError: A set or a folder is missing, empty or broken.
     """
-    parts: list[tuple[Catalog, np.ndarray]] = []
     catalog = load_labels(config.data)
     rows = catalog.rows(subset, config.data)
     if not len(rows):
         raise FkpError(f"the {subset} subset of {catalog.root} is empty: add persons or choose other folds")
-    parts.append((catalog, rows))
+    parts, drawn = [(catalog, rows)], 0
     if subset == "train":
         parts += [(some, faces_that_train(some, config.data)) for some in load_extra(config.data)]
+        drawn = config.detect.drawn
     faces = [(some, int(row)) for some, chosen in parts for row in chosen]
-    windows, shapes, known = [], [], []
-    for some, row in tqdm(faces, f"faces that {subset}", unit="face", mininterval=1.0, delay=2.0):
-        window, shape, inside = _window(some.image(row), some.points_px[row], some.scheme)
-        windows.append(window)
-        shapes.append(shape)
-        known.append(inside)
-    if subset == "train":
-        for index in range(config.detect.drawn):
-            _, _, image, points_px = frame_of(index, config.train.seed)
-            window, shape, inside = _window(image, points_px, IBUG68)
-            windows.append(window)
-            shapes.append(shape)
-            known.append(inside)
+    labelled = (
+        _window(some.image(row), some.points_px[row], some.scheme)
+        for some, row in tqdm(faces, f"faces that {subset}", unit="face", mininterval=1.0, delay=2.0)
+    )
+    others = (_window(*frame_of(index, config.train.seed)[2:], IBUG68) for index in range(drawn))
+    windows, shapes, known = zip(*labelled, *others, strict=True)
     small = np.stack([cv2.resize(window, (SMALL_PX, SMALL_PX), interpolation=cv2.INTER_AREA) for window in windows])
     return Pool(windows, small, np.array(shapes), np.array(known), list(_backgrounds(config, subset)))
 

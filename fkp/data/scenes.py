@@ -113,12 +113,9 @@ class Scenes:
         flip = random.random() < 0.5
         if painted:
             window = distractors.painted_over(window, shape * side, random)
-        zoom = length / own
-        if zoom < 0.6:  # Bilinear sampling would skip pixels.
-            smaller = max(round(side * zoom * 1.3), 4)
-            window, zoom, side = cv2.resize(window, (smaller, smaller), interpolation=cv2.INTER_AREA), zoom * side / smaller, smaller
-        angle = np.radians(turn)
-        matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        (window,), zoom = _reduced([window], length / own)
+        side = len(window)
+        matrix = zoom * _rotation(turn)
         if flip:
             matrix = matrix @ np.diag([-1.0, 1.0])
         box_middle = shape[:2].mean(axis=0) * side - 0.5
@@ -183,12 +180,8 @@ class Scenes:
                 self._paste(nobody, face, length, middle, random, whole=False, painted=True)
                 continue
             piece, mask = self._distractor(face, kind, random)
-            zoom, angle = length / len(piece), np.radians(random.normal(0, 30))
-            if zoom < 0.6:
-                smaller = max(round(1.3 * length), 4)
-                piece, mask = (cv2.resize(some, (smaller, smaller), interpolation=cv2.INTER_AREA) for some in (piece, mask))
-                zoom = length / smaller
-            matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            (piece, mask), zoom = _reduced([piece, mask], length / len(piece))
+            matrix = zoom * _rotation(random.normal(0, 30))
             own_middle = np.full(2, (len(piece) - 1) / 2)
             _blend(nobody, piece, mask, np.concatenate([matrix, (middle - matrix @ own_middle)[:, None]], axis=1))
 
@@ -202,6 +195,20 @@ class Scenes:
         window = pool.windows[face]
         beside = distractors.piece_beside(window, pool.shapes[face, :2].reshape(4) * len(window), pool.known[face] * len(window), random)
         return beside or distractors.drawn(random)
+
+
+def _reduced(squares: Sequence[np.ndarray], zoom: float) -> tuple[Sequence[np.ndarray], float]:
+    """Squares of one size that are to be drawn with a zoom, and the zoom that is left: bilinear sampling alone would skip pixels."""
+    side = len(squares[0])
+    if zoom >= 0.6:
+        return squares, zoom
+    smaller = max(round(side * zoom * 1.3), 4)
+    return [cv2.resize(square, (smaller, smaller), interpolation=cv2.INTER_AREA) for square in squares], zoom * side / smaller
+
+
+def _rotation(degrees: float) -> np.ndarray:
+    angle = np.radians(degrees)
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _blend(onto: _Onto, window: Image, mask: np.ndarray, affine: np.ndarray) -> None:

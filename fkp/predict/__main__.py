@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fkp.errors import FkpError, run_command
 from fkp.shipped import DEFAULT_BUNDLE
 from fkp.vision.align import ARCFACE_SIZE_PX, LARGEST_PX, SMALLEST_PX
-from fkp.vision.detect import CHOICES, OWN, default_detector, with_smallest_face
+from fkp.vision.detect import CHOICES, OWN, detector_name, with_smallest_face
 from fkp.vision.smooth import OneEuroSettings
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     from fkp.predict.predictor import Predictor
 
     bundle = open_bundle(arguments.bundle)
-    detector = default_detector(bundle.face_boxes) if arguments.detector is None else arguments.detector
-    arguments.detector = with_smallest_face(detector, arguments.smallest_face)
+    arguments.detector = with_smallest_face(detector_name(arguments.detector, bundle.face_boxes), arguments.smallest_face)
     if missing := told_missing(bundle.config.scheme):
         print(missing, file=sys.stderr)  # What a camera tells on stdout is JSON.
     if arguments.camera is not None:

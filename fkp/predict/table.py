@@ -24,7 +24,7 @@ from fkp.errors import FkpError, stopping
 from fkp.predict.belief import belief_of, told_left_out
 from fkp.predict.predictor import Predictor
 from fkp.predict.rows import SCHEMA, Chunk, rows_of
-from fkp.vision.detect import default_detector
+from fkp.vision.detect import detector_name
 
 _JOB = "job.json"
 _METADATA = b"fkp.job"
@@ -65,7 +65,7 @@ def annotate(
         FkpError: The table cannot be written, exists, or is begun with another job; or see `on_ray.tables`.
     """
     least = belief_of(bundle).min_quality if min_quality is None else min_quality
-    detector = default_detector(bundle.face_boxes) if detector is None else detector
+    detector = detector_name(detector, bundle.face_boxes)
     job = _job_of(bundle, paths, detector, least)
     if out.exists():
         return _tell(out, _finished(out, job), "was finished before", least)

@@ -32,7 +32,7 @@ __all__ = [
     "Detection",
     "DetectorBackend",
     "FaceDetector",
-    "default_detector",
+    "detector_name",
     "iou",
     "merge",
     "open_detector",
@@ -66,13 +66,16 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def default_detector(box_maps: Mapping[str, Any]) -> str:
-    """The detector of a landmark model where none is named: our own, or BlazeFace where the model was calibrated for that alone.
+def detector_name(name: str | None, box_maps: Mapping[str, Any]) -> str:
+    """The detector that is named, or that of a landmark model: our own, or BlazeFace where the model was calibrated for that alone.
 
     Args:
+        name: None: not named.
         box_maps: The rows of a `BoxMap` by the backend's name, as a bundle keeps them. Those of bundles that were written before there was
             a detector of our own know only BlazeFace; for points of another scheme its boxes are the only ones that fit.
     """
+    if name is not None:
+        return name
     return BLAZEFACE if BLAZEFACE in box_maps and OWN not in box_maps else OWN
 
 
@@ -80,7 +83,7 @@ def open_detector(name: str | None = None, box_maps: Mapping[str, Any] | None = 
     """Load a detector.
 
     Args:
-        name: See `CHOICES`; none: see `default_detector`.
+        name: See `CHOICES`; none: see `detector_name`.
         box_maps: The rows of a `BoxMap` by the backend's name, as a bundle keeps them; for one that is missing the built-in
             calibration holds.
 
@@ -90,7 +93,7 @@ def open_detector(name: str | None = None, box_maps: Mapping[str, Any] | None = 
     from fkp.vision.detect.box_map import BoxMap
     from fkp.vision.detect.detector import SMALLEST_FACE, FaceDetector
 
-    name, smallest_face = _split(default_detector(box_maps or {}) if name is None else name)
+    name, smallest_face = _split(detector_name(name, box_maps or {}))
     backend = _finder(name.removesuffix(WHOLE))
     given = (box_maps or {}).get(backend.name)
     box_map = backend.box_map if given is None else BoxMap.from_json(given, backend.name, backend.facial_points)

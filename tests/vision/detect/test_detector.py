@@ -10,7 +10,7 @@ import pytest
 
 from fkp.errors import FkpError
 from fkp.vision.crop import Crop
-from fkp.vision.detect import BoxMap, FaceDetector, default_detector, iou, open_detector, with_smallest_face
+from fkp.vision.detect import BoxMap, FaceDetector, detector_name, iou, open_detector, with_smallest_face
 from fkp.vision.detect.blazeface import MIN_SCORE
 from fkp.vision.detect.candidates import Candidates
 from fkp.vision.detect.detector import SMALLEST_FACE
@@ -80,7 +80,7 @@ def test_the_smallest_face_stands_in_the_name_once() -> None:
 def test_the_default_is_our_own_unless_a_model_was_calibrated_for_blazeface_alone() -> None:
     rows = [[0.5], [0.0], [1.0], [1.0]]
     for maps, expected in (({}, "fkp"), ({"blazeface": rows}, "blazeface"), ({"blazeface": rows, "fkp": rows}, "fkp")):
-        assert default_detector(maps) == expected
+        assert detector_name(None, maps) == expected
         assert open_detector(box_maps=maps).backend.name == expected
 
 
