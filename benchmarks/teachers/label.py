@@ -6,8 +6,9 @@ TRAIN, FACES and VAL are folders of `faces.py` that both teachers have answered 
 what the teachers say is fitted: ridge regression on all their points together, in the frame in which the mesh stands upright at one size.
 FACES get what it answers: the teachers, by one map. Each teacher by a map of its own gives `spread_pct`, the mean distance of the two in
 percent of the outer eye corners: how far such a label is to be trusted. Faces without an answer, and those of which the teachers differ by
-more than --most-spread, are left out and counted. --check prints each map's error on faces it was not fitted on. The last line tells how
-far face-api's convention lies from ours where a constant is taken out: `fkp.evaluation.radii` holds these numbers.
+more than --most-spread, are left out and counted. --check prints each map's error on faces it was not fitted on, also with the convention
+taken out (`benchmarks/convention.py`): on photographs that people labelled, how good such labels are. The last line tells how far
+face-api's convention lies from ours where a constant is taken out: `fkp.evaluation.radii` holds these numbers.
 
 OUT.csv is a manifest: `name`, `mosaic`, `x`, `y`, `side` (the square of the mosaic's pixels to cut), `spread_pct`, and the points, `x0`,
 `y0` and so on, in pixels of that cut.
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,13 +117,19 @@ def main() -> None:
     parser.add_argument("--check", type=Path, metavar="VAL", help="prints the maps' errors on these faces")
     parser.add_argument("--most-spread", type=float, default=8.0, metavar="PCT", help="(default: %(default)s)")
     arguments = parser.parse_args()
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from convention import fit
+
     train = read(arguments.train)
     maps = {name: Map.fit(train, kinds) for name, kinds in KINDS.items()}
     if arguments.check:
         folder = read(arguments.check)
+        truth_px = folder.points_px[folder.answered]
         for name, fitted in maps.items():
-            error = nme_pct(fitted(folder), folder.points_px[folder.answered])
-            print(f"{name}: NME {error.mean():.2f} %, median {np.median(error):.2f} % on {len(error)} faces of {arguments.check}")
+            found_px = fitted(folder)
+            error, mapped = nme_pct(found_px, truth_px), nme_pct(fit(found_px, truth_px).mapped_px, truth_px)
+            told = f"{name}: NME {error.mean():.2f} %, median {np.median(error):.2f} %, convention taken out {mapped.mean():.2f} %"
+            print(f"{told}, on {len(error)} faces of {arguments.check}")
     folder = read(arguments.faces)
     points, *alone = (fitted(folder) for fitted in maps.values())
     spread = nme_pct(*alone)
@@ -132,7 +141,9 @@ def main() -> None:
         cut = points[place] - [int(row["x"]), int(row["y"])]
         told = [row["name"], row["image"], row["x"], row["y"], row["side"], f"{spread[place]:.2f}"]
         lines.append([*told, *(f"{value:.1f}" for value in cut.ravel())])
-    write(arguments.out, "".join(f"{','.join(line)}\n" for line in lines))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    write(arguments.out, text.getvalue())
     left_out = len(rows) - len(kept)
     print(f"{arguments.out}: {len(kept)} faces; {len(folder.rows) - len(rows)} without an answer, {left_out} by the spread left out")
     apart = apart_pct(folder.told[POINTS][folder.answered][kept], alone[list(KINDS).index("face_api") - 1][kept])

@@ -70,7 +70,7 @@ def made(folder: Path, seed: int) -> np.ndarray:
     names = [f"{number}.png" for number in range(80)]
     with (folder / "faces.csv").open("w", newline="") as file:
         head = ["crop", "name", "image", "x", "y", "side", *(f"{axis}{point}" for point in range(68) for axis in "xy")]
-        rows = [[name, name, "page.jpg", -3, 20, 400, *face.ravel()] for name, face in zip(names, labels, strict=True)]
+        rows = [[name, name, "page, 1.jpg", -3, 20, 400, *face.ravel()] for name, face in zip(names, labels, strict=True)]
         csv.writer(file).writerows([head, *rows])
     np.savez(folder / "mediapipe.npz", names=names, points_px=mesh, scheme="mediapipe478")
     np.savez(folder / "face_api.npz", names=names, points_px=points, scheme="ibug68")
@@ -92,7 +92,7 @@ def test_labels_are_what_the_teachers_say_in_our_convention(
     for row in rows:
         found = np.array([[float(row[f"{axis}{point}"]) for axis in "xy"] for point in range(68)]) + [int(row["x"]), int(row["y"])]
         assert np.linalg.norm(found - labels[int(row["name"][:-4])], axis=1).mean() < 5
-        assert (row["mosaic"], row["side"]) == ("page.jpg", "400") and float(row["spread_pct"]) < 8
+        assert (row["mosaic"], row["side"]) == ("page, 1.jpg", "400") and float(row["spread_pct"]) < 8
     with np.load(tmp_path / "faces/face_api.npz") as answers:
         np.savez(tmp_path / "faces/face_api.npz", **{**answers, "names": answers["names"][::-1]})
     with pytest.raises(FkpError, match="is about other faces"):
