@@ -60,13 +60,13 @@ class YuNet:
         if Path(path).suffix != ".onnx":
             raise FkpError(f"there is no face detector {str(path)!r}: write fkp, blazeface, dlib, or the path of a YuNet file (.onnx)")
         if not Path(path).is_file():
-            raise FkpError(f"the face detector's file {path} is missing: name a YuNet file, or write blazeface")
+            raise FkpError(f"the face detector's file {path} is missing: name a YuNet file, or write fkp")
         size, self._any_size = (self.size_px, self.size_px), True
         try:
             self._detector = cv2.FaceDetectorYN.create(str(path), "", size, _DOUBT_SCORE, _NMS_IOU, _TOP_K)
             self.look(np.zeros((*size, 3), np.uint8))  # OpenCV misses outputs only when it runs the network.
         except cv2.error as error:
-            raise FkpError(f"{path} is not a YuNet file that OpenCV can run: name another one, or write blazeface") from error
+            raise FkpError(f"{path} is not a YuNet file that OpenCV can run: name another one, or write fkp") from error
         try:
             self.look(np.zeros((self.size_px // 2, self.size_px, 3), np.uint8))
         except cv2.error:  # Some files, and some OpenCVs, hold on to the size that the network was exported with.

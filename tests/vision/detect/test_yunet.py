@@ -93,7 +93,7 @@ def test_the_built_in_calibration_finds_the_box_of_labelled_points(real: tuple[o
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FkpError, match=r"the face detector's file .*absent\.onnx is missing: name a YuNet file, or write blazeface"):
+    with pytest.raises(FkpError, match=r"the face detector's file .*absent\.onnx is missing: name a YuNet file, or write fkp"):
         open_detector(str(tmp_path / "absent.onnx"))
 
 
