@@ -33,6 +33,7 @@ SHIPPED = (
     "serve/config.yaml",
     "data/manifest.csv",
     "data/sfhq_manifest.csv.gz",
+    "data/congress_manifest.csv.gz",
     "data/backgrounds_manifest.csv.gz",
 )
 

@@ -11,6 +11,7 @@ _IN_WHEEL = Path(__file__).with_name("_shipped")
 _FILES = (
     Path("data/manifest.csv"),
     Path("data/sfhq_manifest.csv.gz"),
+    Path("data/congress_manifest.csv.gz"),
     Path("data/backgrounds_manifest.csv.gz"),
     Path("tune/space.yaml"),
     Path("serve/config.yaml"),

@@ -17,7 +17,7 @@ from fkp import __version__
 from fkp.shipped import here_or_shipped, shipped
 
 REPO = Path(__file__).resolve().parents[1]
-MANIFESTS = ("data/manifest.csv", "data/sfhq_manifest.csv.gz", "data/backgrounds_manifest.csv.gz")
+MANIFESTS = ("data/manifest.csv", "data/sfhq_manifest.csv.gz", "data/congress_manifest.csv.gz", "data/backgrounds_manifest.csv.gz")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Labels of faces that nobody labelled, in our convention, by what permissive teachers agree on.
 
-    python benchmarks/teachers/label.py TRAIN FACES OUT.csv [--check VAL] [--most-spread PCT]
+    python benchmarks/teachers/label.py TRAIN FACES OUT.csv [--check VAL] [--most-spread PCT] [--mosaics FOLDER]
 
 TRAIN, FACES and VAL are folders of `faces.py` that both teachers have answered for. On TRAIN, whose points are our labels, a linear map of
 what the teachers say is fitted: ridge regression on all their points together, in the frame in which the mesh stands upright at one size.
@@ -11,7 +11,7 @@ taken out (`benchmarks/convention.py`): on photographs that people labelled, how
 face-api's convention lies from ours where a constant is taken out: `fkp.evaluation.radii` holds these numbers.
 
 OUT.csv is a manifest: `name`, `mosaic`, `x`, `y`, `side` (the square of the mosaic's pixels to cut), `spread_pct`, and the points, `x0`,
-`y0` and so on, in pixels of that cut.
+`y0` and so on, in pixels of that cut. With --mosaics, where they lie, it names their sha256, too, and `fkp data fetch` can cut by it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from fkp.common.files import write
+from fkp.data.verify import sha256_of
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.metrics import nme_pct
 from fkp.scheme import IBUG68, load_scheme
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--check", type=Path, metavar="VAL", help="prints the maps' errors on these faces")
     parser.add_argument("--most-spread", type=float, default=8.0, metavar="PCT", help="(default: %(default)s)")
+    parser.add_argument("--mosaics", type=Path, metavar="FOLDER", help="the images that the faces were cut from")
     arguments = parser.parse_args()
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     from convention import fit
@@ -142,6 +144,11 @@ def main() -> None:
         told = [row["name"], row["image"], row["x"], row["y"], row["side"], f"{spread[place]:.2f}"]
         lines.append([*told, *(f"{value:.1f}" for value in cut.ravel())])
     text = io.StringIO()
+    if arguments.mosaics is not None:
+        for name in sorted({line[1] for line in lines[1:]}):
+            if (digest := sha256_of(arguments.mosaics / name)) is None:
+                raise FkpError(f"{arguments.mosaics} has no {name}: name the folder that faces.py was given")
+            text.write(f"# {digest}  {name}\n")
     csv.writer(text, lineterminator="\n").writerows(lines)
     write(arguments.out, text.getvalue())
     left_out = len(rows) - len(kept)

@@ -21,6 +21,7 @@ MANIFEST = Path("data/manifest.csv")
 _MANIFESTS = {
     "ytfaces": str(MANIFEST),
     "sfhq": "data/sfhq_manifest.csv.gz",
+    "congress": "data/congress_manifest.csv.gz",
     "backgrounds": "data/backgrounds_manifest.csv.gz",
 }
 
@@ -62,11 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         "--set",
         choices=_MANIFESTS,
         default="ytfaces",
-        help="ytfaces: the YouTube-Faces keypoints; sfhq: faces of nobody, for data.extra; backgrounds: photographs without faces "
-        "(default: %(default)s)",
+        help="ytfaces: the YouTube-Faces keypoints; sfhq: faces of nobody, and congress: portraits, both for data.extra; "
+        "backgrounds: photographs without faces (default: %(default)s)",
     )
     fetch.add_argument("--root", type=Path, help="where the set goes (default: data/ and the set's name)")
-    fetch.add_argument("--source", type=Path, metavar="DIR", help="use this folder, of sfhq also a zip archive, instead of a download")
+    fetch.add_argument(
+        "--source", type=Path, metavar="DIR", help="use this folder, of sfhq and congress also a zip archive, instead of a download"
+    )
     fetch.add_argument("--url", help="address of the archive, of backgrounds of the server of its repositories (default: upstream's)")
     fetch.add_argument("--retries", type=_count, help="further tries when the download breaks (default: 4)")
     fetch.add_argument("--manifest", help=f"what the set must be (default: {', '.join(_MANIFESTS.values())})")
@@ -158,13 +161,14 @@ def _fetch(args: argparse.Namespace) -> None:
         frames, differing = fetch.adopt(args.source, root, manifest)
         print(f"{root}: {frames} labelled frames copied from {args.source}, all decode; {differing} differ from upstream's bytes")
         return
-    url = args.url or {"ytfaces": fetch, "sfhq": mosaics, "backgrounds": backgrounds}[args.set].UPSTREAM_URL
+    upstream = mosaics.UPSTREAMS.get(args.set)
+    url = args.url or (upstream.url if upstream else {"ytfaces": fetch, "backgrounds": backgrounds}[args.set].UPSTREAM_URL)
     print(f"fetching {args.source or url}", file=sys.stderr)
     retries = fetch.RETRIES if args.retries is None else args.retries
     then = ""
     with stopping.hint("what has come is kept; the same command continues"):
-        if args.set == "sfhq":
-            count, fetched = mosaics.fetch_faces(root, manifest, args.source, url, retries)
+        if upstream:
+            count, fetched = mosaics.fetch_faces(root, manifest, upstream, args.source, url, retries)
             what, then = f"{count} faces, cut and labelled", f"; train with them: --data.extra {root}"
         elif args.set == "backgrounds":
             count, fetched = backgrounds.fetch_photographs(root, manifest, args.source, url, retries)

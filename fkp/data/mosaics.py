@@ -1,6 +1,7 @@
-"""Bring the set `sfhq`: faces of nobody, cut out of the mosaics that a repository shows, as a label set for `data.extra`.
+"""Bring a set of faces that are cut out of a repository's images, as a label set for `data.extra`.
 
-The manifest (`data/sfhq_manifest.csv.gz`) says which squares of which mosaics, and the landmarks in them. A line `# SHA256  NAME` before
+`sfhq` are faces of nobody in the mosaics that show them, `congress` portraits, each an image (a "mosaic" of one). A manifest
+(`data/sfhq_manifest.csv.gz`) says which squares of which mosaics, and the landmarks in them. A line `# SHA256  NAME` before
 its header names each mosaic; the columns are `name, mosaic, x, y, side, spread_pct, x0, y0, ... x67, y67`. A face is the square
 [x, x + side) x [y, y + side) of the mosaic's pixels, black beyond its border, and its landmarks are in pixels of that square;
 `spread_pct` is how far apart the networks that labelled it were, in percent of the distance of the outer eye corners.
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,14 +31,31 @@ from fkp.errors import FkpError
 from fkp.scheme import IBUG68
 from fkp.vision.image import Image, read_image, write_image
 
-REPOSITORY = "https://github.com/SelfishGene/SFHQ-T2I-dataset"
-COMMIT = "a8064474a09cbcec27a498f5bf51ad08298ba47c"
-UPSTREAM_URL = f"{REPOSITORY}/archive/{COMMIT}.zip"
-LICENSE = "MIT"
 
-#: Folder of the mosaics in the repository.
-FIGURES = "figures"
+@dataclass(frozen=True)
+class Upstream:
+    """Where mosaics come from: the repository's address, a commit, their folder, and the licence, which `data/README.md` explains."""
 
+    repository: str
+    commit: str
+    folder: str
+    license: str
+
+    @property
+    def url(self) -> str:
+        """Zip archive with one top folder that has `folder` in it."""
+        return f"{self.repository}/archive/{self.commit}.zip"
+
+
+UPSTREAMS = {
+    "sfhq": Upstream("https://github.com/SelfishGene/SFHQ-T2I-dataset", "a8064474a09cbcec27a498f5bf51ad08298ba47c", "figures", "MIT"),
+    "congress": Upstream(
+        "https://github.com/voteview/member_photos", "687cf7a9212a445431ad7441d8bfd0b7bf297eff", "images/bio_guide", "public domain"
+    ),
+}
+
+#: In the set while it is made.
+_MOSAICS = "mosaics"
 _PLACE = ["x", "y", "side"]
 _COLUMNS = ["name", "mosaic", *_PLACE, "spread_pct", *(f"{axis}{point}" for point in range(len(IBUG68)) for axis in "xy")]
 _SHA256 = re.compile(r"# ([0-9a-f]{64})  (\S.*)")
@@ -66,15 +83,22 @@ class Manifest:
 
 
 def fetch_faces(
-    root: Path, manifest: Path, source: Path | None = None, url: str = UPSTREAM_URL, retries: int = RETRIES, pause_s: float = PAUSE_S
+    root: Path,
+    manifest: Path,
+    upstream: Upstream,
+    source: Path | None = None,
+    url: str | None = None,
+    retries: int = RETRIES,
+    pause_s: float = PAUSE_S,
 ) -> tuple[int, bool]:
     """Cut the faces that a manifest names and install them as a label set at `root`.
 
     Args:
         root: Folder of the set. An older or damaged copy there is replaced, any other content is refused.
         manifest: See `read_manifest`.
-        source: Folder of the mosaics, or the one above it, or a zip archive like the one at `url`; None: download that.
-        url: Zip archive with one top folder that has the mosaics in its `figures/`.
+        upstream: Where the mosaics come from.
+        source: Folder of the mosaics, or of a checkout, or a zip archive like the one at `url`; None: download that.
+        url: In place of upstream's.
         retries: Tries after the first one when the transfer breaks.
         pause_s: Seconds before the first retry; doubles each time.
 
@@ -89,12 +113,19 @@ def fetch_faces(
     with workplace(root) as (target, new):
         if _check_target(target) and _is_whole(target, listed):
             return len(listed.faces), False
-        with _mosaics(source, url, target, new, retries, pause_s) as (figures, where):
-            refuse_others(figures, where, listed.mosaics, "mosaics", BadArchive if source is None else FkpError)
+        with contextlib.ExitStack() as stack:
+            folder = source
+            if folder is None or not folder.is_dir():
+                archive = folder or stack.enter_context(downloaded(url or upstream.url, target, retries, pause_s))
+                folder = _unpacked(archive, upstream, listed, new)
+            elif (folder / upstream.folder).is_dir():
+                folder /= upstream.folder
+            where = "the download" if source is None else str(source)
+            refuse_others(folder, where, listed.mosaics, "mosaics", BadArchive if source is None else FkpError)
             with clear_disk_errors(target):
-                _cut_all(listed, figures, new)
-                _write_labels(listed, new)
-                remove(new / FIGURES)
+                _cut_all(listed, folder, new)
+                _write_labels(listed, upstream, new)
+                remove(new / _MOSAICS)
                 install_dir(new, target)
     return len(listed.faces), True
 
@@ -151,27 +182,22 @@ def _is_whole(target: Path, listed: Manifest) -> bool:
     return label_set.read_head(target)[_MANIFEST_KEY] == listed.sha256 and sums_hold(target, names)
 
 
-@contextlib.contextmanager
-def _mosaics(source: Path | None, url: str, target: Path, new: Path, retries: int, pause_s: float) -> Iterator[tuple[Path, str]]:
-    """The folder of the mosaics, and what names it in an error."""
-    if source is not None and source.is_dir():
-        yield (source / FIGURES if (source / FIGURES).is_dir() else source), str(source)
-        return
-    if source is not None and not source.is_file():
-        raise FkpError(f"there is no {source}: --source is the folder of the mosaics, or a zip archive of their repository")
-    figures = new / FIGURES
-    figures.mkdir()
-    with contextlib.ExitStack() as stack:
-        archive = source or stack.enter_context(downloaded(url, target, retries, pause_s))
-        unpack(archive, figures, inner=FIGURES)  # What is damaged is left out, and missed by its name.
-        yield figures, "the download" if source is None else str(source)
+def _unpacked(archive: Path, upstream: Upstream, listed: Manifest, new: Path) -> Path:
+    """The folder of the mosaics, out of an archive."""
+    if not archive.is_file():
+        raise FkpError(f"there is no {archive}: --source is the folder of the mosaics, or a zip archive of their repository")
+    place = new / _MOSAICS
+    place.mkdir()
+    # What is damaged is left out, and missed by its name.
+    unpack(archive, place, inner=None, only={f"{upstream.folder}/{name}" for name in listed.mosaics})
+    return place / upstream.folder
 
 
-def _cut_all(listed: Manifest, figures: Path, new: Path) -> None:
+def _cut_all(listed: Manifest, folder: Path, new: Path) -> None:
     (new / label_set.IMAGES).mkdir()
     with tqdm(total=len(listed.faces), desc="cut", unit="face", disable=None) as bar:
         for mosaic, rows in listed.faces.groupby("mosaic"):
-            image = read_image(figures / str(mosaic))
+            image = read_image(folder / str(mosaic))
             for name, x, y, side in rows[["name", *_PLACE]].itertuples(index=False):
                 write_image(new / label_set.IMAGES / name, cut(image, x, y, side))
                 bar.update()
@@ -191,10 +217,10 @@ def _image_names(listed: Manifest) -> list[str]:
     return [f"{label_set.IMAGES}/{name}" for name in listed.faces["name"]]
 
 
-def _write_labels(listed: Manifest, new: Path) -> None:
+def _write_labels(listed: Manifest, upstream: Upstream, new: Path) -> None:
     count, names = len(listed.faces), _image_names(listed)
     boxes, visible = np.full((count, 4), np.nan, np.float32), np.ones((count, len(IBUG68)), bool)
     labels = LabelSet(new, IBUG68, names, list(listed.faces["name"]), [None for _ in names], boxes, listed.points_px, visible)
-    about = {"license": LICENSE, "source": f"{REPOSITORY} at {COMMIT[:12]}", _MANIFEST_KEY: listed.sha256}
+    about = {"license": upstream.license, "source": f"{upstream.repository} at {upstream.commit[:12]}", _MANIFEST_KEY: listed.sha256}
     label_set.write(new, labels, about)
     write_sums(new, [label_set.SET, label_set.LABELS, *names])

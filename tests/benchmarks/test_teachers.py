@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fkp.data.mosaics import UPSTREAMS, fetch_faces, read_manifest
 from fkp.errors import FkpError
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68
@@ -100,6 +103,61 @@ def test_labels_are_what_the_teachers_say_in_our_convention(
     (tmp_path / "faces/mediapipe.npz").unlink()
     with pytest.raises(FkpError, match=r"holds no mediapipe\.npz"):
         run(monkeypatch, "label", tmp_path / "train", tmp_path / "faces", tmp_path / "out.csv")
+
+
+def test_a_manifest_of_labels_can_be_fetched_by_and_moved_half_of_the_way_to_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = sorted(FACES.glob("*.jpg"))[:4]
+    predictor, folder = Predictor(), tmp_path / "faces"
+    made(tmp_path / "train", 1)
+    made(folder, 2)
+    run(monkeypatch, "label", tmp_path / "train", folder, tmp_path / "out.csv")
+    with pytest.raises(FkpError, match=r"has no page, 1\.jpg"):
+        run(monkeypatch, "label", tmp_path / "train", folder, tmp_path / "out.csv", "--mosaics", FACES)
+    (tmp_path / "page, 1.jpg").write_bytes(b"pixels")
+    run(monkeypatch, "label", tmp_path / "train", folder, tmp_path / "out.csv", "--mosaics", tmp_path)
+    told, head = (tmp_path / "out.csv").read_text().splitlines()[:2]
+    assert told == f"# {hashlib.sha256(b'pixels').hexdigest()}  page, 1.jpg"
+
+    lines, found = [], []
+    for number, path in enumerate(faces):
+        image = read_image(path)
+        (face,) = predictor(image)
+        found.append(face.points_px)
+        off = [60.0, 0.0] if number == 3 else [1.0, -2.0]
+        place = f"{number}.png,{path.name},0,0,{min(image.shape[:2])},1.5,"
+        lines.append(place + ",".join(f"{value:.1f}" for value in (face.points_px + off).ravel()))
+    sums = [f"# {hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in faces]
+    (tmp_path / "manifest.csv").write_text("\n".join([*sums, head, *lines]) + "\n")
+    fetch_faces(tmp_path / "set", tmp_path / "manifest.csv", UPSTREAMS["sfhq"], FACES)
+    capsys.readouterr()
+    run(monkeypatch, "halfway", tmp_path / "manifest.csv", tmp_path / "set", tmp_path / "half.csv.gz")
+    told = capsys.readouterr().out
+    assert "3 faces" in told and "1 left out" in told
+    moved = read_manifest(tmp_path / "half.csv.gz")
+    assert list(moved.faces["name"]) == ["0.png", "1.png", "2.png"] and list(moved.mosaics) == [path.name for path in faces[:3]]
+    for points, seen in zip(moved.points_px, found, strict=False):
+        assert np.abs(points - seen - [0.5, -1.0]).mean() < 1, "the box of the labels is another one than the detector's"
+    with pytest.raises(FkpError, match="holds other faces"):
+        run(monkeypatch, "halfway", tmp_path / "half.csv.gz", tmp_path / "set", tmp_path / "again.csv")
+
+
+def test_portraits_in_the_public_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images/bio_guide").mkdir(parents=True)
+    (tmp_path / "config").mkdir()
+    with pytest.raises(FkpError, match="name a checkout"):
+        run(monkeypatch, "congress", tmp_path, tmp_path / "out")
+    sat = {1: [30, 40], 2: [39, 41], 3: [70], 4: [70, 71], 5: [104], 6: [90, 105], 7: [118]}
+    members = [{"icpsr": member, "congress": congress} for member, all_ in sat.items() for congress in all_]
+    (tmp_path / "config/database-raw.json").write_text(json.dumps(members))
+    for member in [*sat, 8]:
+        (tmp_path / f"images/bio_guide/{member:06d}.jpg").write_bytes(b"pixels")
+    run(monkeypatch, "congress", tmp_path, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000002.jpg", "000003.jpg", "000006.jpg", "000007.jpg"]
+    assert (tmp_path / "out/000002.jpg").read_bytes() == b"pixels" and "4 portraits" in capsys.readouterr().out
+    with pytest.raises(FkpError, match="is there already"):
+        run(monkeypatch, "congress", tmp_path, tmp_path / "out")
 
 
 def test_what_face_api_answers_comes_back_from_its_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

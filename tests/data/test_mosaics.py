@@ -26,6 +26,7 @@ from tests.faces import face
 #: Name, mosaic, x, y, side; the last one reaches over the left and the upper border.
 CUTS = [("a.png", "one two.png", 10, 20, 90), ("b.png", "three.png", 60, 5, 80), ("c.png", "one two.png", -15, -30, 100)]
 TOP = "SFHQ-T2I-dataset-1"
+SFHQ = mosaics.UPSTREAMS["sfhq"]
 
 
 def pixels_of(name: str) -> np.ndarray:
@@ -51,10 +52,10 @@ def manifest(tmp_path: Path, files: dict[str, bytes]) -> Path:
     return tmp_path / "manifest.csv.gz"
 
 
-def archive_of(files: dict[str, bytes], path: Path) -> Path:
+def archive_of(files: dict[str, bytes], path: Path, folder: str = "figures") -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
-            archive.writestr(f"{TOP}/figures/{name}", content)
+            archive.writestr(f"{TOP}/{folder}/{name}", content)
         archive.writestr(f"{TOP}/README.md", b"faces")
     return path
 
@@ -80,7 +81,7 @@ def figures(tmp_path: Path, files: dict[str, bytes]) -> Path:
 
 
 def get(server: Server, root: Path, manifest: Path) -> tuple[int, bool]:
-    return mosaics.fetch_faces(root, manifest, None, server.url, retries=1, pause_s=0.01)
+    return mosaics.fetch_faces(root, manifest, SFHQ, None, server.url, retries=1, pause_s=0.01)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -122,10 +123,10 @@ def test_what_is_whole_stays_and_what_is_damaged_is_made_again(server: Server, r
 
 
 def test_another_manifest_makes_another_set(figures: Path, root: Path, manifest: Path) -> None:
-    mosaics.fetch_faces(root, manifest, figures)
+    mosaics.fetch_faces(root, manifest, SFHQ, figures)
     plain = manifest.with_name("fewer.csv")
     plain.write_text("\n".join(gzip.decompress(manifest.read_bytes()).decode().splitlines()[:-1]) + "\n")
-    assert mosaics.fetch_faces(root, plain, figures) == (2, True)
+    assert mosaics.fetch_faces(root, plain, SFHQ, figures) == (2, True)
     assert len(label_set.read(root)) == 2
 
 
@@ -133,7 +134,7 @@ def test_a_checkout_its_figures_and_an_archive_give_the_same(figures: Path, root
     archive = archive_of(files, figures / "copy.zip")
     trees = []
     for source in (figures, figures / "figures", archive):
-        assert mosaics.fetch_faces(root.with_name(source.name), manifest, source) == (3, True)
+        assert mosaics.fetch_faces(root.with_name(source.name), manifest, SFHQ, source) == (3, True)
         trees.append(tree(root.with_name(source.name)))
     assert trees[0] == trees[1] == trees[2] and archive.exists()
 
@@ -147,9 +148,9 @@ def test_another_mosaic_is_named_and_nothing_is_installed(
     assert os.listdir(root.parent) == []
     (figures / "figures" / "one two.png").unlink()
     with pytest.raises(FkpError, match=r"checkout has not the mosaics .* one two\.png; nothing was installed"):
-        mosaics.fetch_faces(root, manifest, figures)
+        mosaics.fetch_faces(root, manifest, SFHQ, figures)
     with pytest.raises(FkpError, match="there is no nowhere: --source is the folder of the mosaics, or a zip archive"):
-        mosaics.fetch_faces(root, manifest, Path("nowhere"))
+        mosaics.fetch_faces(root, manifest, SFHQ, Path("nowhere"))
     assert os.listdir(root.parent) == []
 
 
@@ -158,7 +159,7 @@ def test_something_else_at_the_target_is_refused(figures: Path, root: Path, mani
     root.mkdir(parents=True)
     (root / name).write_text('{"kind": "fkp set 1", "scheme": "ibug68"}')
     with pytest.raises(FkpError, match="holds something else: move it away or name another --root"):
-        mosaics.fetch_faces(root, manifest, figures)
+        mosaics.fetch_faces(root, manifest, SFHQ, figures)
     assert os.listdir(root) == [name]
 
 
@@ -182,13 +183,29 @@ def test_a_manifest_that_cannot_be_used(tmp_path: Path, manifest: Path, figures:
     path = tmp_path / "broken.csv"
     path.write_text(text.replace(old, new))
     with pytest.raises(FkpError) as caught:
-        mosaics.fetch_faces(tmp_path / "set", path, figures)
+        mosaics.fetch_faces(tmp_path / "set", path, SFHQ, figures)
     assert says in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "set").exists()
 
 
-def test_the_shipped_manifest() -> None:
-    found = mosaics.read_manifest(shipped("data/sfhq_manifest.csv.gz"))
+def test_mosaics_that_lie_deeper_in_a_repository(root: Path, manifest: Path, files: dict[str, bytes], tmp_path: Path) -> None:
+    congress = mosaics.UPSTREAMS["congress"]
+    for name, content in files.items():
+        (tmp_path / "checkout" / congress.folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "checkout" / congress.folder / name).write_bytes(content)
+    trees = []
+    for source in (archive_of(files, tmp_path / "congress.zip", congress.folder), tmp_path / "checkout"):
+        assert mosaics.fetch_faces(root.with_name(source.name), manifest, congress, source) == (3, True)
+        trees.append(tree(root.with_name(source.name)))
+    assert trees[0] == trees[1] and b"https://github.com/voteview/member_photos at " in trees[0]["set.json"]
+    with pytest.raises(FkpError, match="none of the wanted files"):
+        mosaics.fetch_faces(root, manifest, congress, archive_of(files, tmp_path / "other.zip"))
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("name", mosaics.UPSTREAMS)
+def test_the_shipped_manifests(name: str) -> None:
+    found = mosaics.read_manifest(shipped(f"data/{name}_manifest.csv.gz"))
     assert len(found.faces) > 1000 and {*found.faces["mosaic"]} == {*found.mosaics}
     inside = (found.points_px >= 0) & (found.points_px < found.faces["side"].to_numpy()[:, None, None])
     assert inside.mean() > 0.99
