@@ -30,6 +30,7 @@ demo: $(INSTALLED) ## Train on synthetic faces for a few minutes, evaluate, and 
 champion: $(INSTALLED) ## Fetch the faces and train the models of saved_models again, into runs/
 	$(PY) -m fkp data fetch
 	$(PY) -m fkp data fetch --set sfhq
+	$(PY) -m fkp data fetch --set congress
 	$(PY) -m fkp train --config configs/champion.yaml --track.run_name champion
 	$(PY) -m fkp train --config configs/tiny.yaml --track.run_name tiny
 	$(PY) -m fkp train --config configs/large.yaml --track.run_name large

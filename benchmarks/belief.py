@@ -27,7 +27,7 @@ from fkp.errors import FkpError, run_command
 from fkp.evaluation.leakage import held_out
 from fkp.evaluation.metrics import nme_pct
 from fkp.predict import DEFAULT_BUNDLE, Face, Predictor
-from fkp.predict.belief import DISBELIEF, DOUBT, UNSURE, Belief, belief_of, median_ratio
+from fkp.predict.belief import Belief, Limits, belief_of, limits_of, median_ratio
 from fkp.predict.predictor import fuse
 from fkp.vision.crop import Crop, box_of_points
 from fkp.vision.detect import Detection, open_detector
@@ -41,7 +41,7 @@ GIVEN_DEG = (0, 30, 60, 75, 90, 120, 150, 180, 225, 270)
 AGAIN: dict[str, tuple[int, ...]] = {"none": (), "180": (180,), "90, 270": (90, 270), "90, 180, 270": (90, 180, 270)}
 #: That of `Predictor.search`.
 RULE = "90, 180, 270"
-LIMITS = (1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.4)
+LIMITS = (1.5, 1.7, 1.9, 2.1, 2.2, 2.4, 2.6, 2.8, 3.0, 3.3)
 
 Labelled = tuple[Image, np.ndarray]
 
@@ -84,8 +84,9 @@ def main() -> None:
             found[name] += measure(*change(image, truth_px))
         found["painted over"] += measure(_painted_over(image, truth_px), None)
     found |= {"all turned by 105 to 255": [one for name in CHANGES if name.startswith("turned") for one in found[name] if _far(name)]}
-    _print_looks(found)
-    _print_limits(found)
+    limits = limits_of(predictor.bundle)
+    _print_looks(found, limits)
+    _print_limits(found, limits.doubt)
     _print_points(predictor, [(read_image(catalog.path(int(row))), catalog.points_px[row]) for row in rows])
     _print_given(predictor, [(read_image(catalog.path(int(row))), catalog.points_px[row]) for row in rows[::4]])
     _print_time(predictor, [read_image(catalog.path(int(row))) for row in rows[:50]])
@@ -127,28 +128,29 @@ class _Measure:
         return Answer(multiple, right)
 
 
-def _print_looks(found: dict[str, list[Answers]]) -> None:
-    print(f"Answers reported and left out, limit {DISBELIEF:g}; a face is doubted, and looked at again by these turns, from {DOUBT:g} on")
+def _print_looks(found: dict[str, list[Answers]], limits: Limits) -> None:
+    told = f"a face is doubted, and looked at again by these turns, from {limits.doubt:.2f} on"
+    print(f"Answers reported and left out, limit {limits.disbelief:.2f}; {told}")
     print(f"{'frames':26s} {'found':>6s} {'doubted':>8s}" + "".join(f" | {name:^25s}" for name in AGAIN))
     print(f"{'':42s}" + f" | {'right':>6s} {'wrong':>6s} {'left out':>11s}" * len(AGAIN))
     for frames, answers in found.items():
         cells = []
         for name in AGAIN:
-            final = [_final(one, name) for one in answers]
-            kept = [answer for answer in final if answer.multiple <= DISBELIEF]
+            final = [_final(one, name, limits.doubt) for one in answers]
+            kept = [answer for answer in final if answer.multiple <= limits.disbelief]
             right = sum(answer.right for answer in kept)
             lost = sum(answer.right for answer in final) - right
             out = f"{len(final) - len(kept)}" + (f" ({lost} right)" if lost else "")
             cells.append(f" | {right:6d} {len(kept) - right:6d} {out:>11s}")
-        doubted = sum(one["none"].multiple > DOUBT for one in answers)
+        doubted = sum(one["none"].multiple > limits.doubt for one in answers)
         print(f"{frames:26s} {len(answers):6d} {doubted:8d}" + "".join(cells))
 
 
-def _final(one: Answers, name: str, doubt: float = DOUBT) -> Answer:
+def _final(one: Answers, name: str, doubt: float) -> Answer:
     return one[name] if one["none"].multiple > doubt else one["none"]
 
 
-def _print_limits(found: dict[str, list[Answers]]) -> None:
+def _print_limits(found: dict[str, list[Answers]], doubt: float) -> None:
     """For each limit: the part of right and of wrong answers that it leaves out, without and with the looks of the rule."""
     changed = [one for name in CHANGES if not name.startswith("turned") for one in found[name]]
     groups = {
@@ -165,7 +167,7 @@ def _print_limits(found: dict[str, list[Answers]]) -> None:
     print(f"{'':38s}" + "".join(f"{limit:>14g}" for limit in LIMITS))
     for group, (answers, right) in groups.items():
         cells = []
-        sets = [[_final(one, name) for one in answers] for name in ((RULE,) if right else ("none", RULE))]
+        sets = [[_final(one, name, doubt) for one in answers] for name in ((RULE,) if right else ("none", RULE))]
         sets = [[answer for answer in final if answer.right is right] for final in sets]
         for limit in LIMITS:
             parts = [100 * sum(answer.multiple > limit for answer in final) / max(len(final), 1) for final in sets]
@@ -176,7 +178,8 @@ def _print_limits(found: dict[str, list[Answers]]) -> None:
 
 def _print_points(predictor: Predictor, faces: list[Labelled]) -> None:
     """What the limit of single points tells apart, in the boxes of the labels: the points of the covered half, and large errors."""
-    print(f"\nPoints that are expected to be further off than {UNSURE:g} medians, and mean error, % of the box's longer side")
+    unsure_from = limits_of(predictor.bundle).unsure
+    print(f"\nPoints that are expected to be further off than {unsure_from:.2f} medians, and mean error, % of the box's longer side")
     print(f"{'frames':22s} {'% of all':>9s} {'covered':>8s} {'others':>8s} {'error, unsure':>14s} {'sure':>6s}")
     unsure_ratio = belief_of(predictor.bundle).unsure_ratio
     for frames, change in {"as they are": lambda *face: face, **CHANGES}.items():

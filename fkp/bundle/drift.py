@@ -17,8 +17,8 @@ import numpy as np
 #: Key of the histograms in a bundle's metrics.json.
 REFERENCE = "reference_histograms"
 
-#: Beside a figure's counts: the median of its values, which the buckets tell less well.
-MEDIAN = "median"
+#: Beside a figure's counts: the median of its values and their 95th percentile, which the buckets tell less well.
+MEDIAN, HIGH = "median", "p95"
 
 BRIGHTNESS = "fkp_crop_brightness"
 ERROR_RATIO = "fkp_expected_error_ratio"

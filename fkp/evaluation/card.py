@@ -7,7 +7,7 @@ from typing import Any
 
 from fkp.config import Config
 from fkp.evaluation.evaluate import ERROR_RADII, LEVELS_PCT, Evaluation
-from fkp.evaluation.radii import OFF_SET_RADII, multiple, stated_radii
+from fkp.evaluation.radii import OFF_SET_RADII, multiple
 
 
 def card(
@@ -15,9 +15,13 @@ def card(
     data_digest: str,
     validation: Evaluation,
     evaluations: Sequence[Evaluation],
+    radii: Mapping[str, Mapping[str, Any]],
     extra: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """What a reader of the bundle must know, with the metrics as measured; `extra` as under `leakage.EXTRA` in the bundle's metrics."""
+    """What a reader of the bundle must know, with the metrics as measured.
+
+    `radii` are those of `radii.stated_radii`, `extra` is as under `leakage.EXTRA` in the bundle's metrics.
+    """
     scheme = config.scheme
     colour = "grey" if config.input.channels == 1 else "RGB"
     lines = [
@@ -63,8 +67,8 @@ def card(
         ERROR_RADII: "faces like the set's",
         OFF_SET_RADII: "other sources, labelled by another convention, after one constant a landmark",
     }
-    for key, radii in stated_radii(validation).items():
-        lines.append(f"- {titles[key]}: " + ", ".join(f"{multiple(radii, level / 100):.2f} for {level} %" for level in LEVELS_PCT))
+    for key, one in radii.items():
+        lines.append(f"- {titles[key]}: " + ", ".join(f"{multiple(one, level / 100):.2f} for {level} %" for level in LEVELS_PCT))
     return "\n".join(lines) + "\n"
 
 

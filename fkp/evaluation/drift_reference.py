@@ -16,6 +16,7 @@ from fkp.config import DataConfig
 from fkp.data.face_shape import box_of_label
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import Evaluation, evaluate
+from fkp.evaluation.extra_faces import SURER, known_or_measured
 from fkp.evaluation.joint_errors import of_evaluation
 from fkp.evaluation.radii import stated_radii
 from fkp.predict import DEFAULT_BUNDLE, Predictor
@@ -29,7 +30,7 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
         validation: What it answered for them.
 
     Returns:
-        The subset, the number of faces, and for each figure of `drift.BOUNDS` its bounds, counts and median.
+        The subset, the number of faces, and for each figure of `drift.BOUNDS` its bounds, counts, median and 95th percentile.
 
     Raises:
         FkpError: A frame is missing or broken.
@@ -45,7 +46,12 @@ def reference_histograms(predictor: Predictor, validation: Evaluation) -> dict[s
         values[drift.ERROR_RATIO].append(drift.error_ratio(expected_error_px, box_xyxy))
         values[drift.BRIGHTNESS].append(drift.brightness(crop_u8))
     figures = {
-        name: {"bounds": list(drift.BOUNDS[name]), "counts": drift.count(name, found), drift.MEDIAN: float(np.median(found))}
+        name: {
+            "bounds": list(drift.BOUNDS[name]),
+            "counts": drift.count(name, found),
+            drift.MEDIAN: float(np.median(found)),
+            drift.HIGH: float(np.percentile(found, 95)),
+        }
         for name, found in values.items()
     }
     return {"subset": "val", "faces": len(validation), "figures": figures}
@@ -69,7 +75,9 @@ def main(argv: list[str] | None = None) -> None:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
     validation = evaluate(predictor, catalog, data, predictor.bundle, subset="val")
     histograms = reference_histograms(predictor, validation)
-    metrics = {**predictor.bundle.metrics, **stated_radii(validation), drift.REFERENCE: histograms}
+    off_set = known_or_measured(predictor, data, validation)
+    radii = stated_radii(validation, off_set.get(SURER, 1.0))
+    metrics = {**predictor.bundle.metrics, **off_set, **radii, drift.REFERENCE: histograms}
     bundle = update_bundle(arguments.bundle, metrics, predictor.bundle.card, joint_errors=of_evaluation(validation).to_json())
     added = "histograms, radii" + (" and joint errors" if bundle.joint_errors else "")
     print(f"{bundle.path}: {added} of {histograms['faces']} validation faces added; its digest is now {bundle.digest}")

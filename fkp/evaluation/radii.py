@@ -2,11 +2,13 @@
 
 Off the set more lies between a point and its label than the network's error: whoever labelled photographs of another source follows another
 convention. One constant a landmark is seen at once and taken out; how a convention slides along the jaw as the head turns is not. The radii
-off the set hold the sum of both: the errors of the validation faces, and ways as two conventions lie apart.
+off the set hold the sum of both: the errors of the validation faces, and ways as two conventions lie apart. And what a network expects may
+be less there, see `extra_faces`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,11 +29,12 @@ OTHER_CONVENTION_PCT = {"jaw": 3.2, "brow": 1.9, "nose": 1.7, "eye": 1.6, "mouth
 _DRAWS, _SEED = 8, 0
 
 
-def stated_radii(evaluation: Evaluation) -> dict[str, Any]:
+def stated_radii(evaluation: Evaluation, surer: float = 1.0) -> dict[str, Any]:
     """What a bundle keeps of its radii, by key of metrics.json.
 
     Args:
         evaluation: Of faces that were not trained on.
+        surer: By what expected errors are smaller off the set, see `extra_faces.surer_off_set`.
 
     Returns:
         `ERROR_RADII` and `OFF_SET_RADII`, both as `metrics.error_radii` has them. The second is absent where the scheme has no landmark of
@@ -45,7 +48,7 @@ def stated_radii(evaluation: Evaluation) -> dict[str, Any]:
         one_px = apart / 100 / np.sqrt(2) * evaluation.scheme.size_px(truth_px)[:, None]  # Of each axis.
         ways_px = np.random.default_rng(_SEED).normal(0, 1, (_DRAWS, *truth_px.shape)) * one_px[..., None]
         errors_px = np.linalg.norm(evaluation.points_px - truth_px + ways_px, axis=-1)
-        found[OFF_SET_RADII] = error_radii(errors_px, np.broadcast_to(expected_px, errors_px.shape))
+        found[OFF_SET_RADII] = error_radii(errors_px, np.broadcast_to(surer * expected_px, errors_px.shape))
     return found
 
 
@@ -59,6 +62,6 @@ def convention_pct(evaluation: Evaluation) -> np.ndarray | None:
     return np.array([by_landmark[places[point]] if point in places else np.nan for point in range(len(scheme))])
 
 
-def multiple(radii: dict[str, Any], level: float) -> float:
+def multiple(radii: Mapping[str, Any], level: float) -> float:
     """By what the expected error is to be multiplied for the radius of a level, 0.01 to 0.99."""
     return float(np.interp(level, radii["levels"], radii["ratios"]))

@@ -53,6 +53,7 @@ def publish(
     from fkp.evaluation.card import card
     from fkp.evaluation.drift_reference import reference_histograms
     from fkp.evaluation.evaluate import SPLITS, evaluate, to_json
+    from fkp.evaluation.extra_faces import SURER, known_or_measured
     from fkp.evaluation.joint_errors import of_evaluation
     from fkp.evaluation.leakage import DESCENT, EXTRA, LABELS_DIGEST
     from fkp.evaluation.radii import stated_radii
@@ -81,14 +82,16 @@ def publish(
         "faces": len(validation),
         "split_digest": split_digest(catalog, run.config.data),
     }
-    known |= stated_radii(validation)
+    known |= known_or_measured(predictor, run.config.data, validation)
+    radii = stated_radii(validation, known.get(SURER, 1.0))
+    known |= radii
     known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
     splits = [run.config.data.under_split(split) for split in SPLITS]
     # A set of one's own may have nothing in one of its CSV files, and so no test subset of the split that is not trained for.
     evaluations = [evaluate(predictor, catalog, data, bundle) for data in splits if len(catalog.rows("test", data))]
     measured = to_json(evaluations, bundle)
-    told = card(given, cache.digest, validation, evaluations, known.get(EXTRA, []))
+    told = card(given, cache.digest, validation, evaluations, radii, known.get(EXTRA, []))
     joint = of_evaluation(validation).to_json()
     bundle = update_bundle(run.bundle_path, {**known, "test": measured["splits"]}, told, joint_errors=joint)
     report_path = write_report(run.folder / "report.html", evaluations, bundle)

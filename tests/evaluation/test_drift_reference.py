@@ -52,6 +52,7 @@ def test_a_bundle_gets_its_histograms(
     assert count(ERROR_RATIO, [ratio[drift.MEDIAN]]) == [
         int(place == np.searchsorted(np.cumsum(ratio["counts"]), len(rows) / 2)) for place in range(len(ratio["counts"]))
     ]
+    assert ratio[drift.HIGH] >= ratio[drift.MEDIAN]
     assert reference_counts(found.metrics) == served(Predictor(found), catalog, rows)
 
 

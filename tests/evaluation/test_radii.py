@@ -46,6 +46,12 @@ def test_each_radius_holds_its_part_of_the_faces_it_is_stated_for() -> None:
     assert found == stated_radii(evaluation()), "the same faces give the same radii"
 
 
+def test_what_is_expected_less_off_the_set_makes_these_radii_wider() -> None:
+    as_it_is, surer = stated_radii(evaluation()), stated_radii(evaluation(), 0.8)
+    assert surer[ERROR_RADII] == as_it_is[ERROR_RADII]
+    assert multiple(surer[OFF_SET_RADII], 0.68) == pytest.approx(multiple(as_it_is[OFF_SET_RADII], 0.68) / 0.8, rel=1e-4)
+
+
 def test_landmarks_that_no_region_names_have_no_radius_off_the_set() -> None:
     apart = convention_pct(evaluation("cofw29"))
     assert apart is not None
@@ -64,7 +70,7 @@ def test_a_scheme_without_the_eyes_distance_has_none_off_the_set(monkeypatch: py
 
 def test_the_card_states_both() -> None:
     own = replace(evaluation(), leakage=cast(Any, SimpleNamespace(note="held out")))
-    text = card(Config(), "0" * 64, evaluation(), [own])
+    text = card(Config(), "0" * 64, evaluation(), [own], stated_radii(evaluation()))
     found = [
         re.search(rf"^- {start}.*: ([\d.]+) for 68 %, ([\d.]+) for 95 %$", text, re.M)
         for start in ("faces like the set's", "other sources")

@@ -194,7 +194,7 @@ def test_a_face_that_does_not_fill_its_box_is_refined(
 def test_whoever_drives_a_search_gets_what_the_predictor_gives(predictor: Predictor, face: tuple[np.ndarray, np.ndarray]) -> None:
     """One box fits and one does not, so the second batch holds one crop; answers may come from a batch with strangers in it."""
     image, box_xyxy = face
-    wide = box_xyxy + np.float32([-40, -40, 40, 40])
+    wide = box_xyxy + np.float32([-30, -30, 30, 30])
     search, sizes = predictor.search(image, given_boxes([box_xyxy, wide]), given=True), []
     step = advance(search)
     while isinstance(step, np.ndarray):
