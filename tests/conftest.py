@@ -341,7 +341,7 @@ def unbelieved() -> np.ndarray:
     """A drawn face whose lower half stands above the upper one: the detector finds it, and the shipped networks do not believe it."""
     from fkp.data.synthetic.render import frame_of
 
-    image = frame_of(224, 1)[2]
+    image = frame_of(224, 23)[2]
     return np.roll(image, -(len(image) // 2), axis=0)
 
 
