@@ -1,6 +1,6 @@
 """Labels of faces that nobody labelled, in our convention, by what permissive teachers agree on.
 
-    python benchmarks/teachers/label.py TRAIN FACES OUT.csv [--check VAL] [--most-spread PCT] [--mosaics FOLDER]
+    python benchmarks/teachers/label.py TRAIN FACES OUT.csv [--check VAL [--bundle DIR]] [--most-spread PCT] [--mosaics FOLDER]
 
 TRAIN, FACES and VAL are folders of `faces.py` that both teachers have answered for. On TRAIN, whose points are our labels, a linear map of
 what the teachers say is fitted: ridge regression on all their points together, in the frame in which the mesh stands upright at one size.
@@ -30,8 +30,10 @@ from fkp.common.files import write
 from fkp.data.verify import sha256_of
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.metrics import nme_pct
+from fkp.predict import Predictor
 from fkp.scheme import IBUG68, load_scheme
-from fkp.vision.crop import upright
+from fkp.vision.crop import box_of_points, upright
+from fkp.vision.image import read_image
 
 MESH, POINTS = "mediapipe.npz", "face_api.npz"
 #: Which teachers a map is of, by name.
@@ -117,6 +119,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--check", type=Path, metavar="VAL", help="prints the maps' errors on these faces")
     parser.add_argument("--most-spread", type=float, default=8.0, metavar="PCT", help="(default: %(default)s)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="checks this model, too, and its mean with both, which halfway.py makes")
     parser.add_argument("--mosaics", type=Path, metavar="FOLDER", help="the images that the faces were cut from")
     arguments = parser.parse_args()
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -127,8 +130,11 @@ def main() -> None:
     if arguments.check:
         folder = read(arguments.check)
         truth_px = folder.points_px[folder.answered]
-        for name, fitted in maps.items():
-            found_px = fitted(folder)
+        answers = {name: fitted(folder) for name, fitted in maps.items()}
+        if arguments.bundle is not None:
+            own_px = asked(Predictor(arguments.bundle), arguments.check, folder, answers["both"])
+            answers |= {str(arguments.bundle): own_px, f"both and {arguments.bundle}": (answers["both"] + own_px) / 2}
+        for name, found_px in answers.items():
             error, mapped = nme_pct(found_px, truth_px), nme_pct(fit(found_px, truth_px).mapped_px, truth_px)
             told = f"{name}: NME {error.mean():.2f} %, median {np.median(error):.2f} %, convention taken out {mapped.mean():.2f} %"
             print(f"{told}, on {len(error)} faces of {arguments.check}")
@@ -155,6 +161,18 @@ def main() -> None:
     print(f"{arguments.out}: {len(kept)} faces; {len(folder.rows) - len(rows)} without an answer, {left_out} by the spread left out")
     apart = apart_pct(folder.told[POINTS][folder.answered][kept], alone[list(KINDS).index("face_api") - 1][kept])
     print("another convention, % of the eye distance: " + ", ".join(f"{name} {value:.1f}" for name, value in apart.items()))
+
+
+def asked(predictor: Predictor, place: Path, folder: Folder, points_px: np.ndarray) -> np.ndarray:
+    """(M, 68, 2) points of a folder's answered faces by a model of ours, in the boxes of (M, 68, 2) others, all in pixels of the files."""
+    found_px = np.empty_like(points_px)
+    rows = [row for row, known in zip(folder.rows, folder.answered, strict=True) if known]
+    for number, row in enumerate(rows):
+        crop = read_image(place / row["crop"])
+        scale, corner = float(row["side"]) / len(crop), np.array([float(row["x"]), float(row["y"])])
+        (face,) = predictor(crop, [box_of_points((points_px[number] - corner + 0.5) / scale - 0.5)])
+        found_px[number] = (face.points_px + 0.5) * scale - 0.5 + corner
+    return found_px
 
 
 def apart_pct(theirs_px: np.ndarray, ours_px: np.ndarray) -> dict[str, float]:

@@ -16,6 +16,7 @@ import pytest
 
 from fkp.data.mosaics import UPSTREAMS, fetch_faces, read_manifest
 from fkp.errors import FkpError
+from fkp.evaluation.metrics import nme_pct
 from fkp.predict import Predictor
 from fkp.scheme import IBUG68
 from fkp.vision.image import read_image, write_image
@@ -52,6 +53,10 @@ def test_faces_of_a_mosaic_are_cut_once_each_where_their_points_are(tmp_path: Pa
         told = np.array([[float(row[f"{axis}{point}"]) for axis in "xy"] for point in range(68)])
         found = (face.points_px + 0.5) * side / 384 - 0.5 + [x, y]
         assert np.linalg.norm(found - told, axis=1).mean() < 0.03 * side / 2, "the square and the points are of one place"
+    label = importlib.import_module("label")
+    told = np.array([[[float(row[f"{axis}{point}"]) for axis in "xy"] for point in range(68)] for row in rows])
+    own = label.asked(predictor, tmp_path / "out", label.Folder(rows, told, {"anybody": told}), told)
+    assert nme_pct(own, told).max() < 6, "in another box, of other pixels"
     with pytest.raises(FkpError, match="is there already"):
         run(monkeypatch, "faces", "mosaics", tmp_path / "pages", tmp_path / "out")
 
