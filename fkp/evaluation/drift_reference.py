@@ -16,7 +16,6 @@ from fkp.config import DataConfig
 from fkp.data.face_shape import box_of_label
 from fkp.errors import FkpError, run_command
 from fkp.evaluation.evaluate import Evaluation, evaluate
-from fkp.evaluation.extra_faces import SURER, known_or_measured
 from fkp.evaluation.joint_errors import of_evaluation
 from fkp.evaluation.radii import stated_radii
 from fkp.predict import DEFAULT_BUNDLE, Predictor
@@ -64,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", "--data.root", dest="root", metavar="DIR", help=DataConfig.model_fields["root"].description)
     arguments = parser.parse_args(argv)
     from fkp.data.labels import load_labels
+    from fkp.evaluation.extra_faces import SURER, known_or_measured
 
     predictor = Predictor(arguments.bundle)
     data = predictor.config.data

@@ -219,8 +219,10 @@ def test_wrong_labels_of_another_tool_come_first(label: Callable[..., Session], 
     assert lines != (other / label_set.LABELS).read_text().splitlines()
     imported = Imported.of(other)
     again = label(imported=imported)
+    # Faces are put in order beside the page, which is there before that.
+    until(lambda: again.queue.window(0, 1)[0]["photo"] == labels.images[1].removeprefix("images/"))
     rows = again.queue.window(0, 9)
-    assert rows[0]["photo"] == labels.images[1].removeprefix("images/") and rows[0]["pct"] > 10 > rows[1]["pct"]
+    assert rows[0]["pct"] > 10 > rows[1]["pct"]
     until(lambda: again.summary()["warnings"])
     assert "labels 3 faces: at least 10 are needed" in again.summary()["warnings"][0], "too few for models that have not seen them"
     face = again.face(rows[0]["id"])
