@@ -45,7 +45,8 @@ def main() -> None:
     told_px = listed.points_px
     found_px = np.empty_like(told_px)
     for place, name in enumerate(tqdm(labels.images, desc="ask", unit="face", disable=None)):
-        ((found_px[place],)) = [face.points_px for face in predictor(read_image(arguments.set / name), [box_of_points(told_px[place])])]
+        (face,) = predictor(read_image(arguments.set / name), [box_of_points(told_px[place])])
+        found_px[place] = face.points_px
     away = nme_pct(found_px, told_px)
     faces = listed.faces[away <= FURTHEST].copy()
     faces.iloc[:, -2 * told_px.shape[1] :] = np.round((told_px + found_px) / 2, 1).reshape(len(told_px), -1)[away <= FURTHEST]

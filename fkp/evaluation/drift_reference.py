@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         raise FkpError(f"{catalog.root} is not the set that {arguments.bundle} was trained on: name that one with --root")
     validation = evaluate(predictor, catalog, data, predictor.bundle, subset="val")
     histograms = reference_histograms(predictor, validation)
-    off_set = known_or_measured(predictor, data, validation)
+    off_set = known_or_measured(predictor, data, histograms)
     radii = stated_radii(validation, off_set.get(SURER, 1.0))
     metrics = {**predictor.bundle.metrics, **off_set, **radii, drift.REFERENCE: histograms}
     bundle = update_bundle(arguments.bundle, metrics, predictor.bundle.card, joint_errors=of_evaluation(validation).to_json())

@@ -7,19 +7,19 @@ trains on them expects small errors of such faces, and the labels of other sourc
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fkp.bundle.drift import error_ratio
+from fkp.bundle.drift import ERROR_RATIO, MEDIAN
 from fkp.data.extra import load_extra
 from fkp.data.face_shape import box_of_label
 from fkp.data.labels import read_frame
 
 if TYPE_CHECKING:
     from fkp.config import DataConfig
-    from fkp.evaluation.evaluate import Evaluation
     from fkp.predict import Predictor
 
 #: Key in a bundle's metrics.json: where the sets are elsewhere, the radii are made by it.
@@ -30,7 +30,7 @@ _BATCH = 32
 _LEAST = 0.5
 
 
-def surer_off_set(predictor: Predictor, data: DataConfig, validation: Evaluation) -> float:
+def surer_off_set(predictor: Predictor, data: DataConfig, median: float) -> float:
     """By what a network's expected errors are smaller off its set, 0.5 to 1; 1 without `data.extra`.
 
     It has trained on the faces that are asked about, and expects less of them than of others of their kind: the ratio of the medians of
@@ -39,7 +39,7 @@ def surer_off_set(predictor: Predictor, data: DataConfig, validation: Evaluation
     Args:
         predictor: The bundle.
         data: With the sets, in `extra`.
-        validation: Of the bundle.
+        median: The error ratio of the validation faces, as `drift_reference` measures it.
 
     Raises:
         FkpError: A set is missing, or an image of it is broken.
@@ -56,15 +56,16 @@ def surer_off_set(predictor: Predictor, data: DataConfig, validation: Evaluation
             frame, _ = read_frame(catalog, row)
             crops.append(predictor.crop(box_of_label(catalog.points_px[row], catalog.scheme)).apply(frame, config.channels))
         ratios += (predictor.run(np.stack(crops))[1].mean(-1) / side_px).tolist()
-    boxes = (box_of_label(points, validation.catalog.scheme) for points in validation.catalog.points_px[validation.rows])
-    known = [error_ratio(expected, box) for expected, box in zip(validation.expected_error_px, boxes, strict=True)]
-    return min(max(math.sqrt(float(np.median(ratios) / np.median(known))), _LEAST), 1.0)
+    return min(max(math.sqrt(float(np.median(ratios)) / median), _LEAST), 1.0)
 
 
-def known_or_measured(predictor: Predictor, data: DataConfig, validation: Evaluation) -> dict[str, Any]:
-    """What a bundle keeps of it, by key; nothing without `data.extra`, and what it kept before where a set is not at hand."""
+def known_or_measured(predictor: Predictor, data: DataConfig, reference: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bundle keeps of it, by key; nothing without `data.extra`, and what it kept before where a set is not at hand.
+
+    `reference` is of `drift_reference.reference_histograms`.
+    """
     if not data.extra:
         return {}
     if all(Path(root).is_dir() for root in data.extra):
-        return {SURER: surer_off_set(predictor, data, validation)}
+        return {SURER: surer_off_set(predictor, data, reference["figures"][ERROR_RATIO][MEDIAN])}
     return {key: told for key, told in predictor.bundle.metrics.items() if key == SURER}

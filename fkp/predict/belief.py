@@ -33,8 +33,6 @@ UNSURE = 1.9
 LOST = 1.417
 #: The same as an error ratio, for a bundle that has no median.
 _LOST_RATIO = 0.030
-
-
 #: How far above the median the 95th percentile of those networks' validation faces is, in medians.
 SPREAD = 0.29
 

@@ -82,10 +82,10 @@ def publish(
         "faces": len(validation),
         "split_digest": split_digest(catalog, run.config.data),
     }
-    known |= known_or_measured(predictor, run.config.data, validation)
+    known[drift.REFERENCE] = reference_histograms(predictor, validation)
+    known |= known_or_measured(predictor, run.config.data, known[drift.REFERENCE])
     radii = stated_radii(validation, known.get(SURER, 1.0))
     known |= radii
-    known[drift.REFERENCE] = reference_histograms(predictor, validation)
     bundle = replace(bundle, metrics=known)  # What is evaluated next states these radii.
     splits = [run.config.data.under_split(split) for split in SPLITS]
     # A set of one's own may have nothing in one of its CSV files, and so no test subset of the split that is not trained for.

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from fkp.bundle import Bundle
-from fkp.bundle.drift import error_ratio
+from fkp.bundle.drift import ERROR_RATIO, MEDIAN, error_ratio
 from fkp.data.label_set import read
 from fkp.data.labels import load_labels
-from fkp.evaluation.evaluate import Evaluation, evaluate
+from fkp.evaluation.drift_reference import reference_histograms
+from fkp.evaluation.evaluate import evaluate
 from fkp.evaluation.extra_faces import SURER, known_or_measured, surer_off_set
 from fkp.predict import Predictor
 from fkp.vision.crop import box_of_points
@@ -25,15 +26,7 @@ def predictor(tiny_bundle: Bundle) -> Predictor:
     return Predictor(tiny_bundle)
 
 
-@pytest.fixture
-def validation(predictor: Predictor) -> Evaluation:
-    data = predictor.config.data
-    return evaluate(predictor, load_labels(data), data, predictor.bundle, subset="val")
-
-
-def test_it_is_the_root_of_what_is_expected_of_them_and_of_validation_faces(
-    predictor: Predictor, validation: Evaluation, tmp_path: Path
-) -> None:
+def test_it_is_the_root_of_what_is_expected_of_them_and_of_validation_faces(predictor: Predictor, tmp_path: Path) -> None:
     roots = [write_label_set(tmp_path / "one", 3), write_label_set(tmp_path / "two", 4)]
     data = predictor.config.data.updated({"extra": [str(root) for root in roots]})
     ratios = []
@@ -43,19 +36,19 @@ def test_it_is_the_root_of_what_is_expected_of_them_and_of_validation_faces(
             crop_u8 = predictor.crop(box := box_of_points(points_px)).apply(read_image(root / name), predictor.config.input.channels)
             expected_px = predictor.run(crop_u8[None])[1][0] / predictor.config.input.size_px * predictor.config.input.crop_scale
             ratios.append(error_ratio(expected_px * (box[2:] - box[:2]).max(), box))
-    sizes = [(box[2:] - box[:2]).max() for box in map(box_of_points, validation.catalog.points_px[validation.rows])]
     for wanted, told in ((0.8, 0.8), (0.3, 0.5), (1.4, 1.0)):
-        level = np.median(ratios) / wanted**2
-        expected = np.full_like(validation.expected_error_px, level) * np.array(sizes, np.float32)[:, None]
-        assert surer_off_set(predictor, data, replace(validation, expected_error_px=expected)) == pytest.approx(told, rel=1e-3)
+        assert surer_off_set(predictor, data, float(np.median(ratios)) / wanted**2) == pytest.approx(told, rel=1e-3)
 
 
-def test_a_set_that_is_elsewhere(predictor: Predictor, validation: Evaluation, tmp_path: Path) -> None:
+def test_a_set_that_is_elsewhere(predictor: Predictor, tmp_path: Path) -> None:
     data = predictor.config.data
-    assert surer_off_set(predictor, data, validation) == 1.0 and known_or_measured(predictor, data, validation) == {}
+    validation = evaluate(predictor, load_labels(data), data, predictor.bundle, subset="val")
+    reference = reference_histograms(predictor, validation)
+    median = reference["figures"][ERROR_RATIO][MEDIAN]
+    assert surer_off_set(predictor, data, median) == 1.0 and known_or_measured(predictor, data, reference) == {}
     away = data.updated({"extra": [str(tmp_path / "away")]})
-    assert known_or_measured(predictor, away, validation) == {}
+    assert known_or_measured(predictor, away, reference) == {}
     kept = Predictor(replace(predictor.bundle, metrics={**predictor.bundle.metrics, SURER: 0.9}))
-    assert known_or_measured(kept, away, validation) == {SURER: 0.9}
+    assert known_or_measured(kept, away, reference) == {SURER: 0.9}
     here = data.updated({"extra": [str(write_label_set(tmp_path / "here", 3))]})
-    assert known_or_measured(kept, here, validation) == {SURER: surer_off_set(predictor, here, validation)}
+    assert known_or_measured(kept, here, reference) == {SURER: surer_off_set(predictor, here, median)}
